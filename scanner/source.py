@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from firedamp.storage.records import Provenance, Skipped, Tally
+from firedamp.storage.records import Met, Provenance, SeenObjects, Skipped, SourceState, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,32 +30,52 @@ class Known:
     id: str
 
 
-Item = Blob | Known | Skipped | Tally
-"""What a source yields. A Tally adds to the counts so far; a Skipped is shown and counted, never only logged."""
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything yielded before this was read to the end: what may now be remembered, and what was read since the last.
+
+    The scan commits the findings so far together with seen and states, so that a crash costs a second read only.
+    """
+
+    tally: Tally = Tally()
+    seen: tuple[SeenObjects, ...] = ()
+    states: tuple[SourceState, ...] = ()
 
 
-class Seen(Protocol):
-    """Which objects and files the detectors of this version have read before."""
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A repository met inside a folder: the folder does not read it, the scan opens it as a source of its own."""
 
-    def __contains__(self, blob_id: str) -> bool:
-        """Whether a blob was read before."""
-        ...
+    path: str
+
+
+Item = Blob | Known | Nested | Skipped | Checkpoint
+"""What a source yields. A Skipped is shown and counted, never only logged."""
 
 
 class Source(Protocol):
-    """A repository, a folder or a stream.
+    """A repository, a folder or a stream. It is made with the store, and asks it what was read before.
 
     `blobs` yields every blob worth a look, what was known and what could not be read. `provenance` is asked once, at
     the end, for the blobs that hold a credential, and yields every way each of them is met.
     """
 
-    name: str
-    """Said in every match: `git`, `folder` or `stdin`."""
-    target: str
-    """The path or URL that the user knows it by; holds no user-info."""
+    @property
+    def name(self) -> str:
+        """Said in every match: `git`, `folder` or `stdin`."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """The absolute path or URL that the user knows it by; holds no user-info."""
+        ...
 
     def blobs(self) -> Iterator[Item]:
         """Yield what is new, what is known, what was skipped and the counts."""
+        ...
+
+    def gone(self, met: Iterable[Met]) -> Iterator[Met]:
+        """Yield those of met, recorded by earlier scans of this target, that hold no longer. Asked after `blobs`."""
         ...
 
     def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:

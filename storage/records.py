@@ -171,6 +171,8 @@ class Sight:
     """A match together with one way its blob was met: a line of a finding's `matches`."""
 
     source: str
+    """`git`, `folder` or `stdin`; empty when every place it was met in is gone."""
+    first_seen: datetime
     match: Match
     provenance: Provenance
 
@@ -240,6 +242,47 @@ class ScanRun:
     detector: str
     tally: Tally = Tally()
     skipped: tuple[Skipped, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenObjects:
+    """Object ids that were read to the end: raw, width bytes each, one after the other."""
+
+    width: int
+    ids: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceState:
+    """What a source remembers of its last scan by this detector version; only the source reads value."""
+
+    target: str
+    detector: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Met:
+    """One way a blob was met: by which kind of source, and where."""
+
+    source: str
+    blob: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What a scan found and read since its last step: committed whole, in one transaction, or not at all."""
+
+    at: datetime
+    detector: str
+    found: tuple[tuple[Finding, Match], ...] = ()
+    met: tuple[Met, ...] = ()
+    gone: tuple[Met, ...] = ()
+    """Ways a blob was met before that hold no longer."""
+    seen: tuple[SeenObjects, ...] = ()
+    states: tuple[SourceState, ...] = ()
+    alerts: tuple[Alert, ...] = ()
 
 
 # Watched keys, their placements, and the calls we make ourselves.
@@ -472,6 +515,21 @@ class Incident:
     regions: tuple[str, ...] = ()
     denied: int = 0
     writes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathering:
+    """New sightings of one watched key that join one incident: an old one by number, or a new one (None).
+
+    alerts tell of it; those of a new incident get its number when it is stored.
+    """
+
+    incident: int | None
+    key_id: str | None
+    canary: bool
+    title: str
+    sightings: tuple[Sighting, ...]
+    alerts: tuple[Alert, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,44 @@
+# make scan [TARGET=…]   find AWS keys, by default in your home directory
+# make test              format, lint, types, tests with coverage     make test-all   the slow ones too
+# make bench [REPOS=…]   measure                                      make demo       the whole story, no account needed
+PYTHON ?= python3
+TARGET ?= $(HOME)
+BIN := .venv/bin
+
+.PHONY: scan test test-all bench demo clean
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "firedamp needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	touch $@
+
+# 0 is clean, 1 says that keys were found: both are a scan that worked.
+scan: .venv/ready
+	@$(BIN)/firedamp scan "$(TARGET)" $(ARGS) || test $$? -eq 1
+
+test: .venv/ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+
+test-all: .venv/ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+bench: .venv/ready-dev
+	$(BIN)/python -m bench $(REPOS)
+
+demo: .venv/ready-dev
+	$(BIN)/firedamp demo
+
+clean:
+	rm -rf .venv .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -1,0 +1,266 @@
+"""The main path: source -> candidates -> credentials -> findings -> store.
+
+A source yields the blobs worth a look; containers are opened, credentials are detected in every text that comes out,
+and each step is committed with the memory of what was read. What the store then holds for the targets is the report.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from firedamp.scanner.candidates import Credential, Located
+from firedamp.scanner.source import Blob, Checkpoint, Known, Nested, Source
+from firedamp.storage.errors import SourceFailure
+from firedamp.storage.keyid import CANARY_ACCOUNTS, account_of
+from firedamp.storage.records import (
+    UNCHECKED,
+    Batch,
+    Canary,
+    FileProvenance,
+    Finding,
+    Match,
+    Met,
+    Outcome,
+    ScanRun,
+    Sight,
+    Skipped,
+    Status,
+    Tally,
+    Verification,
+)
+from firedamp.storage.secret import Fingerprint, fingerprint
+from firedamp.storage.store import Store
+
+Detect = Callable[[Blob], Iterable[Located | Skipped]]
+"""Finds every credential in a blob, in the containers inside it too; says what could not be opened."""
+
+Progress = Callable[[Tally, int], None]
+"""Is told what was read so far and how many credentials were found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What stands in the targets now, and what a reader must know to trust it."""
+
+    findings: tuple[Reported, ...]
+    tally: Tally
+    skipped: tuple[Skipped, ...]
+    targets: tuple[str, ...]
+
+    @property
+    def failed(self) -> tuple[Skipped, ...]:
+        """What could not be read: with any of it, silence proves nothing."""
+        return tuple(each for each in self.skipped if each.outcome is Outcome.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """A finding with every place in the targets where it stands. new: no earlier scan knew it."""
+
+    finding: Finding
+    sights: tuple[Sight, ...]
+    new: bool
+    fresh: bool
+    """Some match of it is new, though the finding may be known and triaged."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one target's scan gathered since the last commit, and in all."""
+
+    found: list[tuple[Finding, Match]] = field(default_factory=list)
+    blobs: dict[str, None] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+    skipped: list[Skipped] = field(default_factory=list)
+    hits: int = 0
+
+
+_STEP: Final = 2_000
+"""Findings that are held back at most before a commit without a checkpoint."""
+
+
+def scan(
+    sources: Sequence[Source],
+    store: Store,
+    detect: Detect,
+    *,
+    detector: str,
+    now: Callable[[], datetime],
+    open_repository: Callable[[str], Source],
+    canary_accounts: Collection[str] = (),
+    progress: Progress | None = None,
+) -> Report:
+    """Read every source, commit what was found, and report what stands in the targets now.
+
+    open_repository makes the source of a repository met inside a folder. A source that cannot be read at all is a
+    failed entry of the report; the others go on.
+    """
+    started = now()
+    before = frozenset(finding.fingerprint for finding in store.findings())
+    known = _Canaries(store, canary_accounts)
+    tally, skipped, scanned = Tally(), list[Skipped](), list[Source]()
+    waiting = deque(sources)
+    while waiting:
+        source = waiting.popleft()
+        begun, run = now(), _Run()
+        try:
+            for nested in _read(source, run, store, detect, detector, now, known, progress):
+                waiting.append(open_repository(nested.path))
+        except SourceFailure as failure:
+            run.skipped.append(Skipped(outcome=Outcome.FAILED, what=source.target, why=str(failure)))
+        store.add_scan_run(
+            ScanRun(
+                target=source.target, detector=detector, started=begun, ended=now(), tally=run.tally,
+                skipped=tuple(run.skipped), complete=all(s.outcome is not Outcome.FAILED for s in run.skipped),
+            )
+        )  # fmt: skip
+        tally, skipped = tally + run.tally, skipped + run.skipped
+        scanned.append(source)
+    findings = tuple(standing(store, scanned, before, started))
+    return Report(findings=findings, tally=tally, skipped=tuple(skipped), targets=tuple(s.target for s in sources))
+
+
+def _read(  # noqa: PLR0917 - the whole of one scan's world, passed once
+    source: Source,
+    run: _Run,
+    store: Store,
+    detect: Detect,
+    detector: str,
+    now: Callable[[], datetime],
+    known: _Canaries,
+    progress: Progress | None,
+) -> Iterator[Nested]:
+    """Read one source to its end and commit it in steps; yield the repositories inside it."""
+    for item in source.blobs():
+        match item:
+            case Blob():
+                for each in detect(item):
+                    match each:
+                        case Located():
+                            run.found.append(_found(each, item.id, now(), known))
+                            run.hits += 1
+                        case Skipped():
+                            run.skipped.append(each)
+                run.blobs.setdefault(item.id)
+                if len(run.found) >= _STEP:
+                    store.record(Batch(at=now(), detector=detector, found=_taken(run)))
+            case Known():
+                run.blobs.setdefault(item.id)
+            case Nested():
+                yield item
+            case Skipped():
+                run.skipped.append(item)
+            case Checkpoint():
+                run.tally += item.tally
+                store.record(Batch(at=now(), detector=detector, found=_taken(run), seen=item.seen, states=item.states))
+                if progress is not None:
+                    progress(run.tally, run.hits)
+    store.record(Batch(at=now(), detector=detector, found=_taken(run)))
+    # Provenance is asked for once, for all hits together; blobs without a finding need none.
+    holding = store.blobs_with_findings().intersection(run.blobs)
+    met = tuple(Met(source=source.name, blob=blob, provenance=p) for blob, p in source.provenance(holding))
+    gone = tuple(source.gone(_held(store, source)))
+    store.record(Batch(at=now(), detector=detector, met=met, gone=gone))
+
+
+def _taken(run: _Run) -> tuple[tuple[Finding, Match], ...]:
+    taken, run.found = tuple(run.found), []
+    return taken
+
+
+def _held(store: Store, source: Source) -> Iterator[Met]:
+    if source.name == "git":
+        return store.held(repositories=[source.target])
+    return store.held(roots=[source.target])
+
+
+class _Canaries:
+    """Whose keys are never sent to AWS: our own canaries, and accounts that issue honeytokens to the public."""
+
+    def __init__(self, store: Store, accounts: Collection[str]) -> None:
+        self._own = frozenset(key.key_id for key in store.watched() if isinstance(key, Canary))
+        self._accounts = CANARY_ACCOUNTS.union(accounts)
+
+    def verification(self, key_id: str | None, account: str | None) -> Verification:
+        if key_id in self._own:
+            return Verification(status=Status.CANARY, detail="a canary of ours")
+        if account in self._accounts:
+            return Verification(status=Status.CANARY, detail=f"account {account} issues honeytokens to the public")
+        return UNCHECKED
+
+
+def _found(located: Located, blob: str, at: datetime, known: _Canaries) -> tuple[Finding, Match]:
+    """Turn a credential in flight into what is kept: a finding that holds no secret, and its match."""
+    credential = located.credential
+    account = None if credential.key_id is None else account_of(credential.key_id)
+    verification = known.verification(credential.key_id, account)
+    finding = Finding(
+        fingerprint=_fingerprint(credential), kind=credential.kind, access_key_id=credential.key_id,
+        account_id=account, has_secret=credential.secret is not None, has_token=credential.token is not None,
+        rank=credential.rank, example=credential.example, canary=verification.status is Status.CANARY,
+        expires=credential.expires, notes=credential.notes, verification=verification, first_seen=at, last_seen=at,
+    )  # fmt: skip
+    match = Match(
+        blob=blob, line=located.line, column=located.column, kind=credential.kind, decoder=credential.decoder,
+        container=located.container, secret_here=credential.secret is not None,
+    )  # fmt: skip
+    return finding, match
+
+
+def _fingerprint(credential: Credential) -> Fingerprint:
+    """Return the fingerprint of a credential; a lone session token is the secret of its own kind."""
+    return fingerprint(credential.kind, credential.key_id, credential.secret or credential.token)
+
+
+def standing(
+    store: Store, sources: Sequence[Source], before: Collection[Fingerprint], started: datetime
+) -> Iterator[Reported]:
+    """Yield what stands in these sources now, the worst first; an id alone joins the pairs of the same id."""
+    places = {met.provenance for source in sources for met in _held(store, source)}
+    blobs = {met.blob for source in sources for met in _held(store, source)}
+    wanted = store.fingerprints_in(blobs)
+    findings = [finding for finding in store.findings() if finding.fingerprint in wanted]
+    sights = {
+        name: [sight for sight in each if sight.provenance in places]
+        for name, each in store.sights([finding.fingerprint for finding in findings]).items()
+    }
+    paired = defaultdict[str, list[Finding]](list)
+    for finding in findings:
+        if finding.access_key_id is not None and finding.has_secret:
+            paired[finding.access_key_id].append(finding)
+    for finding in findings:
+        if not finding.has_secret:
+            for pair in paired.get(finding.access_key_id or "", []):
+                sights[pair.fingerprint] += sights[finding.fingerprint]
+    for finding in findings:
+        if finding.access_key_id in paired and not finding.has_secret:
+            continue
+        where = tuple(sorted(sights[finding.fingerprint], key=_order))
+        yield Reported(
+            finding=finding, sights=where, new=finding.fingerprint not in before,
+            fresh=any(sight.first_seen >= started for sight in where),
+        )  # fmt: skip
+
+
+def _order(sight: Sight) -> tuple[str, str, str, int, int, str]:
+    place = sight.provenance
+    path = place.path or ""
+    if isinstance(place, FileProvenance):
+        return "", path, "", sight.match.line or 0, sight.match.column or 0, sight.match.container
+    when = "" if place.date is None else place.date.isoformat()
+    return place.repository, when, path, sight.match.line or 0, sight.match.column or 0, sight.match.container
+
+
+def accepted(report: Report, patterns: Sequence[str], matches: Callable[[str, str], bool]) -> Report:
+    """Return the report with failures that the user accepts moved to left out: matches(what, pattern) decides."""
+    skipped = tuple(
+        replace(each, outcome=Outcome.LEFT_OUT, why=f"accepted: {each.why}")
+        if each.outcome is Outcome.FAILED and any(matches(each.what, pattern) for pattern in patterns)
+        else each
+        for each in report.skipped
+    )
+    return replace(report, skipped=skipped)

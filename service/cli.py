@@ -1,0 +1,261 @@
+"""Arguments -> frozen options -> one call -> exit status.
+
+0 clean, 1 an open finding stands (or an incident was opened), 2 incomplete, failed or a usage error; 2 wins.
+Commands are imported when they are called: `scan --staged` runs before every commit and must start at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from firedamp.service.options import (
+    CanaryOptions,
+    Common,
+    FindingsOptions,
+    Format,
+    HookOptions,
+    IncidentsOptions,
+    KeyOptions,
+    ScanOptions,
+    UsageOptions,
+    VerifyOptions,
+    WatchOptions,
+)
+from firedamp.storage.errors import Failure, NotBuilt
+
+CLEAN: Final = 0
+FOUND: Final = 1
+INCOMPLETE: Final = 2
+
+Command = Callable[[argparse.Namespace, Common], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status. The one place where a Failure becomes words."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    command: Command = arguments.command
+    try:
+        return command(arguments, _common(arguments))
+    except Failure as failure:
+        print(f"firedamp: {failure.what}", file=sys.stderr)
+        if failure.hint:
+            print(f"  {failure.hint}", file=sys.stderr)
+        return INCOMPLETE
+    except BrokenPipeError:
+        # The reader of our output has gone; without this, Python complains once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INCOMPLETE
+    except KeyboardInterrupt:
+        print("firedamp: interrupted; what was read is kept", file=sys.stderr)
+        return INCOMPLETE
+
+
+def _common(arguments: argparse.Namespace) -> Common:
+    """Read the common options. They are suppressed when not given, so that any depth of the tree may set them."""
+    given = vars(arguments)
+    return Common(
+        db=given.get("db"), config=given.get("config"), format=Format(given.get("format", Format.TABLE)),
+        output=given.get("output"), jobs=given.get("jobs"), offline=given.get("offline", False),
+        quiet=given.get("quiet", False),
+    )  # fmt: skip
+
+
+def _scan(given: argparse.Namespace, common: Common) -> int:
+    from firedamp.service import scanning
+
+    options = ScanOptions(
+        targets=tuple(given.targets), org=tuple(given.org), staged=given.staged, all_places=given.all,
+        examples=given.examples, thorough=given.thorough, new=given.new, states=tuple(given.state),
+        baseline=given.baseline, write_baseline=given.write_baseline, own_keys=given.own_keys,
+        show_secrets=given.show_secrets, accept_incomplete=tuple(given.accept_incomplete), nice=given.nice,
+        same_file_system=not given.cross_file_systems,
+    )  # fmt: skip
+    return scanning.scan(options, common)
+
+
+def _findings(given: argparse.Namespace, common: Common) -> int:
+    from firedamp.service import scanning
+
+    options = FindingsOptions(action=given.action, ids=tuple(given.ids), state=given.state, reason=given.reason)
+    return scanning.findings(options, common)
+
+
+def _verify(given: argparse.Namespace, common: Common) -> int:
+    options = VerifyOptions(ids=tuple(given.ids), all=given.all, log=given.log)
+    raise NotBuilt(f"verify is not built yet (asked: {options}, {common.format})")
+
+
+def _key(given: argparse.Namespace, common: Common) -> int:
+    options = KeyOptions(
+        action=given.action, key_id=given.key_id, with_leaked_key=given.with_leaked_key, yes=given.yes,
+        profile=given.profile, leave=tuple(given.leave),
+    )  # fmt: skip
+    raise NotBuilt(f"key {options.action} is not built yet (asked for {common.format})")
+
+
+def _usage(given: argparse.Namespace, common: Common) -> int:
+    options = UsageOptions(key_id=given.key_id, feeds=tuple(given.feed))
+    raise NotBuilt(f"usage is not built yet (asked: {options.key_id}, {common.format})")
+
+
+def _canary(given: argparse.Namespace, common: Common) -> int:
+    from firedamp.service import baiting
+
+    options = CanaryOptions(
+        action=given.action, names=tuple(given.names), count=given.count, name=given.name, note=given.note,
+        tags=tuple(given.tag), arn=given.arn, real=given.real, force=given.force, place=given.at,
+        format=getattr(given, "as"), dry_run=given.dry_run, profile=given.profile, budget=given.budget, yes=given.yes,
+    )  # fmt: skip
+    return baiting.canary(options, common)
+
+
+def _watch(given: argparse.Namespace, common: Common) -> int:
+    from firedamp.service import watching
+
+    options = WatchOptions(feeds=tuple(given.feed), once=given.once, interval=given.interval)
+    return watching.watch(options, common)
+
+
+def _incidents(given: argparse.Namespace, common: Common) -> int:
+    from firedamp.service import watching
+
+    options = IncidentsOptions(action=given.action, ids=tuple(given.ids), reason=given.reason, all=given.all)
+    return watching.incidents(options, common)
+
+
+def _alert(given: argparse.Namespace, common: Common) -> int:
+    raise NotBuilt(f"alert {given.action} is not built yet (asked for {common.format})")
+
+
+def _serve(given: argparse.Namespace, common: Common) -> int:
+    raise NotBuilt(f"{given.name} is not built yet (asked for {common.format})")
+
+
+def _hook(given: argparse.Namespace, common: Common) -> int:
+    options = HookOptions(action=given.action, hook=given.hook, for_all=given.for_all, arguments=tuple(given.arguments))
+    raise NotBuilt(f"hook {options.action} is not built yet (asked for {common.format})")
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = _common_parser()
+    parser = argparse.ArgumentParser(
+        prog="firedamp", parents=[common],
+        description="Find leaked AWS keys, ask AWS whether they live, and plant canaries that shout when touched.",
+    )  # fmt: skip
+    tree = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, text: str, command: Command) -> argparse.ArgumentParser:
+        sub = tree.add_parser(name, help=text, description=text, parents=[common])
+        sub.set_defaults(command=command, name=name)
+        return sub
+
+    scan = add("scan", "Find AWS keys in folders, repositories, organisations or standard input.", _scan)
+    scan.add_argument("targets", nargs="*", metavar="TARGET", help="folder, repository, git URL, bundle or `-`")
+    scan.add_argument("--org", action="append", default=[], metavar="WHERE", help="github:acme, gitlab:group, …")
+    scan.add_argument("--staged", action="store_true", help="what is about to be committed")
+    scan.add_argument("--all", action="store_true", help="skip no places")
+    scan.add_argument("--examples", action="store_true", help="documentation keys and placeholders too")
+    scan.add_argument("--thorough", action="store_true", help="read every object in full")
+    scan.add_argument("--new", action="store_true", help="only what no earlier scan knew")
+    scan.add_argument("--state", action="append", default=[], metavar="STATE", help="findings of these states only")
+    scan.add_argument("--baseline", type=Path, metavar="FILE", help="leave out the findings that FILE lists")
+    scan.add_argument("--write-baseline", type=Path, metavar="FILE", help="write the findings to FILE")
+    scan.add_argument("--own-keys", action="store_true", help="the secrets of the local AWS profiles, by value")
+    scan.add_argument("--show-secrets", action="store_true", help="print secrets")
+    scan.add_argument("--accept-incomplete", action="append", default=[], metavar="PATTERN", help="known failures")
+    scan.add_argument("--nice", action="store_true", help="at low priority, paused on battery")
+    scan.add_argument("--cross-file-systems", action="store_true", help="leave the file system of the target")
+
+    findings = add("findings", "List, show, judge or export what was found.", _findings)
+    findings.add_argument("action", nargs="?", default="list", choices=["list", "show", "set", "export"])
+    findings.add_argument("ids", nargs="*", metavar="ID")
+    findings.add_argument("--state", choices=["open", "accepted", "false-positive", "revoked"])
+    findings.add_argument("--reason", default="")
+
+    verify = add("verify", "Ask AWS whether found keys live.", _verify)
+    verify.add_argument("ids", nargs="*", metavar="ID")
+    verify.add_argument("--all", action="store_true")
+    verify.add_argument("--log", action="store_true", help="list the requests that were made")
+
+    key = add("key", "Show a key's story, or make it harmless.", _key)
+    key.add_argument("action", choices=["show", "disable", "rotate", "revoke-sessions"])
+    key.add_argument("key_id", metavar="KEYID")
+    key.add_argument("--with-leaked-key", action="store_true", help="use the leaked key itself, read-only calls")
+    key.add_argument("--yes", action="store_true", help="act; without it nothing changes")
+    key.add_argument("--profile", help="the AWS profile to act with")
+    key.add_argument("--leave", action="append", default=[], metavar="PLACE", help="places rotate leaves alone")
+
+    usage = add("usage", "Who used this key since it leaked.", _usage)
+    usage.add_argument("key_id", metavar="KEYID")
+    usage.add_argument("--feed", action="append", default=[], metavar="URL")
+
+    canary = add("canary", "Make, plant, check and retire canaries.", _canary)
+    canary.add_argument("action", choices=["mint", "adopt", "plant", "list", "check", "lint", "drill", "retire"])
+    canary.add_argument("names", nargs="*", metavar="NAME|KEYID")
+    canary.add_argument("-n", dest="count", type=int, default=1, help="how many to mint")
+    canary.add_argument("--name", help="the name, or the pattern of names")
+    canary.add_argument("--note", default="")
+    canary.add_argument("--tag", action="append", default=[], metavar="K=V")
+    canary.add_argument("--arn", help="whose key it is")
+    canary.add_argument("--real", action="store_true", help="a leaked real key, watched like a canary")
+    canary.add_argument("--force", action="store_true")
+    canary.add_argument("--at", metavar="PLACE", help="a path, s3://…, secretsmanager:…, ssm:…, git:…")
+    canary.add_argument("--as", metavar="FORMAT", help="the form it is planted in")
+    canary.add_argument("--dry-run", action="store_true", help="show what would be written")
+    canary.add_argument("--profile", help="the AWS profile to act with")
+    canary.add_argument("--budget", type=int, metavar="SECONDS", help="a drill slower than this is an alarm")
+    canary.add_argument("--yes", action="store_true")
+
+    watch = add("watch", "Read CloudTrail and raise an alarm for any use of a watched key.", _watch)
+    watch.add_argument("--feed", action="append", default=[], metavar="URL")
+    watch.add_argument("--once", action="store_true")
+    watch.add_argument("--interval", type=int, default=60, metavar="SECONDS")
+
+    incidents = add("incidents", "List, show or close incidents.", _incidents)
+    incidents.add_argument("action", nargs="?", default="list", choices=["list", "show", "close"])
+    incidents.add_argument("ids", nargs="*", metavar="ID")
+    incidents.add_argument("--reason", default="")
+    incidents.add_argument("--all", action="store_true", help="closed ones too")
+
+    alert = add("alert", "Try the alert channels.", _alert)
+    alert.add_argument("action", choices=["test"])
+
+    for name, text in (
+        ("serve", "Run everything on a schedule."),
+        ("status", "What the service does, in one screen."),
+        ("doctor", "What is set up, what is missing, the next command."),
+        ("demo", "The whole story against a loopback AWS."),
+    ):
+        add(name, text, _serve)
+    config = add("config", "Check the configuration file.", _serve)
+    config.add_argument("action", choices=["check", "example"])
+
+    hook = add("hook", "Install or run a git hook.", _hook)
+    hook.add_argument("action", choices=["install", "run"])
+    hook.add_argument("hook", choices=["pre-commit", "pre-push", "commit-msg", "pre-receive"])
+    hook.add_argument("--global", dest="for_all", action="store_true", help="for every repository of this user")
+    hook.add_argument("arguments", nargs="*", metavar="ARGUMENT")
+    return parser
+
+
+def _common_parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = common.add_argument_group("common options")
+    group.add_argument("--db", type=Path, metavar="FILE", help="the database (FIREDAMP_DB)")
+    group.add_argument("--config", type=Path, metavar="FILE")
+    group.add_argument("--format", choices=[each.value for each in Format])
+    group.add_argument("--output", type=Path, metavar="FILE", help="where results go instead of stdout")
+    group.add_argument("--jobs", type=int, metavar="N")
+    group.add_argument("--offline", action="store_true", help="contact nobody")
+    group.add_argument("--quiet", action="store_true", help="no progress, no remarks")
+    return common
+
+
+if __name__ == "__main__":
+    sys.exit(main())

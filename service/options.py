@@ -1,0 +1,163 @@
+"""What was asked for: frozen options, made by `cli` from arguments and read by the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TextIO
+
+from firedamp.storage.store import Store
+
+
+class Format(StrEnum):
+    """The forms a result takes."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    SARIF = "sarif"
+    CSV = "csv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Common:
+    """Options that every command takes."""
+
+    db: Path | None = None
+    config: Path | None = None
+    format: Format = Format.TABLE
+    output: Path | None = None
+    jobs: int | None = None
+    offline: bool = False
+    quiet: bool = False
+
+    def open_store(self) -> Store:
+        """Open the database: `--db`, else FIREDAMP_DB, else the user data folder."""
+        return Store(self.db or default_db())
+
+    def out(self) -> TextIO:
+        """Return where results go: the file of `--output`, or standard output."""
+        return sys.stdout if self.output is None else self.output.open("w", encoding="utf-8")
+
+
+def default_db() -> Path:
+    """Return FIREDAMP_DB, or firedamp.db in the user data folder of this system."""
+    named = os.environ.get("FIREDAMP_DB")
+    if named:
+        return Path(named)
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("firedamp")) / "firedamp.db"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanOptions:
+    """Options of `scan`."""
+
+    targets: tuple[str, ...] = ()
+    org: tuple[str, ...] = ()
+    staged: bool = False
+    all_places: bool = False
+    examples: bool = False
+    thorough: bool = False
+    new: bool = False
+    states: tuple[str, ...] = ()
+    baseline: Path | None = None
+    write_baseline: Path | None = None
+    own_keys: bool = False
+    show_secrets: bool = False
+    accept_incomplete: tuple[str, ...] = ()
+    nice: bool = False
+    same_file_system: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingsOptions:
+    """Options of `findings`."""
+
+    action: str = "list"
+    ids: tuple[str, ...] = ()
+    state: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyOptions:
+    """Options of `verify`."""
+
+    ids: tuple[str, ...] = ()
+    all: bool = False
+    log: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyOptions:
+    """Options of `key`."""
+
+    action: str
+    key_id: str
+    with_leaked_key: bool = False
+    yes: bool = False
+    profile: str | None = None
+    leave: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageOptions:
+    """Options of `usage`."""
+
+    key_id: str
+    feeds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryOptions:
+    """Options of `canary`."""
+
+    action: str
+    names: tuple[str, ...] = ()
+    count: int = 1
+    name: str | None = None
+    note: str = ""
+    tags: tuple[str, ...] = ()
+    arn: str | None = None
+    real: bool = False
+    force: bool = False
+    place: str | None = None
+    format: str | None = None
+    dry_run: bool = False
+    profile: str | None = None
+    budget: int | None = None
+    yes: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchOptions:
+    """Options of `watch`."""
+
+    feeds: tuple[str, ...] = ()
+    once: bool = False
+    interval: int = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentsOptions:
+    """Options of `incidents`."""
+
+    action: str = "list"
+    ids: tuple[str, ...] = ()
+    reason: str = ""
+    all: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookOptions:
+    """Options of `hook`."""
+
+    action: str
+    hook: str
+    for_all: bool = False
+    arguments: tuple[str, ...] = ()

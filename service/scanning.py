@@ -1,0 +1,110 @@
+"""`scan` and `findings`: makes the sources and the detectors, runs the scan, shows the report."""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+
+from firedamp.scanner import detect as detection
+from firedamp.scanner import scan as scanner
+from firedamp.scanner.candidates import Located
+from firedamp.scanner.files import FolderSource, StreamSource
+from firedamp.scanner.scan import Report, Reported
+from firedamp.scanner.source import Blob, Source
+from firedamp.service import show
+from firedamp.service.options import Common, FindingsOptions, Format, ScanOptions
+from firedamp.storage.errors import NotBuilt, UsageFailure
+from firedamp.storage.records import Skipped, TriageState
+
+
+def scan(options: ScanOptions, common: Common) -> int:
+    """Scan the targets and print what stands in them; return the exit status."""
+    with common.open_store() as store:
+        report = scanner.scan(
+            [_source(target) for target in options.targets or (str(Path.home()),)], store, _detect,
+            detector=detection.VERSION, now=_now, open_repository=_repository,
+        )  # fmt: skip
+        report = scanner.accepted(report, options.accept_incomplete, fnmatch.fnmatch)
+        _show(report, options, common)
+    if report.failed or report.tally.nothing:
+        return 2
+    return int(any(each.finding.state is TriageState.OPEN for each in _chosen(report, options)))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _source(target: str) -> Source:
+    if target == "-":
+        return StreamSource(sys.stdin.buffer, detection.interesting)
+    if "://" in target:
+        raise NotBuilt(f"{target}: git URLs are not built yet")
+    return FolderSource(target, detection.interesting)
+
+
+def _repository(path: str) -> Source:
+    raise NotBuilt(f"{path}: repositories are not built yet")
+
+
+def _detect(blob: Blob) -> Iterable[Located | Skipped]:
+    return detection.detect(blob.data)
+
+
+def _chosen(report: Report, options: ScanOptions) -> Iterator[Reported]:
+    """Yield the findings to print: examples on request only, decided ones when some match of theirs is new."""
+    for each in report.findings:
+        if each.finding.example and not options.examples:
+            continue
+        if each.finding.state is not TriageState.OPEN and not (
+            each.finding.state is TriageState.ACCEPTED and each.fresh
+        ):
+            continue
+        if options.new and not each.new:
+            continue
+        yield each
+
+
+def _show(report: Report, options: ScanOptions, common: Common) -> None:
+    chosen = list(_chosen(report, options))
+    out = common.out()
+    with closing(out) if common.output is not None else nullcontext():
+        if common.format is Format.TABLE:
+            show.finding_rows(chosen, out.write)
+            return
+        if common.format is not Format.JSONL:
+            raise NotBuilt(f"--format {common.format} is not built yet")
+        show.json_lines([*(show.finding_line(each) for each in chosen), show.summary(report)], out.write)
+
+
+def findings(options: FindingsOptions, common: Common) -> int:
+    """List, show or judge findings."""
+    with common.open_store() as store:
+        if options.action == "set":
+            if options.state is None:
+                raise UsageFailure("findings set needs --state", "open, accepted, false-positive or revoked")
+            for prefix in options.ids:
+                for finding in store.finding(prefix):
+                    store.set_state(finding.fingerprint, TriageState(options.state), options.reason)
+            return 0
+        state = None if options.state is None else TriageState(options.state)
+        found = store.findings(state=state)
+        if options.ids:
+            wanted = {finding.fingerprint for prefix in options.ids for finding in store.finding(prefix)}
+            found = [finding for finding in found if finding.fingerprint in wanted]
+        sights = store.sights([finding.fingerprint for finding in found])
+        listed = [
+            Reported(finding=finding, sights=tuple(sights[finding.fingerprint]), new=False, fresh=False)
+            for finding in found
+        ]
+        out = common.out()
+        with closing(out) if common.output is not None else nullcontext():
+            if common.format is Format.TABLE:
+                show.finding_rows(listed, out.write)
+            else:
+                show.json_lines([show.finding_line(each) for each in listed], out.write)
+    return 0

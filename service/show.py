@@ -1,0 +1,148 @@
+"""Everything a person or a machine reads. Pure: records in, text out."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+
+from firedamp.scanner.scan import Report, Reported
+from firedamp.storage.records import FileProvenance, Incident, Outcome, Placement, Sight, Sighting
+from firedamp.storage.secret import Secret
+from firedamp.storage.times import rfc3339
+
+Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
+
+
+def safe(text: str) -> str:
+    """Replace what could move a terminal's cursor or forge a line: control, format and lone surrogate characters."""
+    return "".join(
+        f"\\x{ord(c):02x}" if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} else c for c in text
+    )
+
+
+def finding_line(reported: Reported, secret: Secret | None = None) -> dict[str, Json]:
+    """Return one credential as its public JSON object (DESIGN, section 3). secret only when the user asked for it."""
+    finding, said = reported.finding, reported.finding.verification
+    return {
+        "fingerprint": finding.fingerprint,
+        "kind": finding.kind.value,
+        "access_key_id": finding.access_key_id,
+        "account_id": finding.account_id,
+        "secret": None if secret is None else secret.reveal(),
+        "has_secret": finding.has_secret,
+        "rank": finding.rank,
+        "example": finding.example,
+        "verification": {
+            "status": said.status.value,
+            "at": None if said.at is None else rfc3339(said.at),
+            "arn": said.arn,
+            "detail": said.detail,
+        },
+        "canary": finding.canary,
+        "state": finding.state.value,
+        "new": reported.new,
+        "first_seen": rfc3339(finding.first_seen),
+        "last_seen": rfc3339(finding.last_seen),
+        "matches": [_match(sight) for sight in reported.sights],
+    }
+
+
+def _match(sight: Sight) -> Json:
+    match, place = sight.match, sight.provenance
+    line: dict[str, Json] = {"source": sight.source, "repository": None, "path": place.path}
+    line |= {"line": match.line, "column": match.column, "blob": match.blob}
+    line |= {"commit": None, "author": None, "date": None, "in_head": None}
+    if not isinstance(place, FileProvenance):
+        line |= {
+            "repository": place.repository,
+            "commit": place.commit,
+            "author": place.author,
+            "date": None if place.date is None else rfc3339(place.date),
+            "in_head": place.in_head,
+        }
+    return line | {"container": match.container, "decoder": match.decoder, "secret_here": match.secret_here}
+
+
+def summary(report: Report) -> dict[str, Json]:
+    """Return what a scan read and did not read, as the last line of its output."""
+    tally = report.tally
+    by_outcome: dict[str, Json] = {}
+    for outcome, name in ((Outcome.LEFT_OUT, "left_out"), (Outcome.GONE, "gone"), (Outcome.FAILED, "failed")):
+        each = [skipped for skipped in report.skipped if skipped.outcome is outcome]
+        by_outcome[name] = {
+            "count": sum(skipped.count for skipped in each),
+            "items": [{"what": skipped.what, "why": skipped.why, "count": skipped.count} for skipped in each],
+        }
+    read: dict[str, Json] = {
+        "objects": tally.objects,
+        "files": tally.files,
+        "bytes": tally.bytes,
+        "known": tally.known,
+        "ruled_out": tally.ruled_out,
+    }
+    counts: dict[str, Json] = {
+        "findings": len(report.findings),
+        "new": sum(each.new for each in report.findings),
+        "examples": sum(each.finding.example for each in report.findings),
+        "allowed": tally.allowed,
+    }
+    targets: list[Json] = list(report.targets)
+    return {"summary": {"targets": targets, "read": read, **counts, **by_outcome, "complete": not report.failed}}
+
+
+def incident_line(incident: Incident, sightings: Sequence[Sighting], placement: Placement | None) -> dict[str, Json]:
+    """Return one incident as its public JSON object (DESIGN, section 3)."""
+    where: Json = None
+    if placement is not None:
+        where = {"kind": placement.kind, "place": placement.place, "format": placement.format}
+    return {
+        "incident": incident.id,
+        "key": incident.key_id,
+        "canary": incident.canary,
+        "placement": where,
+        "state": incident.state.value,
+        "first": rfc3339(incident.first),
+        "last": rfc3339(incident.last),
+        "sightings": {
+            "use": incident.use,
+            "derived": incident.derived,
+            "mention": incident.mention,
+            "tamper": incident.tamper,
+        },
+        "own": incident.own,
+        "addresses": list(incident.addresses),
+        "services": list(incident.services),
+        "regions": list(incident.regions),
+        "denied": incident.denied,
+        "writes": incident.writes,
+        "events": [
+            {
+                "id": sighting.event.id,
+                "time": rfc3339(sighting.event.time),
+                "name": sighting.event.name,
+                "kind": sighting.kind.value,
+                "address": sighting.event.address,
+                "region": sighting.event.region,
+                "error": sighting.event.error or None,
+            }
+            for sighting in sightings
+            if not sighting.own
+        ],
+    }
+
+
+def json_lines(lines: Sequence[Mapping[str, Json]], write: Callable[[str], object]) -> None:
+    """Write one JSON object a line, ASCII only: no path or author reaches a terminal raw."""
+    for line in lines:
+        write(json.dumps(line) + "\n")
+
+
+def finding_rows(report: Sequence[Reported], write: Callable[[str], object]) -> None:
+    """Write findings for a person, a line a place."""
+    for reported in report:
+        finding = reported.finding
+        write(f"{finding.access_key_id or finding.kind}  {finding.verification.status}  {finding.account_id or '-'}\n")
+        for sight in reported.sights:
+            inside = f"!{sight.match.container}" if sight.match.container else ""
+            write(f"    {safe(sight.provenance.path or '-')}{safe(inside)}:{sight.match.line or '-'}\n")

@@ -1,0 +1,325 @@
+"""The rows of the scanner: findings, matches, provenance, what was read, scan runs, what AWS said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict
+
+from firedamp.storage.outbox import insert_alert
+from firedamp.storage.records import (
+    Batch,
+    FileProvenance,
+    Finding,
+    GitProvenance,
+    KeyKind,
+    Match,
+    Met,
+    Provenance,
+    ScanRun,
+    Severity,
+    Sight,
+    Skipped,
+    SourceState,
+    Status,
+    Tally,
+    TriageState,
+    Verification,
+)
+from firedamp.storage.rows import (
+    Row,
+    Rows,
+    Value,
+    chunks,
+    listed,
+    maybe_text,
+    maybe_time,
+    number,
+    placeholders,
+    text,
+    time,
+)
+from firedamp.storage.secret import Fingerprint
+from firedamp.storage.times import rfc3339
+
+_FINDING = """fingerprint, kind, access_key_id, account_id, has_secret, has_token, rank, example, canary, expires,
+    notes, status, verified_at, arn, verified_account, user_id, detail, partitions, state, state_reason, severity,
+    first_seen, last_seen"""
+
+
+class FindingRows(Rows):
+    """Findings and everything known about them."""
+
+    def record(self, batch: Batch) -> None:
+        """Commit one step of a scan: findings, matches, provenance, what was read, and alerts. Repeats are harmless."""
+        at = rfc3339(batch.at)
+        with self._writing():
+            for finding, match in batch.found:
+                self._upsert_finding(finding)
+                self._db.execute(
+                    """INSERT INTO match VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    ON CONFLICT DO UPDATE SET secret_here = max(secret_here, excluded.secret_here)""",
+                    (
+                        finding.fingerprint,
+                        match.blob,
+                        match.line or 0,
+                        match.column or 0,
+                        match.decoder,
+                        match.container,
+                        match.kind,
+                        match.secret_here,
+                        at,
+                    ),
+                )
+            for met in batch.gone:
+                source, blob, repository, path, commit = _place(met)
+                self._db.execute(
+                    """DELETE FROM provenance
+                    WHERE blob = ? AND source = ? AND repository = ? AND path = ? AND commit_id = ?""",
+                    (blob, source, repository, path, commit),
+                )
+            for met in batch.met:
+                self._upsert_provenance(met, at)
+            for seen in batch.seen:
+                if seen.ids:
+                    self._db.execute(
+                        "INSERT INTO seen (detector, width, ids) VALUES (?, ?, ?)",
+                        (batch.detector, seen.width, seen.ids),
+                    )
+            for state in batch.states:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO source_state VALUES (?, ?, ?)", (state.target, state.detector, state.value)
+                )
+            for alert in batch.alerts:
+                insert_alert(self._db, alert)
+
+    def _upsert_finding(self, finding: Finding) -> None:
+        said = finding.verification
+        self._db.execute(
+            f"""INSERT INTO finding ({_FINDING}) VALUES ({placeholders(23)})
+            ON CONFLICT (fingerprint) DO UPDATE SET last_seen = max(last_seen, excluded.last_seen),
+                rank = min(rank, excluded.rank), has_token = max(has_token, excluded.has_token),
+                canary = excluded.canary, expires = coalesce(excluded.expires, expires),
+                notes = CASE excluded.notes WHEN '[]' THEN notes ELSE excluded.notes END""",
+            (
+                finding.fingerprint, finding.kind, finding.access_key_id, finding.account_id, finding.has_secret,
+                finding.has_token, finding.rank, finding.example, finding.canary,
+                None if finding.expires is None else rfc3339(finding.expires), json.dumps(finding.notes),
+                said.status, None if said.at is None else rfc3339(said.at), said.arn, said.account_id, said.user_id,
+                said.detail, json.dumps(said.partitions), finding.state, finding.state_reason, finding.severity,
+                rfc3339(finding.first_seen), rfc3339(finding.last_seen),
+            ),
+        )  # fmt: skip
+
+    def _upsert_provenance(self, met: Met, at: str) -> None:
+        author: str | None = None
+        date: str | None = None
+        in_head: bool | None = None
+        mode: int | None = None
+        match met.provenance:
+            case FileProvenance():
+                mode = met.provenance.mode
+            case GitProvenance():
+                author, in_head = met.provenance.author, met.provenance.in_head
+                date = None if met.provenance.date is None else rfc3339(met.provenance.date)
+        source, blob, repository, path, commit = _place(met)
+        self._db.execute(
+            """INSERT INTO provenance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT DO UPDATE SET author = excluded.author, date = excluded.date, in_head = excluded.in_head,
+                mode = excluded.mode""",
+            (blob, source, repository, path, commit, author, date, in_head, mode, at),
+        )
+
+    def findings(self, *, state: TriageState | None = None, key_id: str | None = None) -> list[Finding]:
+        """Return findings, by state or key id when given, the worst first."""
+        where, values = ["1"], list[Value]()
+        if state is not None:
+            where.append("state = ?")
+            values.append(state)
+        if key_id is not None:
+            where.append("access_key_id = ?")
+            values.append(key_id)
+        rows = self._all(
+            f"""SELECT {_FINDING} FROM finding WHERE {" AND ".join(where)}
+            ORDER BY severity DESC NULLS LAST, first_seen, access_key_id, rank, fingerprint""",
+            values,
+        )
+        return [_finding(row) for row in rows]
+
+    def finding(self, prefix: str) -> list[Finding]:
+        """Return the findings whose fingerprint begins with prefix, or whose key id is prefix."""
+        rows = self._all(
+            f"""SELECT {_FINDING} FROM finding
+            WHERE substr(fingerprint, 1, ?) = ? OR access_key_id = ? ORDER BY access_key_id, rank""",
+            (len(prefix), prefix.lower(), prefix),
+        )
+        return [_finding(row) for row in rows]
+
+    def sights(self, fingerprints: Collection[str]) -> dict[Fingerprint, list[Sight]]:
+        """Return every match of these findings with every way its blob was met, in a stable order."""
+        sights: dict[Fingerprint, list[Sight]] = {Fingerprint(name): [] for name in fingerprints}
+        for chunk in chunks(fingerprints):
+            rows = self._all(
+                f"""SELECT m.fingerprint, m.blob, line, col, decoder, container, kind, secret_here,
+                    source, repository, path, commit_id, author, date, in_head, mode, m.first_seen
+                FROM match m LEFT JOIN provenance p ON p.blob = m.blob
+                WHERE m.fingerprint IN ({placeholders(len(chunk))})
+                ORDER BY source, repository, path, date, commit_id, m.blob, line, col, decoder, container""",
+                chunk,
+            )
+            for row in rows:
+                sights[Fingerprint(text(row[0]))].append(
+                    Sight(
+                        source=maybe_text(row[8]) or "",
+                        first_seen=time(row[16]),
+                        match=Match(
+                            blob=text(row[1]),
+                            line=number(row[2]) or None,
+                            column=number(row[3]) or None,
+                            decoder=text(row[4]),
+                            container=text(row[5]),
+                            kind=KeyKind(text(row[6])),
+                            secret_here=bool(row[7]),
+                        ),
+                        provenance=_provenance(row[9:16]),
+                    )
+                )
+        return sights
+
+    def held(self, *, roots: Collection[str] = (), repositories: Collection[str] = ()) -> Iterator[Met]:
+        """Yield how blobs with findings were met below these folders (or at these files) and in these repositories."""
+        columns = "repository, path, commit_id, author, date, in_head, mode, source, blob"
+        rows: list[Row] = []
+        for root in roots:
+            below = root.rstrip("/") + "/"
+            rows += self._all(
+                f"SELECT {columns} FROM provenance WHERE repository = '' AND (path = ? OR path BETWEEN ? AND ?)",
+                (root, below, below[:-1] + "0"),
+            )
+        for chunk in chunks(repositories):
+            rows += self._all(
+                f"SELECT {columns} FROM provenance WHERE repository IN ({placeholders(len(chunk))})",
+                chunk,
+            )
+        for row in rows:
+            yield Met(source=text(row[7]), blob=text(row[8]), provenance=_provenance(row[:7]))
+
+    def blobs_with_findings(self) -> frozenset[str]:
+        """Return the ids of all blobs that hold a match."""
+        return frozenset(text(row[0]) for row in self._all("SELECT DISTINCT blob FROM match"))
+
+    def fingerprints_in(self, blobs: Iterable[str]) -> set[Fingerprint]:
+        """Return the findings that have a match in any of these blobs."""
+        found: set[Fingerprint] = set()
+        for chunk in chunks(blobs):
+            rows = self._all(
+                f"SELECT DISTINCT fingerprint FROM match WHERE blob IN ({placeholders(len(chunk))})",
+                chunk,
+            )
+            found.update(Fingerprint(text(row[0])) for row in rows)
+        return found
+
+    def seen(self, detector: str, width: int) -> list[bytes]:
+        """Return the segments of object ids that this detector version has read, each raw and width bytes an id."""
+        rows = self._all("SELECT ids FROM seen WHERE detector = ? AND width = ? ORDER BY id", (detector, width))
+        return [row[0] for row in rows if isinstance(row[0], bytes)]
+
+    def source_state(self, target: str, detector: str) -> SourceState | None:
+        """Return what a source remembered of target, or None when another detector version wrote it."""
+        row = self._one("SELECT value FROM source_state WHERE target = ? AND detector = ?", (target, detector))
+        if row is None or not isinstance(row[0], bytes):
+            return None
+        return SourceState(target=target, detector=detector, value=row[0])
+
+    def forget_other_detectors(self, detector: str) -> None:
+        """Drop what older detector versions have read: it will be read again."""
+        with self._writing():
+            self._db.execute("DELETE FROM seen WHERE detector <> ?", (detector,))
+            self._db.execute("DELETE FROM source_state WHERE detector <> ?", (detector,))
+
+    def set_state(self, fingerprint: Fingerprint, state: TriageState, reason: str) -> None:
+        """Remember what a person decided about a finding."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE finding SET state = ?, state_reason = ? WHERE fingerprint = ?", (state, reason, fingerprint)
+            )
+
+    def set_verification(self, fingerprint: Fingerprint, said: Verification) -> None:
+        """Remember AWS's answer, as the latest and in the finding's history."""
+        at = None if said.at is None else rfc3339(said.at)
+        with self._writing():
+            self._db.execute(
+                """UPDATE finding SET status = ?, verified_at = ?, arn = ?, verified_account = ?, user_id = ?,
+                detail = ?, partitions = ? WHERE fingerprint = ?""",
+                (said.status, at, said.arn, said.account_id, said.user_id, said.detail, json.dumps(said.partitions),
+                 fingerprint),
+            )  # fmt: skip
+            if at is not None:
+                self._db.execute(
+                    "INSERT INTO verification (fingerprint, at, status, detail) VALUES (?, ?, ?, ?)",
+                    (fingerprint, at, said.status, said.detail),
+                )
+
+    def add_scan_run(self, run: ScanRun) -> None:
+        """Remember how a scan of one target ended."""
+        with self._writing():
+            self._db.execute(
+                """INSERT INTO scan_run (target, detector, started, ended, complete, tally, skipped)
+                VALUES (?, ?, ?, ?, ?, ?, ?)""",
+                (run.target, run.detector, rfc3339(run.started), None if run.ended is None else rfc3339(run.ended),
+                 run.complete, json.dumps(asdict(run.tally)), json.dumps([asdict(s) for s in run.skipped])),
+            )  # fmt: skip
+
+    def scan_runs(self, limit: int = 50) -> list[ScanRun]:
+        """Return the last scans, newest first."""
+        rows = self._all(
+            "SELECT target, detector, started, ended, complete, tally, skipped FROM scan_run ORDER BY id DESC LIMIT ?",
+            (limit,),
+        )
+        return [
+            ScanRun(
+                target=text(row[0]),
+                detector=text(row[1]),
+                started=time(row[2]),
+                ended=maybe_time(row[3]),
+                complete=bool(row[4]),
+                tally=Tally(**json.loads(text(row[5]))),
+                skipped=tuple(Skipped(**each) for each in json.loads(text(row[6]))),
+            )
+            for row in rows
+        ]
+
+
+def _place(met: Met) -> tuple[str, str, str, str, str]:
+    match met.provenance:
+        case FileProvenance(path=path):
+            return met.source, met.blob, "", path, ""
+        case GitProvenance(repository=repository, path=path, commit=commit):
+            return met.source, met.blob, repository, path or "", commit or ""
+
+
+def _provenance(row: Row) -> Provenance:
+    repository, path, commit, author, date, in_head, mode = row
+    if not repository:
+        return FileProvenance(path=maybe_text(path) or "", mode=None if mode is None else number(mode))
+    return GitProvenance(
+        repository=text(repository), commit=text(commit) or None, path=text(path) or None, author=maybe_text(author),
+        date=maybe_time(date), in_head=None if in_head is None else bool(in_head),
+    )  # fmt: skip
+
+
+def _finding(row: Row) -> Finding:
+    severity = row[20]
+    return Finding(
+        fingerprint=Fingerprint(text(row[0])), kind=KeyKind(text(row[1])), access_key_id=maybe_text(row[2]),
+        account_id=maybe_text(row[3]), has_secret=bool(row[4]), has_token=bool(row[5]), rank=number(row[6]),
+        example=bool(row[7]), canary=bool(row[8]), expires=maybe_time(row[9]), notes=listed(row[10]),
+        verification=Verification(
+            status=Status(text(row[11])), at=maybe_time(row[12]), arn=maybe_text(row[13]),
+            account_id=maybe_text(row[14]), user_id=maybe_text(row[15]), detail=text(row[16]),
+            partitions=listed(row[17]),
+        ),
+        state=TriageState(text(row[18])), state_reason=text(row[19]),
+        severity=None if severity is None else Severity(number(severity)),
+        first_seen=time(row[21]), last_seen=time(row[22]),
+    )  # fmt: skip

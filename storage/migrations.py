@@ -1,0 +1,292 @@
+"""The schema, one step a function. Steps only go forward and keep data; a step that shipped is never edited.
+
+Times are RFC 3339 text in UTC, lists are JSON text. STRICT tables: SQLite itself refuses a wrong type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from sqlite_utils import Database
+
+
+def _first(db: Database) -> None:
+    for statement in _FIRST.split(";\n\n"):
+        db.execute(statement)
+
+
+_FIRST: Final = """
+-- One leaked credential, however often seen. Its secret is nowhere in this file: the fingerprint stands for it.
+CREATE TABLE finding (
+    fingerprint   TEXT PRIMARY KEY CHECK (length(fingerprint) = 32),
+    kind          TEXT NOT NULL,
+    access_key_id TEXT,
+    account_id    TEXT,
+    has_secret    INTEGER NOT NULL CHECK (has_secret IN (0, 1)),
+    has_token     INTEGER NOT NULL CHECK (has_token IN (0, 1)),
+    rank          INTEGER NOT NULL CHECK (rank >= 0),
+    example       INTEGER NOT NULL CHECK (example IN (0, 1)),
+    canary        INTEGER NOT NULL CHECK (canary IN (0, 1)),
+    expires       TEXT,
+    notes         TEXT NOT NULL,
+    -- What AWS said last; every answer is kept in verification.
+    status        TEXT NOT NULL CHECK (status IN
+        ('UNCHECKED', 'ACTIVE', 'REJECTED', 'WRONG_SECRET', 'EXPIRED', 'CANARY', 'UNKNOWN')),
+    verified_at   TEXT,
+    arn           TEXT,
+    verified_account TEXT,
+    user_id       TEXT,
+    detail        TEXT NOT NULL,
+    partitions    TEXT NOT NULL,
+    -- What a person decided.
+    state         TEXT NOT NULL CHECK (state IN ('open', 'accepted', 'false-positive', 'revoked')),
+    state_reason  TEXT NOT NULL,
+    severity      INTEGER CHECK (severity BETWEEN 0 AND 4),
+    first_seen    TEXT NOT NULL,
+    last_seen     TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX finding_by_key ON finding (access_key_id);
+
+-- Where in a blob a finding stands. line and col are 0 where there are no lines. new_since_triage: a match of an
+-- accepted finding that came after the decision.
+CREATE TABLE match (
+    fingerprint TEXT NOT NULL REFERENCES finding ON DELETE CASCADE,
+    blob        TEXT NOT NULL,
+    line        INTEGER NOT NULL,
+    col         INTEGER NOT NULL,
+    decoder     TEXT NOT NULL,
+    container   TEXT NOT NULL,
+    kind        TEXT NOT NULL,
+    secret_here INTEGER NOT NULL CHECK (secret_here IN (0, 1)),
+    first_seen  TEXT NOT NULL,
+    PRIMARY KEY (fingerprint, blob, line, col, decoder, container)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX match_by_blob ON match (blob);
+
+-- Every way a blob that holds a finding was met. repository is empty for a file; commit_id and path are empty, not
+-- null, for what has none, so that the key is whole.
+CREATE TABLE provenance (
+    blob       TEXT NOT NULL,
+    source     TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    path       TEXT NOT NULL,
+    commit_id  TEXT NOT NULL,
+    author     TEXT,
+    date       TEXT,
+    in_head    INTEGER CHECK (in_head IN (0, 1)),
+    mode       INTEGER,
+    first_seen TEXT NOT NULL,
+    PRIMARY KEY (blob, source, repository, path, commit_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX provenance_by_place ON provenance (repository, path);
+
+-- Objects that a detector version has read to the end, in whichever repository: raw ids, width bytes each, a
+-- segment a transaction. Ids say nothing of the content that git's own hash would not.
+CREATE TABLE seen (
+    id       INTEGER PRIMARY KEY,
+    detector TEXT NOT NULL,
+    width    INTEGER NOT NULL CHECK (width IN (20, 32)),
+    ids      BLOB NOT NULL
+) STRICT;
+
+CREATE INDEX seen_by_detector ON seen (detector, width);
+
+-- What a source remembers of its last scan, in its own form.
+CREATE TABLE source_state (
+    target   TEXT PRIMARY KEY,
+    detector TEXT NOT NULL,
+    value    BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE scan_run (
+    id       INTEGER PRIMARY KEY,
+    target   TEXT NOT NULL,
+    detector TEXT NOT NULL,
+    started  TEXT NOT NULL,
+    ended    TEXT,
+    complete INTEGER NOT NULL CHECK (complete IN (0, 1)),
+    tally    TEXT NOT NULL,
+    skipped  TEXT NOT NULL
+) STRICT;
+
+-- Every answer AWS gave about a finding.
+CREATE TABLE verification (
+    id          INTEGER PRIMARY KEY,
+    fingerprint TEXT NOT NULL REFERENCES finding ON DELETE CASCADE,
+    at          TEXT NOT NULL,
+    status      TEXT NOT NULL,
+    detail      TEXT NOT NULL
+) STRICT;
+
+-- Keys whose use is an alarm: canaries, and leaked real keys watched like them.
+CREATE TABLE watched_key (
+    key_id       TEXT PRIMARY KEY,
+    canary       INTEGER NOT NULL CHECK (canary IN (0, 1)),
+    name         TEXT NOT NULL,
+    arn          TEXT,
+    principal_id TEXT,
+    user_name    TEXT,
+    account_id   TEXT,
+    note         TEXT NOT NULL,
+    tags         TEXT NOT NULL,
+    state        TEXT NOT NULL CHECK (state IN ('minting', 'live', 'retired')),
+    adopted      INTEGER NOT NULL CHECK (adopted IN (0, 1)),
+    profile      TEXT,
+    since        TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- One key, one placement.
+CREATE TABLE placement (
+    key_id  TEXT PRIMARY KEY REFERENCES watched_key,
+    kind    TEXT NOT NULL,
+    place   TEXT NOT NULL,
+    format  TEXT NOT NULL,
+    content TEXT NOT NULL,
+    planted TEXT NOT NULL,
+    checked TEXT,
+    state   TEXT NOT NULL,
+    detail  TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Calls we are about to make ourselves, written before they are sent. event_id: the one record recognised as it.
+CREATE TABLE own_call (
+    nonce     TEXT PRIMARY KEY,
+    key_id    TEXT,
+    principal TEXT NOT NULL,
+    call      TEXT NOT NULL,
+    host      TEXT NOT NULL,
+    purpose   TEXT NOT NULL,
+    at        TEXT NOT NULL,
+    event_id  TEXT
+) STRICT, WITHOUT ROWID;
+
+-- CloudTrail records about watched keys. A record is known by these three together: copies for two accounts differ.
+CREATE TABLE event (
+    id           INTEGER PRIMARY KEY,
+    event_id     TEXT NOT NULL,
+    recipient    TEXT NOT NULL,
+    access_key   TEXT NOT NULL,
+    time         TEXT NOT NULL,
+    name         TEXT NOT NULL,
+    source       TEXT NOT NULL,
+    region       TEXT NOT NULL,
+    address      TEXT NOT NULL,
+    user_agent   TEXT NOT NULL,
+    error        TEXT NOT NULL,
+    fields       TEXT NOT NULL, -- the rest of the parsed fields, JSON
+    raw          BLOB NOT NULL, -- the record, compressed, session tokens removed
+    feed         TEXT NOT NULL,
+    met          TEXT NOT NULL,
+    UNIQUE (event_id, recipient, access_key)
+) STRICT;
+
+-- One alarm: the sightings of one watched key that belong together. key_id null: the watch itself.
+CREATE TABLE incident (
+    id     INTEGER PRIMARY KEY,
+    key_id TEXT,
+    canary INTEGER NOT NULL CHECK (canary IN (0, 1)),
+    title  TEXT NOT NULL,
+    state  TEXT NOT NULL CHECK (state IN ('open', 'closed')),
+    reason TEXT NOT NULL,
+    opened TEXT NOT NULL,
+    first  TEXT NOT NULL,
+    last   TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX incident_by_key ON incident (key_id, last);
+
+-- How an event is about a watched key. key_id is empty for tamper.
+CREATE TABLE sighting (
+    id       INTEGER PRIMARY KEY,
+    event    INTEGER NOT NULL REFERENCES event,
+    key_id   TEXT NOT NULL,
+    kind     TEXT NOT NULL CHECK (kind IN ('use', 'derived', 'mention', 'tamper')),
+    own      INTEGER NOT NULL CHECK (own IN (0, 1)),
+    note     TEXT NOT NULL,
+    incident INTEGER REFERENCES incident,
+    UNIQUE (event, key_id)
+) STRICT;
+
+CREATE INDEX sighting_by_incident ON sighting (incident);
+
+CREATE TABLE watermark (
+    feed     TEXT PRIMARY KEY,
+    position TEXT NOT NULL,
+    newest   TEXT,
+    polled   TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The outbox: facts a person must be told. name makes a repeat harmless.
+CREATE TABLE alert (
+    id          INTEGER PRIMARY KEY,
+    name        TEXT NOT NULL UNIQUE,
+    kind        TEXT NOT NULL,
+    severity    INTEGER NOT NULL CHECK (severity BETWEEN 0 AND 4),
+    at          TEXT NOT NULL,
+    key_id      TEXT,
+    incident    INTEGER REFERENCES incident,
+    fingerprint TEXT,
+    facts       TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE delivery (
+    alert     INTEGER NOT NULL REFERENCES alert,
+    channel   TEXT NOT NULL,
+    state     TEXT NOT NULL CHECK (state IN ('waiting', 'delivered')),
+    attempts  INTEGER NOT NULL,
+    next_try  TEXT NOT NULL,
+    delivered TEXT,
+    error     TEXT NOT NULL,
+    PRIMARY KEY (alert, channel)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX delivery_due ON delivery (state, next_try);
+
+CREATE TABLE job_run (
+    id      INTEGER PRIMARY KEY,
+    job     TEXT NOT NULL,
+    started TEXT NOT NULL,
+    ended   TEXT,
+    outcome TEXT NOT NULL,
+    detail  TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX job_run_by_job ON job_run (job, started);
+
+CREATE TABLE drill (
+    nonce     TEXT PRIMARY KEY,
+    key_id    TEXT NOT NULL,
+    path_only INTEGER NOT NULL CHECK (path_only IN (0, 1)),
+    called    TEXT NOT NULL,
+    recorded  TEXT,
+    sighted   TEXT,
+    alerted   TEXT,
+    delivered TEXT
+) STRICT, WITHOUT ROWID;
+
+-- What was done to a key at a person's order.
+CREATE TABLE key_action (
+    id      INTEGER PRIMARY KEY,
+    key_id  TEXT NOT NULL,
+    action  TEXT NOT NULL,
+    step    TEXT NOT NULL,
+    at      TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    detail  TEXT NOT NULL
+) STRICT;
+
+-- Who serves this database: one instance, with a heartbeat.
+CREATE TABLE instance (
+    one       INTEGER PRIMARY KEY CHECK (one = 1),
+    owner     TEXT NOT NULL,
+    started   TEXT NOT NULL,
+    heartbeat TEXT NOT NULL
+) STRICT
+"""
+
+STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first,)
+"""The n-th step takes a database from version n to n + 1; `PRAGMA user_version` counts them."""

@@ -1,0 +1,90 @@
+"""The rows of the outbox: alerts, and their delivery on each channel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlite_utils import Database
+
+from firedamp.storage.records import Alert, AlertKind, Delivery, DeliveryState, Severity
+from firedamp.storage.rows import Row, Rows, maybe_text, maybe_time, number, pairs, text, time
+from firedamp.storage.secret import Fingerprint
+from firedamp.storage.times import rfc3339
+
+
+class OutboxRows(Rows):
+    """Alerts and deliveries."""
+
+    def add_alert(self, alert: Alert) -> None:
+        """Put an alert into the outbox. The same alert twice is one."""
+        with self._writing():
+            insert_alert(self._db, alert)
+
+    def alerts(self, limit: int = 100) -> list[tuple[int, Alert]]:
+        """Return the last alerts with their numbers, newest first."""
+        return [(number(row[0]), _alert(row)) for row in self._all(f"{_ALERT} ORDER BY id DESC LIMIT ?", (limit,))]
+
+    def route(self, channels: Collection[str], at: datetime) -> int:
+        """Give every alert a delivery on every channel that has none yet; return how many were added."""
+        added = 0
+        with self._writing():
+            for channel in channels:
+                added += self._db.execute(
+                    """INSERT OR IGNORE INTO delivery
+                    SELECT id, ?, 'waiting', 0, ?, NULL, '' FROM alert
+                    WHERE id NOT IN (SELECT alert FROM delivery WHERE channel = ?)""",
+                    (channel, rfc3339(at), channel),
+                ).rowcount
+        return added
+
+    def due(self, at: datetime, limit: int = 100) -> list[tuple[Delivery, Alert]]:
+        """Return the deliveries whose next try has come, the oldest alert first."""
+        rows = self._all(
+            f"""{_ALERT.replace("FROM alert", ", channel, state, attempts, next_try, delivered, error FROM alert")}
+            JOIN delivery ON delivery.alert = alert.id
+            WHERE state = 'waiting' AND next_try <= ? ORDER BY alert.id LIMIT ?""",
+            (rfc3339(at), limit),
+        )
+        return [(_delivery(row), _alert(row)) for row in rows]
+
+    def set_delivery(self, delivery: Delivery) -> None:
+        """Remember how a try ended."""
+        with self._writing():
+            self._db.execute(
+                """UPDATE delivery SET state = ?, attempts = ?, next_try = ?, delivered = ?, error = ?
+                WHERE alert = ? AND channel = ?""",
+                (delivery.state, delivery.attempts, rfc3339(delivery.next_try),
+                 None if delivery.delivered is None else rfc3339(delivery.delivered), delivery.error,
+                 delivery.alert, delivery.channel),
+            )  # fmt: skip
+
+
+_ALERT = "SELECT alert.id, name, kind, severity, at, key_id, incident, fingerprint, facts FROM alert"
+
+
+def insert_alert(db: Database, alert: Alert) -> None:
+    """Insert an alert inside the caller's transaction: it is committed with the fact that it tells."""
+    db.execute(
+        """INSERT OR IGNORE INTO alert (name, kind, severity, at, key_id, incident, fingerprint, facts)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+        (alert.key, alert.kind, alert.severity, rfc3339(alert.at), alert.key_id, alert.incident, alert.fingerprint,
+         json.dumps(alert.facts)),
+    )  # fmt: skip
+
+
+def _alert(row: Row) -> Alert:
+    incident, fingerprint = row[6], maybe_text(row[7])
+    return Alert(
+        key=text(row[1]), kind=AlertKind(text(row[2])), severity=Severity(number(row[3])), at=time(row[4]),
+        key_id=maybe_text(row[5]), incident=None if incident is None else number(incident),
+        fingerprint=None if fingerprint is None else Fingerprint(fingerprint), facts=pairs(row[8]),
+    )  # fmt: skip
+
+
+def _delivery(row: Row) -> Delivery:
+    return Delivery(
+        alert=number(row[0]), channel=text(row[9]), state=DeliveryState(text(row[10])), attempts=number(row[11]),
+        next_try=time(row[12]), delivered=maybe_time(row[13]), error=text(row[14]),
+    )  # fmt: skip

@@ -1,0 +1,103 @@
+"""What the four parts of the store share: the connection and how a transaction begins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from sqlite_utils import Database
+
+from firedamp.storage.times import parse_time
+
+Value = str | int | float | bytes | None
+Row = tuple[Value, ...]
+
+
+class Rows:
+    """One connection to the database."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the write lock from the first line on.
+
+        A deferred BEGIN that reads and then writes fails at once when another process wrote in between; IMMEDIATE
+        waits for its turn instead.
+        """
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.rollback()
+            raise
+        self._db.execute("COMMIT")
+
+    def _all(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        return list(self._db.execute(sql, parameters).fetchall())
+
+    def _one(self, sql: str, parameters: Sequence[Value] = ()) -> Row | None:
+        row: Row | None = self._db.execute(sql, parameters).fetchone()
+        return row
+
+
+def placeholders(count: int) -> str:
+    """Return `?, ?, …` for an IN list."""
+    return ", ".join("?" * count)
+
+
+def chunks(values: Iterable[str], size: int = 500) -> Iterator[list[str]]:
+    """Cut values into lists that fit into one statement's parameters."""
+    chunk: list[str] = []
+    for value in values:
+        chunk.append(value)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def text(value: Value) -> str:
+    """Return a column that is declared NOT NULL TEXT."""
+    if not isinstance(value, str):
+        raise TypeError(f"text expected, {type(value).__name__} found")
+    return value
+
+
+def maybe_text(value: Value) -> str | None:
+    """Return a column that is declared TEXT."""
+    return None if value is None else text(value)
+
+
+def time(value: Value) -> datetime:
+    """Return a column that holds a time and is NOT NULL."""
+    read = parse_time(text(value))
+    if read is None:
+        raise TypeError(f"time expected, {value!r} found")
+    return read
+
+
+def maybe_time(value: Value) -> datetime | None:
+    """Return a column that holds a time or NULL."""
+    return None if value is None else time(value)
+
+
+def number(value: Value) -> int:
+    """Return a column that is declared NOT NULL INTEGER."""
+    if not isinstance(value, int):
+        raise TypeError(f"integer expected, {type(value).__name__} found")
+    return value
+
+
+def listed(value: Value) -> tuple[str, ...]:
+    """Return a column that holds a JSON list of text."""
+    return tuple(json.loads(text(value)))
+
+
+def pairs(value: Value) -> tuple[tuple[str, str], ...]:
+    """Return a column that holds a JSON list of pairs of text."""
+    return tuple((str(name), str(content)) for name, content in json.loads(text(value)))

@@ -1,0 +1,100 @@
+"""The database: the only SQL. One method a fact or a question, each one transaction.
+
+The rows live in four parts by what they remember; `Store` opens the file and puts them together.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlite_utils import Database
+
+from firedamp.storage.errors import StoreFailure
+from firedamp.storage.findings import FindingRows
+from firedamp.storage.jobs import JobRows
+from firedamp.storage.migrations import STEPS
+from firedamp.storage.outbox import OutboxRows
+from firedamp.storage.watching import WatchRows
+
+_BUSY_MS = 30_000
+_OLDEST = (3, 37)  # STRICT tables
+
+
+class Store(FindingRows, WatchRows, OutboxRows, JobRows):
+    """Everything firedamp remembers. A context manager; safe for several processes on one file.
+
+    path None is a database in memory. Raises StoreFailure when the file is no firedamp database, is newer than this
+    program, or cannot be opened.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        if sqlite3.sqlite_version_info[:2] < _OLDEST:
+            raise StoreFailure(f"SQLite {sqlite3.sqlite_version} is too old", "firedamp needs 3.37 or newer")
+        self.path = path
+        try:
+            super().__init__(_open(path))
+            self._migrate()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreFailure(f"the database {path} cannot be opened: {error}", "see --db FILE") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. What was committed stays."""
+        self._db.close()
+
+    def _migrate(self) -> None:
+        if self._version() == len(STEPS):
+            return
+        with self._writing():
+            version = self._version()  # again, behind the lock: another process may have been first
+            if version > len(STEPS):
+                raise StoreFailure(f"the database {self.path} was made by a newer firedamp", "upgrade firedamp")
+            if version == 0 and self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
+                raise StoreFailure(f"{self.path} is a database, but not firedamp's", "name another with --db FILE")
+            for step in STEPS[version:]:
+                step(self._db)
+            self._db.execute(f"PRAGMA user_version = {len(STEPS)}")
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _open(path: Path | None) -> Database:
+    if path is None:
+        return _prepared(Database(memory=True, execute_plugins=False))
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # SQLite gives -wal and -shm the mode of the main file, so that one must be private before it opens.
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    try:
+        if hasattr(os, "fchmod"):
+            os.fchmod(handle, 0o600)
+    finally:
+        os.close(handle)
+    connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, check_same_thread=False)
+    return _prepared(Database(connection, execute_plugins=False))
+
+
+def _prepared(db: Database) -> Database:
+    pragmas: tuple[str, ...] = (
+        f"busy_timeout = {_BUSY_MS}",
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        "foreign_keys = ON",
+        "trusted_schema = OFF",
+    )
+    run: Callable[[str], object] = db.execute
+    for pragma in pragmas:
+        run(f"PRAGMA {pragma}")
+    return db

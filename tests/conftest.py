@@ -1,0 +1,78 @@
+"""Makes the dangerous impossible: the real home directory, real AWS credentials, sockets beyond loopback."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import random
+import socket
+from pathlib import Path
+
+import pytest
+
+
+class ForbiddenError(AssertionError):
+    """A test reached for the world outside."""
+
+
+@pytest.fixture(autouse=True)
+def _no_real_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every test a home of its own, and an environment without the user's AWS, git or firedamp settings."""
+    home = tmp_path_factory.mktemp("home")
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "GIT_", "FIREDAMP_", "XDG_")) or name in {"BOTO_CONFIG", "SSH_AUTH_SOCK"}:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.setenv("FIREDAMP_DB", str(home / "firedamp.db"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / ".aws" / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(home / ".aws" / "config"))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    # Child processes of a test import this checkout, as an editable install would.
+    links = Path(__file__).parent.parent / ".links"
+    monkeypatch.setenv("PYTHONPATH", str(links))
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection and every name look-up beyond this machine."""
+    connect, connect_ex, resolve = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def check(address: object) -> None:
+        if isinstance(address, tuple) and not _is_loopback(str(address[0])):
+            raise ForbiddenError(f"a test tried to connect to {address[0]}")
+
+    def guarded(self: socket.socket, address: object) -> None:
+        check(address)
+        connect(self, address)  # type: ignore[arg-type]
+
+    def guarded_ex(self: socket.socket, address: object) -> int:
+        check(address)
+        return connect_ex(self, address)  # type: ignore[arg-type]
+
+    def resolved(host: object, *rest: object, **options: object) -> object:
+        if host is not None and not _is_loopback(host.decode() if isinstance(host, bytes) else str(host)):
+            raise socket.gaierror(f"a test tried to look up {host!r}")
+        return resolve(host, *rest, **options)  # type: ignore[arg-type,call-overload]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded_ex)
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+
+
+def _is_loopback(host: str) -> bool:
+    if host in {"localhost", ""}:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Return random numbers that are the same in every run of a test, and different in every test."""
+    return random.Random(request.node.nodeid)
