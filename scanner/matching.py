@@ -1,0 +1,250 @@
+"""Bind ids to secrets (or to tokens), the firmest ties first. Pure.
+
+A tie is judged by the smallest container that holds both values, by the secret's label, and by the gap. Passes run
+from the firmest rule to the loosest; a pass takes containers from the smallest up, and what it binds is bound. Inside
+a container, equal numbers of ids and secrets pair in order, which is right for `id secret id secret`, for
+`secret id secret id` and for `id id secret secret`; unequal numbers pair by nearness.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from firedamp.scanner import structure
+from firedamp.scanner.structure import Container, Label, Shape
+from firedamp.scanner.survey import Value
+
+CLOSE: Final = 1024
+"""Widest gap of a pair that no structure ties."""
+FAR: Final = 10 * 1024
+"""Widest gap of a pair that a structure ties."""
+WIDEST: Final = 64 * 1024
+"""Widest gap of a labelled pair that are both members of the same bracket or tag."""
+_NEIGHBOURS: Final = 6
+_AGAINST_THE_ORDER: Final = 400
+_ANOTHER_LINE: Final = 40
+
+STRUCTURAL: Final = frozenset({Shape.BRACKET, Shape.TAG, Shape.SECTION, Shape.BLOCK})
+
+
+class Firmness(IntEnum):
+    """How a tie was made, firmest first. Also the order of the passes."""
+
+    TOUCHING = 0
+    LABELLED = 1
+    """A secret's label, and one of both is a direct member of what holds both."""
+    MEMBERS = 2
+    """Some label, both direct members of one bracket, tag, section or block."""
+    NAMELESS_MEMBERS = 3
+    LABELLED_APART = 4
+    MEDIUM = 5
+    NEAR = 6
+    DOUBTFUL = 7
+
+
+FIRM: Final = frozenset({Firmness.TOUCHING, Firmness.LABELLED, Firmness.LABELLED_APART})
+
+_WORST: Final = {
+    Firmness.LABELLED: Label.STRONG,
+    Firmness.MEMBERS: Label.MEDIUM,
+    Firmness.NAMELESS_MEMBERS: Label.NEUTRAL,
+    Firmness.LABELLED_APART: Label.STRONG,
+    Firmness.MEDIUM: Label.MEDIUM,
+    Firmness.NEAR: Label.NEUTRAL,
+    Firmness.DOUBTFUL: Label.DOUBTFUL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """The id and the secret (by their places in the lists given) that belong together, and why."""
+
+    id: int
+    secret: int
+    firmness: Firmness
+    within: Container
+
+
+def match(text: str, ids: Sequence[Value], secrets: Sequence[Value], spans: Iterable[Container]) -> list[Tie]:
+    """Bind each id to at most one secret, each secret to at most one id. Both lists are in text order."""
+    return _Matcher(text, ids, secrets, spans).run()
+
+
+def gap(one: Value, other: Value) -> int:
+    """Characters between two values."""
+    return max(other.start - one.end, one.start - other.end, 0)
+
+
+def homes(
+    text: str, values: Sequence[Value], spans: Iterable[Container], shapes: Collection[Shape] = STRUCTURAL
+) -> list[Container | None]:
+    """Return for each value the smallest structure that holds it and more than it. values are in text order."""
+    starts = [value.start for value in values]
+    found: list[Container | None] = [None] * len(values)
+    for span in sorted((s for s in spans if s.shape in shapes), key=lambda s: s.size):
+        low, high = _inside(starts, span)
+        if high - low == 1 and structure.filled(text, span, values[low].start, values[low].end):
+            continue
+        for at in range(low, high):
+            found[at] = found[at] or span
+    return found
+
+
+class _Matcher:
+    def __init__(self, text: str, ids: Sequence[Value], secrets: Sequence[Value], spans: Iterable[Container]) -> None:
+        self.text = text
+        self.ids = ids
+        self.secrets = secrets
+        self.id_starts = [v.start for v in ids]
+        self.secret_starts = [v.start for v in secrets]
+        self.ties: dict[int, Tie] = {}
+        self.bound: set[int] = set()
+        ordered = sorted(spans, key=lambda c: c.size)
+        self.id_homes = homes(text, ids, ordered)
+        self.secret_homes = homes(text, secrets, ordered)
+        self.shared = [
+            (span, low, high, first, last)
+            for span in ordered
+            for low, high in [_inside(self.id_starts, span)]
+            for first, last in [_inside(self.secret_starts, span)]
+            if low < high and first < last
+        ]
+
+    def run(self) -> list[Tie]:
+        self.chains()
+        for firmness in list(Firmness)[1:]:
+            for span, low, high, first, last in self.shared:
+                if len(self.ties) == len(self.ids) or len(self.bound) == len(self.secrets):
+                    break
+                wanted = [i for i in range(low, high) if i not in self.ties]
+                free = [
+                    s for s in range(first, last) if s not in self.bound and self.secrets[s].weight <= _WORST[firmness]
+                ]
+                if wanted and free:
+                    self.settle(wanted, free, firmness, span)
+        return sorted(self.ties.values(), key=lambda tie: tie.id)
+
+    def chains(self) -> None:
+        """Bind values that only punctuation parts: positional arguments, `id:secret`, columns, lists."""
+        merged = sorted(
+            [(v.start, True, at) for at, v in enumerate(self.ids)]
+            + [
+                (v.start, False, at)
+                for at, v in enumerate(self.secrets)
+                if v.weight <= Label.MEDIUM or v.label.start < 0
+            ]
+        )
+        chain: list[tuple[int, bool, int]] = []
+        for item in merged:
+            value = self.of(item)
+            if chain and not structure.touching(self.text, self.of(chain[-1]).end, value.start):
+                self.settle_chain(chain)
+                chain = []
+            chain.append(item)
+        self.settle_chain(chain)
+
+    def of(self, item: tuple[int, bool, int]) -> Value:
+        _, is_id, at = item
+        return self.ids[at] if is_id else self.secrets[at]
+
+    def settle_chain(self, chain: Sequence[tuple[int, bool, int]]) -> None:
+        wanted = [at for _, is_id, at in chain if is_id]
+        free = [at for _, is_id, at in chain if not is_id]
+        if wanted and free:
+            span = Container(self.of(chain[0]).start, self.of(chain[-1]).end, Shape.LINE)
+            self.settle(wanted, free, Firmness.TOUCHING, span)
+
+    def settle(self, wanted: list[int], free: list[int], firmness: Firmness, span: Container) -> None:
+        """Bind what the rule allows inside one container: by the words both labels share, in order, by nearness."""
+        if len(wanted) > 1 or len(free) > 1:
+            by_stem: defaultdict[tuple[str, ...], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+            for i in wanted:
+                by_stem[structure.stem(self.ids[i].label)][0].append(i)
+            for s in free:
+                by_stem[structure.stem(self.secrets[s].label)][1].append(s)
+            for words, (ids, secrets) in by_stem.items():
+                if words and ids and secrets:
+                    self.assign(ids, secrets, firmness, span)
+            wanted = [i for i in wanted if i not in self.ties]
+            free = [s for s in free if s not in self.bound]
+        if wanted and free:
+            self.assign(wanted, free, firmness, span)
+
+    def assign(self, wanted: Sequence[int], free: Sequence[int], firmness: Firmness, span: Container) -> None:
+        if len(wanted) == len(free):
+            pairs = list(zip(wanted, free, strict=True))
+            if all(self.allowed(i, s, firmness, span) for i, s in pairs):
+                for i, s in pairs:
+                    self.bind(i, s, firmness, span)
+                return
+        starts = [self.secret_starts[s] for s in free]
+        first, last = self.ids[wanted[0]].start, self.ids[wanted[-1]].start
+        secret_first = starts[0] < first and starts[-1] < last
+        edges = [
+            (self.cost(i, s, secret_first=secret_first), i, s)
+            for i in wanted
+            for at in [bisect_left(starts, self.ids[i].start)]
+            for s in free[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS]
+            if self.allowed(i, s, firmness, span)
+        ]
+        for _, i, s in sorted(edges):
+            if i not in self.ties and s not in self.bound:
+                self.bind(i, s, firmness, span)
+
+    def bind(self, i: int, s: int, firmness: Firmness, span: Container) -> None:
+        self.ties[i] = Tie(i, s, firmness, span)
+        self.bound.add(s)
+
+    def cost(self, i: int, s: int, *, secret_first: bool) -> int:
+        one, other = self.ids[i], self.secrets[s]
+        cost = gap(one, other)
+        if (other.start < one.start) is not secret_first:
+            cost += _AGAINST_THE_ORDER
+        low, high = min(one.end, other.end), max(one.start, other.start)
+        if self.text.find("\n", low, high) >= 0:
+            cost += _ANOTHER_LINE
+        return cost
+
+    def allowed(self, i: int, s: int, firmness: Firmness, span: Container) -> bool:
+        """Whether a rule may tie two values that share a container, so far apart."""
+        if firmness is Firmness.TOUCHING:
+            return True
+        id_direct = _direct(self.id_homes[i], span)
+        secret_direct = _direct(self.secret_homes[s], span)
+        structural = span.shape in STRUCTURAL
+        both = id_direct and secret_direct
+        distance = gap(self.ids[i], self.secrets[s])
+        match firmness:
+            case Firmness.LABELLED if not (id_direct or secret_direct):
+                return False
+            case Firmness.MEMBERS | Firmness.NAMELESS_MEMBERS if not (both and structural):
+                return False
+            case Firmness.LABELLED | Firmness.LABELLED_APART:
+                if both and span.shape in {Shape.BRACKET, Shape.TAG}:
+                    return distance <= WIDEST
+                tied = structural or span.shape is Shape.LINE or _names_id(self.ids[i])
+                return distance <= (FAR if tied else CLOSE)
+            case Firmness.MEMBERS:
+                return distance <= FAR
+            case _:
+                return distance <= CLOSE
+
+
+def _inside(starts: Sequence[int], span: Container) -> tuple[int, int]:
+    """Return the places of the values that begin inside a container; no container cuts a value."""
+    return bisect_left(starts, span.start), bisect_right(starts, span.end - 1)
+
+
+def _direct(home: Container | None, span: Container) -> bool:
+    """Whether a value is a member of a container itself, not of a smaller structure inside it."""
+    return home is None or home.size >= span.size
+
+
+def _names_id(value: Value) -> bool:
+    joined = value.label.joined
+    return "access" in joined or "keyid" in joined

@@ -1,0 +1,212 @@
+"""Find the secrets near ids and context words, and name every value. Pure."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from firedamp.scanner import shape, structure
+from firedamp.scanner.candidates import Candidate, Role
+from firedamp.scanner.structure import NAMELESS, Header, Label, Named
+from firedamp.storage.records import KeyKind
+from firedamp.storage.secret import Secret
+
+NEAR: Final = 10 * 1024
+"""Characters around an id in which its secret is looked for. The same bound as Veles'; see research, d.1."""
+_WORD_BEFORE: Final = 128
+_WORD_AFTER: Final = 512
+_CONTEXT: Final = re.compile(r"secret|aws|smtp|token")
+_SMTP: Final = re.compile(r"smtp|\bses\b|email-smtp")
+_SMTP_PASSWORD: Final = re.compile(r"B[A-P][A-Za-z0-9+/]{42}")
+"""Its first byte is the version 4 (SES guide, "Obtaining SMTP credentials"), so are these two characters."""
+_PADDING: Final = re.compile(r"(?:=|%3[dD]|\\+u003[dD]){0,2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An id, secret or token in the text: its span, its label, and how strongly the label fits its role."""
+
+    start: int
+    end: int
+    kind: KeyKind
+    secret: Secret
+    label: Named = NAMELESS
+    weight: Label = Label.STRONG
+
+    @property
+    def example(self) -> bool:
+        """Whether it is documentation or a placeholder."""
+        return shape.is_placeholder(self.secret.reveal())
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Every value of a text that may be part of a credential, each list in text order."""
+
+    ids: list[Value]
+    secrets: list[Value]
+    tokens: list[Value]
+
+
+def survey(text: str, found: Sequence[Candidate]) -> Survey:
+    """Collect ids, secrets and tokens with their labels.
+
+    found: the candidates of detection. Time is linear in the text that stands near them and near context words.
+    """
+    lowered = text.lower()
+    ids = sorted((c for c in found if c.role is Role.KEY_ID), key=lambda c: c.start)
+    given = sorted((c for c in found if c.role is not Role.KEY_ID), key=lambda c: c.start)
+    words = [word.start() for word in _CONTEXT.finditer(lowered)]
+    taken = _Spans([*ids, *given])
+    values = [_value(c) for c in ids]
+    values += [_value(c) for c in given if c.role in {Role.SECRET, Role.TOKEN} or c.kind is KeyKind.SES_SMTP]
+    for low, high in _windows(len(text), ids, words):
+        for run in shape.runs(text, low, high):
+            cut = (run.start == low and low > 0) or (run.end == high and high < len(text))
+            if not cut:
+                values += (v for v in _read(text, lowered, run) if not taken.overlap(v.start, v.end))
+    values.sort(key=lambda v: (v.start, v.end))
+    named = list(_name(text, values, _headers(text, words)))
+    return Survey(
+        ids=[v for v in named if v.kind in {KeyKind.ACCESS_KEY, KeyKind.TEMPORARY_KEY}],
+        secrets=[v for v in named if v.kind in {KeyKind.SECRET_KEY, KeyKind.SES_SMTP} and v.weight is not Label.OTHER],
+        tokens=[v for v in named if v.kind is KeyKind.SESSION_TOKEN],
+    )
+
+
+class _Spans:
+    """The spans that detection has claimed, for one question: whether a span meets any."""
+
+    def __init__(self, candidates: Iterable[Candidate]) -> None:
+        spans = sorted((c.start, c.end) for c in candidates)
+        self._starts = [start for start, _ in spans]
+        self._ends: list[int] = []
+        for _, end in spans:
+            self._ends.append(max(end, self._ends[-1] if self._ends else 0))
+
+    def overlap(self, start: int, end: int) -> bool:
+        at = bisect_right(self._starts, end - 1) - 1
+        return at >= 0 and self._ends[at] > start
+
+
+def _value(c: Candidate) -> Value:
+    kind = c.kind
+    if c.role is Role.KEY_ID and kind not in {KeyKind.ACCESS_KEY, KeyKind.TEMPORARY_KEY}:
+        kind = KeyKind.ACCESS_KEY
+    return Value(c.start, c.end, kind, c.value)
+
+
+def _windows(size: int, ids: Iterable[Candidate], words: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield the stretches to read, disjoint and in order: wide around ids, narrow around context words."""
+    wanted = [(c.start - NEAR, c.end + NEAR) for c in ids]
+    wanted += [(at - _WORD_BEFORE, at + _WORD_AFTER) for at in words]
+    wanted.sort()
+    low = high = 0
+    for start, end in wanted:
+        if start > high:
+            if high > low:
+                yield low, high
+            low = start
+        high = max(high, min(end, size))
+    if high > low:
+        yield low, high
+
+
+def _read(text: str, lowered: str, run: shape.Run) -> Iterator[Value]:
+    """Say what a run may be: a secret, an SMTP password, a token, or a secret with a path or an id before it."""
+    size = len(run.value)
+    if size == shape.SECRET_LENGTH:
+        if shape.plausible(run.value):
+            yield Value(run.start, run.end, KeyKind.SECRET_KEY, Secret(run.value))
+    elif size == shape.SMTP_LENGTH and _SMTP_PASSWORD.fullmatch(run.value) is not None:
+        if _SMTP.search(lowered, max(0, run.start - 400), run.end + 400) is not None:
+            yield Value(run.start, run.end, KeyKind.SES_SMTP, Secret(run.value))
+    elif size in shape.TOKEN_LENGTHS:
+        end = run.end
+        padding = _PADDING.match(text, end)
+        equals = 0
+        if padding is not None:
+            end = padding.end()
+            equals = len(re.findall(r"=|3[dD]", padding[0]))
+        yield Value(run.start, end, KeyKind.SESSION_TOKEN, Secret(run.value + "=" * equals))
+    elif size < shape.TOKEN_LENGTHS.start and run.end - run.start == size:
+        # A slash is in the alphabet, and also parts an id or a folder from what follows.
+        if run.value[-shape.SECRET_LENGTH - 1] == "/" and shape.plausible(run.value[-shape.SECRET_LENGTH :]):
+            start = run.end - shape.SECRET_LENGTH
+            yield Value(start, run.end, KeyKind.SECRET_KEY, Secret(text[start : run.end]), weight=Label.DOUBTFUL)
+        if run.value[shape.SECRET_LENGTH] == "/" and shape.plausible(run.value[: shape.SECRET_LENGTH]):
+            end = run.start + shape.SECRET_LENGTH
+            yield Value(run.start, end, KeyKind.SECRET_KEY, Secret(text[run.start : end]), weight=Label.DOUBTFUL)
+
+
+def _headers(text: str, words: Iterable[int]) -> list[Header]:
+    """Read the table headers among the lines that hold a context word, in text order."""
+    headers: list[Header] = []
+    done = -1
+    for at in words:
+        if at < done:
+            continue
+        start = structure.line_start(text, at)
+        end = text.find("\n", at, at + 4096)
+        done = at if end < 0 else end
+        if end >= 0 and at - start <= 4096 and (header := structure.header_at(text, start, end)) is not None:
+            headers.append(header)
+    return headers
+
+
+def _name(text: str, values: Iterable[Value], headers: Sequence[Header]) -> Iterator[Value]:
+    """Give every value its label and weight; a value without a label of its own shares that of the one it touches."""
+    ends = [header.end for header in headers]
+    floor = 0
+    previous: Value | None = None
+    for value in values:
+        label = _column(text, value, headers, ends)
+        if label is NAMELESS:
+            label = structure.name_of(text, value.start, floor)
+        # In a list, as in `secrets = S1, S2`, the first value carries the label for all of its kind.
+        if label is NAMELESS and previous is not None and previous.kind is value.kind:
+            label = previous.label if structure.touching(text, previous.end, value.start) else label
+        floor = max(floor, value.end)
+        weight = value.weight
+        if value.kind is KeyKind.SESSION_TOKEN:
+            if not _is_token(value, label):
+                continue
+            weight = Label.STRONG
+        elif value.kind in {KeyKind.SECRET_KEY, KeyKind.SES_SMTP}:
+            weight = max(value.weight, structure.weigh(label))
+            if weight in {Label.NEUTRAL, Label.MEDIUM} and _doubtful(text, value):
+                weight = Label.DOUBTFUL
+            elif weight is Label.MEDIUM and value.kind is KeyKind.SES_SMTP:
+                weight = Label.STRONG
+        previous = replace(value, label=label, weight=weight)
+        yield previous
+
+
+def _column(text: str, value: Value, headers: Sequence[Header], ends: Sequence[int]) -> Named:
+    """Return the name of the table column a value stands in, NAMELESS where it stands in no table."""
+    at = bisect_right(ends, value.start) - 1
+    if at < 0:
+        return NAMELESS
+    line = structure.line_start(text, value.start)
+    if value.start - line > 4096 or line < ends[at]:
+        return NAMELESS
+    return headers[at].of(text, line, value.start)
+
+
+def _is_token(value: Value, label: Named) -> bool:
+    """Whether a long run is a session token: by its prefix, which STS has changed twice, or by its label."""
+    head = value.secret.reveal()[:12]
+    prefixes = ("IQoJb3JpZ2lu", "FwoGZXIvYXdz", "FQoGZXIvYXdz", "FQoDYXdz", "AgoJb3JpZ2lu")
+    return head.startswith(prefixes) or any(w in label.joined for w in ("sessiontoken", "securitytoken"))
+
+
+def _doubtful(text: str, value: Value) -> bool:
+    """Whether a run is cut out of an URL-safe token or reads like words: it ranks behind every other."""
+    before = text[value.start - 2 : value.start] if value.start >= 2 else ""
+    after = text[value.end : value.end + 2]
+    glued = before[1:] in {"-", "_", "."} and before[:1].isalnum()
+    glued |= after[:1] in {"-", "_", "."} and after[1:].isalnum()
+    return glued or shape.wordlike(value.secret.reveal())
