@@ -1,0 +1,264 @@
+"""The store on real SQLite: what is written is read back, repeats are harmless, and nobody else may read the file."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from firedamp.storage.errors import StoreFailure
+from firedamp.storage.migrations import STEPS
+from firedamp.storage.records import (
+    Alert,
+    AlertKind,
+    Batch,
+    Canary,
+    DeliveryState,
+    FileProvenance,
+    Finding,
+    GitProvenance,
+    JobRun,
+    KeyAction,
+    KeyKind,
+    Match,
+    Met,
+    Outcome,
+    OwnCall,
+    Owner,
+    Placement,
+    PlacementState,
+    RealKey,
+    ScanRun,
+    SeenObjects,
+    Severity,
+    Skipped,
+    SourceState,
+    Status,
+    Tally,
+    TriageState,
+    Verification,
+)
+from firedamp.storage.secret import Secret, fingerprint
+from firedamp.storage.store import Store
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+KEY = "AKIAEXAMPLEEXAMPLE22"
+
+
+def finding(secret: str = "one", **more: object) -> Finding:  # noqa: S107
+    values: dict[str, object] = {
+        "fingerprint": fingerprint("aws-access-key", KEY, Secret(secret)),
+        "kind": KeyKind.ACCESS_KEY,
+        "access_key_id": KEY,
+        "account_id": None,
+        "has_secret": True,
+        "first_seen": NOW,
+        "last_seen": NOW,
+        **more,
+    }
+    return Finding(**values)  # type: ignore[arg-type]
+
+
+def match(blob: str = "b1", line: int | None = 3) -> Match:
+    return Match(blob=blob, line=line, column=line, kind=KeyKind.ACCESS_KEY, secret_here=True)
+
+
+def batch(**more: object) -> Batch:
+    return Batch(at=NOW, detector="1", **more)  # type: ignore[arg-type]
+
+
+def test_a_new_file_and_its_companions_are_private(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "firedamp.db"
+    with Store(path) as store:
+        store.add_job_run(JobRun(job="scan", started=NOW))
+        modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
+    assert modes == {"firedamp.db": 0o600, "firedamp.db-wal": 0o600, "firedamp.db-shm": 0o600}
+
+
+def test_what_is_no_database_of_ours_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    path.write_bytes(b"this is a text file, and a rather long one" * 100)
+    with pytest.raises(StoreFailure, match="cannot be opened"):
+        Store(path)
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    db.close()
+    with pytest.raises(StoreFailure, match="not firedamp's"):
+        Store(other)
+    newer = tmp_path / "newer.db"
+    with sqlite3.connect(newer) as db:
+        db.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
+    db.close()
+    with pytest.raises(StoreFailure, match="newer firedamp"):
+        Store(newer)
+
+
+def test_a_finding_is_read_back_as_it_was_written() -> None:
+    whole = finding(
+        has_token=True, rank=2, example=True, expires=NOW, notes=("a", "b"), severity=Severity.HIGH,
+        verification=Verification(status=Status.ACTIVE, at=NOW, arn="arn", account_id="1", user_id="u",
+                                  detail="d", partitions=("aws",)),
+    )  # fmt: skip
+    with Store(None) as store:
+        store.record(batch(found=((whole, match()),)))
+        store.record(batch(found=((whole, match()),)))
+        assert store.findings() == [whole]
+        assert store.finding(whole.fingerprint[:8]) == [whole]
+        assert store.finding(KEY) == [whole]
+        assert store.findings(key_id="other") == []
+
+
+def test_a_finding_keeps_what_a_person_decided() -> None:
+    with Store(None) as store:
+        store.record(batch(found=((finding(), match()),)))
+        store.set_state(finding().fingerprint, TriageState.ACCEPTED, "a test key")
+        store.record(batch(found=((finding(last_seen=NOW + timedelta(days=1)), match("b2")),)))
+        (kept,) = store.findings(state=TriageState.ACCEPTED)
+        assert kept.state_reason == "a test key"
+        assert kept.last_seen == NOW + timedelta(days=1)
+
+
+def test_matches_meet_every_way_their_blob_was_met() -> None:
+    file = FileProvenance(path="/home/a/file", mode=0o644)
+    commit = GitProvenance(repository="/r", commit="c", path="f", author="A", date=NOW, in_head=True)
+    nowhere = GitProvenance(repository="/r")
+    met = tuple(
+        Met(source=source, blob="b1", provenance=place)
+        for source, place in (("folder", file), ("git", commit), ("git", nowhere))
+    )
+    with Store(None) as store:
+        store.record(batch(found=((finding(), match()),), met=met))
+        sights = store.sights([finding().fingerprint])[finding().fingerprint]
+        assert {sight.provenance for sight in sights} == {file, commit, nowhere}
+        assert {sight.match for sight in sights} == {match()}
+        assert set(store.held(roots=["/home/a"])) == {met[0]}
+        assert set(store.held(roots=["/home/a/file"])) == {met[0]}
+        assert set(store.held(roots=["/home/a/fil"])) == set()
+        assert set(store.held(repositories=["/r"])) == set(met[1:])
+        store.record(batch(gone=met))
+        (left,) = store.sights([finding().fingerprint])[finding().fingerprint]
+        assert left.source == ""
+        assert store.blobs_with_findings() == {"b1"}
+        assert store.fingerprints_in(["b1", "b2"]) == {finding().fingerprint}
+
+
+def test_what_was_read_belongs_to_a_detector_version() -> None:
+    state = SourceState(target="/r", detector="1", value=b"state")
+    with Store(None) as store:
+        store.record(batch(seen=(SeenObjects(width=20, ids=b"x" * 40),), states=(state,)))
+        assert store.seen("1", 20) == [b"x" * 40]
+        assert store.seen("2", 20) == store.seen("1", 32) == []
+        assert store.source_state("/r", "1") == state
+        assert store.source_state("/r", "2") is None
+        store.forget_other_detectors("2")
+        assert store.seen("1", 20) == []
+
+
+def test_every_answer_of_aws_is_kept_and_the_last_one_counts() -> None:
+    said = Verification(status=Status.REJECTED, at=NOW, detail="InvalidClientTokenId", partitions=("aws",))
+    with Store(None) as store:
+        store.record(batch(found=((finding(), match()),)))
+        store.set_verification(finding().fingerprint, said)
+        store.set_verification(finding().fingerprint, Verification(status=Status.UNCHECKED, detail="no source"))
+        (kept,) = store.findings()
+        assert kept.verification == Verification(status=Status.UNCHECKED, detail="no source")
+
+
+def test_scan_runs_are_remembered() -> None:
+    run = ScanRun(
+        target="/r", started=NOW, ended=NOW, complete=True, detector="1", tally=Tally(objects=3),
+        skipped=(Skipped(outcome=Outcome.FAILED, what="x", why="y"),),
+    )  # fmt: skip
+    with Store(None) as store:
+        store.add_scan_run(run)
+        assert store.scan_runs() == [run]
+
+
+def test_a_canary_marks_the_findings_it_was_before() -> None:
+    canary = Canary(key_id=KEY, name="backup", owner=Owner(arn="arn"), tags=(("k", "v"),), since=NOW)
+    with Store(None) as store:
+        store.record(batch(found=((finding(), match()),)))
+        store.watch(canary)
+        assert store.watched() == [canary]
+        (marked,) = store.findings()
+        assert marked.canary
+        assert marked.verification.status is Status.CANARY
+
+
+def test_a_real_key_stays_a_finding() -> None:
+    key = RealKey(key_id=KEY, name="deploy", since=NOW)
+    with Store(None) as store:
+        store.record(batch(found=((finding(), match()),)))
+        store.watch(key)
+        assert store.watched() == [key]
+        assert not store.findings()[0].canary
+
+
+def test_placements_and_own_calls_are_kept() -> None:
+    placement = Placement(
+        key_id=KEY, kind="file", place="/x", format="env", content="c", planted=NOW, checked=NOW,
+        state=PlacementState.PRESENT, detail="d",
+    )  # fmt: skip
+    call = OwnCall(nonce="n", key_id=KEY, principal="p", call="sts:X", host="h", at=NOW, purpose="verify")
+    with Store(None) as store:
+        store.watch(Canary(key_id=KEY, name="backup", since=NOW))
+        store.place(placement)
+        store.add_own_call(call)
+        assert store.placements() == {KEY: placement}
+        assert store.own_calls() == [call]
+
+
+def test_an_alert_is_one_however_often_it_is_added_and_goes_to_every_channel() -> None:
+    alert = Alert(key="use/1", kind=AlertKind.CANARY_USED, severity=Severity.CRITICAL, at=NOW, facts=(("a", "b"),))
+    with Store(None) as store:
+        store.add_alert(alert)
+        store.add_alert(alert)
+        assert [each for _, each in store.alerts()] == [alert]
+        assert store.route(["mail", "chat"], NOW) == 2
+        assert store.route(["mail", "chat"], NOW) == 0
+        due = store.due(NOW)
+        assert {(delivery.channel, each.key) for delivery, each in due} == {("mail", "use/1"), ("chat", "use/1")}
+        from dataclasses import replace
+
+        store.set_delivery(replace(due[0][0], state=DeliveryState.DELIVERED, attempts=1, delivered=NOW))
+        store.set_delivery(replace(due[1][0], attempts=1, next_try=NOW + timedelta(minutes=1), error="refused"))
+        assert store.due(NOW) == []
+        assert [d.attempts for d, _ in store.due(NOW + timedelta(minutes=1))] == [1]
+
+
+def test_jobs_and_key_actions_are_remembered() -> None:
+    run = JobRun(job="scan", started=NOW, ended=NOW, outcome="ok", detail="3 repositories")
+    action = KeyAction(key_id=KEY, action="disable", step="UpdateAccessKey", at=NOW, outcome="done")
+    with Store(None) as store:
+        store.add_job_run(run)
+        store.add_key_action(action)
+        assert store.job_runs() == store.job_runs("scan") == [run]
+        assert store.job_runs("other") == []
+        assert store.key_actions(KEY) == [action]
+
+
+def test_two_processes_make_one_database(tmp_path: Path) -> None:
+    path = tmp_path / "shared.db"
+    code = (
+        "import sys; from pathlib import Path; from datetime import datetime, UTC\n"
+        "from firedamp.storage.store import Store; from firedamp.storage.records import JobRun\n"
+        "with Store(Path(sys.argv[1])) as store:\n"
+        "    for n in range(50): store.add_job_run(JobRun(job=sys.argv[2], started=datetime.now(UTC)))\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, str(path), name]) for name in ("a", "b", "c")]
+    assert [each.wait(60) for each in running] == [0, 0, 0]
+    with Store(path) as store:
+        assert len(store.job_runs(limit=1000)) == 150
+
+
+def test_a_failed_transaction_leaves_nothing_behind() -> None:
+    with Store(None) as store:
+        wrong = Match(blob="b", kind=KeyKind.ACCESS_KEY, line=object())  # type: ignore[arg-type]
+        with pytest.raises(sqlite3.Error):
+            store.record(batch(found=((finding(), match()), (finding("two"), wrong))))
+        assert store.findings() == []
