@@ -6,9 +6,14 @@ import ipaddress
 import os
 import random
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from firedamp.service.loopback import Loopback
 
 
 class ForbiddenError(AssertionError):
@@ -76,3 +81,19 @@ def _is_loopback(host: str) -> bool:
 def rng(request: pytest.FixtureRequest) -> random.Random:
     """Return random numbers that are the same in every run of a test, and different in every test."""
     return random.Random(request.node.nodeid)
+
+
+@pytest.fixture(scope="session")
+def _loopback_aws() -> Iterator[Loopback]:
+    """Start the one loopback AWS of this process; moto is imported only by tests that ask for it."""
+    from firedamp.service.loopback import Loopback
+
+    with Loopback() as server:
+        yield server
+
+
+@pytest.fixture
+def aws(_loopback_aws: Loopback) -> Loopback:
+    """Return a fresh AWS on loopback, with `aws.admin` as its only key."""
+    _loopback_aws.reset()
+    return _loopback_aws
