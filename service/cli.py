@@ -26,7 +26,7 @@ from firedamp.service.options import (
     VerifyOptions,
     WatchOptions,
 )
-from firedamp.storage.errors import Failure, NotBuilt
+from firedamp.storage.errors import Failure, NotBuilt, UsageFailure
 
 CLEAN: Final = 0
 FOUND: Final = 1
@@ -137,6 +137,19 @@ def _serve(given: argparse.Namespace, common: Common) -> int:
     raise NotBuilt(f"{given.name} is not built yet (asked for {common.format})")
 
 
+def _config(given: argparse.Namespace, common: Common) -> int:
+    from firedamp.service import config
+
+    if given.action == "example":
+        print(config.example(), end="")
+        return CLEAN
+    if common.config is None:
+        raise UsageFailure("config check needs --config FILE", "firedamp config example prints one")
+    config.load(common.config)
+    print(f"{common.config} is sound")
+    return CLEAN
+
+
 def _hook(given: argparse.Namespace, common: Common) -> int:
     options = HookOptions(action=given.action, hook=given.hook, for_all=given.for_all, arguments=tuple(given.arguments))
     raise NotBuilt(f"hook {options.action} is not built yet (asked for {common.format})")
@@ -233,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
         ("demo", "The whole story against a loopback AWS."),
     ):
         add(name, text, _serve)
-    config = add("config", "Check the configuration file.", _serve)
+    config = add("config", "Check the configuration file, or print a commented one.", _config)
     config.add_argument("action", choices=["check", "example"])
 
     hook = add("hook", "Install or run a git hook.", _hook)

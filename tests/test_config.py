@@ -1,0 +1,156 @@
+"""The configuration file: read whole, all errors at once, and the example is never out of date."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from firedamp.service import cli, config
+from firedamp.storage.errors import Failure, UsageFailure
+
+
+def load(tmp_path: Path, text: str) -> config.Config:
+    path = tmp_path / "firedamp.toml"
+    path.write_text(text)
+    return config.load(path)
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    assert load(tmp_path, "") == config.Config()
+
+
+def test_every_option_is_read(tmp_path: Path) -> None:
+    read = load(
+        tmp_path,
+        """
+        db = "~/x.db"
+        [verify]
+        rate = 5
+        active_again = "2d"
+        [watch]
+        feeds = ["file:///x"]
+        heartbeat = "env:BEAT"
+        [[channel]]
+        name = "chat"
+        url = "env:CHAT"
+        [[job]]
+        name = "nightly"
+        kind = "scan"
+        cron = "0 3 * * *"
+        """,
+    )
+    assert read.db == Path.home() / "x.db"
+    assert read.verify.rate == 5.0
+    assert read.verify.active_again == timedelta(days=2)
+    assert read.watch.heartbeat == config.Reference("env:BEAT")
+    assert read.channel == (config.ChannelConfig(name="chat", url=config.Reference("env:CHAT")),)
+    assert read.job[0].cron == "0 3 * * *"
+
+
+def test_all_errors_are_told_at_once_with_their_path(tmp_path: Path) -> None:
+    with pytest.raises(UsageFailure) as caught:
+        load(
+            tmp_path,
+            """
+            scan = 3
+            [verify]
+            enabld = true
+            rate = "fast"
+            timeout = "soon"
+            partitions = "aws"
+            [watch]
+            heartbeat = "https://token@example.com"
+            city_database = 7
+            [[job]]
+            kind = "scan"
+            """,
+        )
+    told = caught.value.what
+    for each in (
+        "scan: a table is expected",
+        "verify.enabld: no such option; enabled is meant?",
+        "verify.rate: float is expected",
+        "verify.timeout: a time is expected",
+        "verify.partitions: a list is expected",
+        "watch.heartbeat: a secret is given by reference",
+        "watch.city_database: text is expected",
+        "job[0].name: is missing",
+    ):
+        assert each in told
+    assert "token@" not in told, "what may be a secret is not repeated"
+
+
+def test_what_is_well_formed_must_still_make_sense(tmp_path: Path) -> None:
+    with pytest.raises(UsageFailure) as caught:
+        load(
+            tmp_path,
+            """
+            [serve]
+            listen = "nowhere"
+            log = "xml"
+            [[channel]]
+            name = "a"
+            url = "env:A"
+            minimum = "loud"
+            [[channel]]
+            name = "a"
+            url = "env:A"
+            [[job]]
+            name = "x"
+            kind = "dance"
+            cron = "3 4"
+            [[job]]
+            name = "y"
+            kind = "scan"
+            every = "0s"
+            [[job]]
+            name = "z"
+            kind = "scan"
+            """,
+        )
+    told = caught.value.what
+    for each in ("serve.listen", "serve.log", "channel[0].minimum", "'a' stands twice", "job[0].kind", "job[0].cron",
+                 "job[1].every: at least", "job[2]: either every or cron"):  # fmt: skip
+        assert each in told
+
+
+def test_what_is_no_toml_or_no_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageFailure, match="not TOML"):
+        load(tmp_path, "= 3")
+    with pytest.raises(UsageFailure, match="cannot be read"):
+        config.load(tmp_path / "missing")
+
+
+def test_the_example_reads_back_as_the_defaults(tmp_path: Path) -> None:
+    text = config.example()
+    assert load(tmp_path, text) == config.Config()
+    # With the defaults uncommented it still means the same, where a default can be written.
+    live = "\n".join(
+        line[1:] if re.match(r"#\w+ = (?!\"\")", line) else line
+        for line in text.partition("# [[channel]]")[0].split("\n")
+    )
+    assert load(tmp_path, live) == config.Config()
+
+
+def test_a_secret_is_read_where_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "from the environment")
+    kept = tmp_path / "token"
+    kept.write_text("from a file\n")
+    assert config.Reference("env:TOKEN").resolve().reveal() == "from the environment"
+    assert config.Reference(f"file:{kept}").resolve().reveal() == "from a file"
+    assert config.Reference("aws:prod/token").resolve(lambda name: f"kept as {name}").reveal() == "kept as prod/token"
+    for missing in ("env:NOT_SET", "file:/nowhere", "aws:x", "keyring:service/user"):
+        with pytest.raises(Failure):
+            config.Reference(missing).resolve()
+
+
+def test_the_command_checks_a_file_and_prints_the_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "firedamp.toml"
+    assert cli.main(["config", "example"]) == 0
+    path.write_text(capsys.readouterr().out)
+    assert cli.main(["config", "check", "--config", str(path)]) == 0
+    assert "is sound" in capsys.readouterr().out
+    assert cli.main(["config", "check"]) == 2
