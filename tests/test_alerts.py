@@ -1,0 +1,235 @@
+"""The outbox over real HTTP, SMTP and UDP: every channel on its own, nothing lost, repeats marked."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from firedamp.service import alerts, wording
+from firedamp.service.alerts import Channel, World
+from firedamp.service.config import ChannelConfig, Reference
+from firedamp.storage.errors import Failure, UsageFailure
+from firedamp.storage.records import Alert, AlertKind, Severity
+from firedamp.storage.secret import Secret
+from firedamp.storage.store import Store
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+USED = Alert(
+    key="use/EXAMPLE/e1", kind=AlertKind.CANARY_USED, severity=Severity.CRITICAL, at=NOW, key_id="AKIAEXAMPLEEXAMPLE22",
+    facts=(
+        ("name", "backup-writer"), ("placed", "file /srv/ci/.env (env)"), ("call", "sts:GetCallerIdentity"),
+        ("address", "203.0.113.7 (public)"), ("user agent", "aws-cli/2.9\x1b[2J evil\nname  forged"),
+    ),
+)  # fmt: skip
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = NOW
+
+    def __call__(self) -> datetime:
+        return self.time
+
+
+class Hook:
+    """A webhook on loopback that answers as told and remembers what it got."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.got.append((dict(self.headers), body))
+                self.send_response(hook.status)
+                self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/in?token=EXAMPLETOKEN"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    hook = Hook()
+    yield hook
+    hook.server.shutdown()
+    hook.server.server_close()
+
+
+class NoClients:
+    def sns(self, region: str) -> Any:
+        raise AssertionError(region)
+
+    def sqs(self, region: str) -> Any:
+        raise AssertionError(region)
+
+
+def make(url: str, key: str | None = None, minimum: str = "low", out: io.StringIO | None = None) -> Channel:
+    secrets = {"env:URL": url, "env:KEY": key or ""}
+    world = World(NoClients(), out or io.StringIO(), lambda: NOW, lambda reference: Secret(secrets[reference.text]))
+    return alerts.make_channel(
+        ChannelConfig(
+            name="it", url=Reference("env:URL"), minimum=minimum, signing_key=Reference("env:KEY") if key else None
+        ),
+        world,
+    )  # fmt: skip
+
+
+def test_the_words_are_these() -> None:
+    golden = Path(__file__).parent / "golden"
+    assert wording.word(USED).body == (golden / "alert.txt").read_text(encoding="utf-8").rstrip("\n")
+    assert wording.chat(USED) == (golden / "alert.chat").read_text(encoding="utf-8").rstrip("\n")
+    letter = wording.mail(USED, repeat=True)
+    assert f"{letter.title}\n\n{letter.body}" == (golden / "alert.mail").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", AlertKind)
+def test_every_kind_of_alert_has_words(kind: AlertKind) -> None:
+    worded = wording.word(Alert(key="x", kind=kind, severity=Severity.INFO, at=NOW))
+    assert worded.title
+    assert "What to do now:" in worded.body
+
+
+def test_a_signed_webhook_proves_who_sent_it_and_when(hook: Hook) -> None:
+    make(f"webhook+{hook.url}", key="EXAMPLEKEY").send(USED, False)
+    headers, body = hook.got[0]
+    expected = hmac.new(b"EXAMPLEKEY", headers["X-Firedamp-Timestamp"].encode() + b"." + body, hashlib.sha256)
+    assert headers["X-Firedamp-Signature"] == f"sha256={expected.hexdigest()}"
+    told = json.loads(body)
+    assert (told["key"], told["kind"], told["repeat"]) == (USED.key_id, "canary used", False)
+
+
+def test_a_webhook_that_fails_says_why_and_never_its_url(hook: Hook) -> None:
+    for status in (302, 403, 500):
+        hook.status = status
+        with pytest.raises(Failure, match=str(status)) as caught:
+            make(f"webhook+{hook.url}").send(USED, False)
+        assert "EXAMPLETOKEN" not in str(caught.value)
+    assert len(hook.got) == 3, "a redirect is not followed"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    with pytest.raises(Failure, match="cannot be reached") as caught:
+        make(f"webhook+http://127.0.0.1:{port}/?token=EXAMPLETOKEN").send(USED, False)
+    assert "EXAMPLETOKEN" not in str(caught.value)
+
+
+def test_a_chat_and_a_mail_arrive_through_apprise(hook: Hook) -> None:
+    make(hook.url.replace("http://", "json://")).send(USED, False)
+    assert "backup-writer" in json.loads(hook.got[0][1])["title"]
+    got: list[bytes] = []
+
+    class Box:
+        async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+            got.append(envelope.content)
+            return "250 OK"
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    controller = Controller(Box(), hostname="127.0.0.1", port=port)
+    controller.start()
+    try:
+        make(f"mailto://127.0.0.1:{port}?from=firedamp@example.com&to=team@example.com&mode=insecure").send(USED, False)
+    finally:
+        controller.stop()
+    assert b"firedamp:" in got[0]
+    hook.status = 500
+    with pytest.raises(Failure, match="did not take"):
+        make(hook.url.replace("http://", "json://")).send(USED, False)
+    with pytest.raises(UsageFailure, match="no known kind"):
+        make("carrier-pigeon://x")
+
+
+def test_syslog_and_standard_output_take_alerts() -> None:
+    out = io.StringIO()
+    make("stdout://", out=out).send(USED, True)
+    assert "may be a repeat" in out.getvalue()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        make(f"syslog://127.0.0.1:{server.getsockname()[1]}").send(USED, False)
+        line = server.recv(65536)
+    assert b"backup-writer" in line
+    assert b"\n" not in line.rstrip(b"\0")
+
+
+def test_one_failing_channel_silences_no_other_and_is_never_switched_off() -> None:
+    sent: list[str] = []
+
+    def fail(alert: Alert, repeat: bool) -> None:
+        raise Failure("refused")
+
+    clock = Clock()
+    channels = [
+        Channel("bad", Severity.INFO, fail),
+        Channel("good", Severity.INFO, lambda alert, repeat: sent.append(alert.key)),
+    ]
+    with Store(None) as store:
+        store.add_alert(USED)
+        for _ in range(200):  # more than a week of tries
+            alerts.deliver(store, channels, clock)
+            clock.time += timedelta(hours=1)
+        assert sent[0] == USED.key
+        assert [key for key in sent if key == USED.key] == [USED.key], "delivered once where it works"
+        assert f"channel/bad/{USED.key}" in sent, "its failing is itself an alarm on the others"
+        assert not any(key.startswith("channel/bad/channel") for key in sent)
+        channels[0] = replace(channels[0], send=lambda alert, repeat: sent.append(f"late {alert.key} {repeat}"))
+        alerts.deliver(store, channels, clock)
+        assert f"late {USED.key} True" in sent, "what waited arrives, marked as a possible repeat"
+
+
+def test_a_crash_after_the_send_makes_a_marked_repeat_not_a_silent_one() -> None:
+    repeats: list[bool] = []
+
+    class Crash(BaseException):
+        """As kill -9 between the send and the next line."""
+
+    def crash(alert: Alert, repeat: bool) -> None:
+        repeats.append(repeat)
+        raise Crash
+
+    clock = Clock()
+    with Store(None) as store:
+        store.add_alert(USED)
+        with pytest.raises(Crash):
+            alerts.deliver(store, [Channel("it", Severity.INFO, crash)], clock)
+        clock.time += timedelta(minutes=1)
+        alerts.deliver(store, [Channel("it", Severity.INFO, lambda alert, repeat: repeats.append(repeat))], clock)
+    assert repeats == [False, True]
+
+
+def test_a_channel_hears_what_is_severe_enough_and_an_unknown_one_waits() -> None:
+    heard: list[str] = []
+    clock = Clock()
+    channel = Channel("it", Severity.HIGH, lambda alert, repeat: heard.append(alert.key))
+    with Store(None) as store:
+        store.add_alert(replace(USED, key="small", severity=Severity.LOW))
+        store.add_alert(USED)
+        alerts.deliver(store, [channel], clock)
+        alerts.deliver(store, [], clock)
+        assert heard == [USED.key]
+        store.route(["gone"], clock())
+        assert alerts.deliver(store, [channel], clock).sent == ()
+    assert alerts.test_alert(NOW).kind is AlertKind.TEST
