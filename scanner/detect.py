@@ -1,55 +1,335 @@
-"""Bytes -> credentials. Pure."""
+"""Bytes to credentials: what stands there, what stands there encoded, and which id goes with which secret. Pure.
+
+The blob is layer nought. Where a decoder was seen at work, its text is decoded *in place*, which gives a further
+layer: the surroundings stay, so that a name beside an encoded value still stands beside it. Every layer is prefiltered,
+paired and, down to a depth, decoded in its turn; every offset leads back to the bytes as stored.
+"""
 
 from __future__ import annotations
 
 import bisect
-import re
-from functools import partial
+import hashlib
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
-from firedamp.scanner.candidates import Credential, Located
+from firedamp.scanner import keys, pairing
+from firedamp.scanner.candidates import Candidate, Credential, Located
+from firedamp.scanner.decode import DECODERS, Mark, Run, Segment
+from firedamp.scanner.prefilter import Hit, Prefilter
 from firedamp.storage import keyid
-from firedamp.storage.records import KeyKind
+from firedamp.storage.records import Outcome, Skipped
 from firedamp.storage.secret import Secret
 
-VERSION: Final = "0"
-"""Changes whenever the same bytes would give other credentials: what an older version read is then read again."""
-
-_ID: Final = re.compile(r"A(?:KIA|SIA|BIA|CCA)[A-Z2-7]{16}")
-_SECRET: Final = re.compile(r"[A-Za-z0-9/+]{40,}")
-_NEAR: Final = 1024
+_SOURCES: Final = (
+    *("candidates.py", "decode.py", "detect.py", "keys.py", "matching.py", "pairing.py", "prefilter.py"),
+    *("shape.py", "structure.py", "surroundings.py", "survey.py"),
+)
 
 
-def interesting(data: bytes) -> bool:
-    """Whether anything in data is worth a look."""
-    return re.search(rb"A(?:KIA|SIA|BIA|CCA)[A-Z2-7]{16}", data) is not None
+def _version() -> str:
+    """Hash the source of everything that decides what is found: a change there, and only there, rescans."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in _SOURCES:
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    digest.update(Path(keyid.__file__).read_bytes())
+    return digest.hexdigest()
 
 
-def detect(data: bytes) -> list[Located]:
-    """Return every access key in data with the nearest secret within 1 KiB."""
-    text = data.decode("latin-1")
-    starts = [0, *(m.end() for m in re.finditer("\n", text))]
-    found: list[Located] = []
-    for match in _ID.finditer(text):
-        parsed = keyid.parse(match[0])
-        beside = text[match.start() - 1 : match.start()] + text[match.end() : match.end() + 1]
-        if parsed is None or any(c.isalnum() for c in beside):
+VERSION: Final = _version()
+"""The detectors' version: objects read by another one are read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much work one blob may cause. What a limit cuts off is told as `Skipped`, never dropped in silence.
+
+    depth: encodings within each other. decoded: bytes of all layers together, or four times the blob if that is more.
+    tracks: readings of one stretch of text by one decoder. credentials: how many one blob may give.
+    """
+
+    depth: int = 5
+    decoded: int = 64 << 20
+    tracks: int = 8
+    credentials: int = 20_000
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+_MARGIN: Final = 64 << 10
+"""Bytes around a hit that are looked at together: well over the 10 KiB beyond which nothing is paired by distance."""
+_WHOLE: Final = 1 << 20
+"""A blob up to this size is looked at in one piece, so that structure is seen whole."""
+_PIECE: Final = 4 << 20
+_SIGN_REACH: Final = 2048
+_LAYER_MARGIN: Final = 16 << 10
+
+
+@dataclass(slots=True)
+class _Work:
+    """What is left of the limits for one blob, and what they cut off."""
+
+    limits: Limits
+    decoded: int
+    cut: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A text, and how its offsets lead to the layer it was decoded from. fresh: where it was decoded just now."""
+
+    text: bytes
+    segments: tuple[Segment, ...]
+    fresh: tuple[tuple[int, int], ...]
+    parent: _Layer | None
+    depth: int
+
+    def origin(self, offset: int) -> tuple[int, str]:
+        """Return the offset in the stored bytes that offset comes from, and the encodings undone on the way."""
+        here = self.segments[max(0, bisect.bisect_right(self.segments, offset, key=lambda one: one.at) - 1)]
+        there = here.source + (offset - here.at) * here.numerator // here.denominator
+        if self.parent is None:
+            return there, here.via
+        stored, outer = self.parent.origin(there)
+        return stored, ">".join(filter(None, (outer, here.via)))
+
+    def is_fresh(self, offset: int) -> bool:
+        """Whether the byte before offset was decoded in this layer."""
+        at = bisect.bisect_left(self.fresh, (offset, 0)) - 1
+        return at >= 0 and offset <= self.fresh[at][1]
+
+
+def detect(
+    data: bytes,
+    prefilter: Prefilter,
+    *,
+    first_line: int = 1,
+    first_column: int = 1,
+    limits: Limits = DEFAULT_LIMITS,
+) -> list[Located | Skipped]:
+    """Return the credentials in data in text order, each with its place in the bytes as stored.
+
+    first_line and first_column say where a window of a larger blob begins. Lines and columns (in code points) are None
+    for data that has no lines. What a limit cut off follows as Skipped. Work is linear in the size of data and of what
+    is decoded from it, which limits bound; no input raises.
+    """
+    work = _Work(limits, max(limits.decoded, 4 * len(data)))
+    found: list[tuple[int, Credential]] = []
+    for low, high in _pieces(prefilter.hits(data), len(data)):
+        found += _in_piece(data, low, high, prefilter, work)
+    best = sorted(_merged(found), key=lambda one: (one[0], one[1].rank))
+    if len(best) > limits.credentials:
+        work.cut["credentials"] += len(best) - limits.credentials
+        del best[limits.credentials :]
+    cut = [
+        Skipped(outcome=Outcome.FAILED, what=what, why="over the limit for one blob", count=count)
+        for what, count in work.cut.items()
+    ]
+    return [*_located(data, best, first_line, first_column), *cut]
+
+
+def _pieces(ends: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of the data that are looked at: the surroundings of the hits, joined up to a size."""
+    if not ends:
+        return
+    if size <= _WHOLE:
+        yield 0, size
+        return
+    first = last = ends[0]
+    for end in ends[1:]:
+        if end - last > 2 * _MARGIN or end - first > _PIECE:
+            yield max(0, first - _MARGIN), min(size, last + _MARGIN)
+            first = end
+        last = end
+    yield max(0, first - _MARGIN), min(size, last + _MARGIN)
+
+
+def _in_piece(data: bytes, low: int, high: int, prefilter: Prefilter, work: _Work) -> Iterator[tuple[int, Credential]]:
+    text = data if high - low == len(data) else data[low:high]
+    queue = deque([_Layer(text, (Segment(0, low),), ((0, len(text)),), None, 0)])
+    while queue:
+        layer = queue.popleft()
+        hits = prefilter.find(layer.text)
+        if not hits:
             continue
-        low = max(0, match.start() - _NEAR)
-        near = [m for m in _SECRET.finditer(text, low, match.end() + _NEAR) if len(m[0]) == 40]
-        near.sort(key=partial(_distance, match.start()))
-        row = bisect.bisect_right(starts, match.start()) - 1
-        credential = Credential(
-            kind=KeyKind.TEMPORARY_KEY if parsed.temporary else KeyKind.ACCESS_KEY,
-            key_id=match[0],
-            secret=Secret(near[0][0]) if near else None,
-            example="EXAMPLE" in match[0],
-            anchor=match.start(),
-        )
-        column = len(data[starts[row] : match.start()].decode("utf-8", "replace")) + 1
-        found.append(Located(credential, row + 1, column))
-    return found
+        candidates = _candidates(layer.text, hits)
+        credentials = pairing.pair(layer.text.decode("latin-1"), candidates)
+        for one in credentials:
+            stored, chain = layer.origin(one.anchor)
+            yield stored, replace(one, decoder=chain, example=_is_example(one))
+        if layer.depth < work.limits.depth:
+            queue += _decoded(layer, hits, credentials, work)
+        elif any(hit.form.decoder is not None and layer.is_fresh(hit.end) for hit in hits):
+            work.cut["encodings nested too deep"] += 1
 
 
-def _distance(at: int, match: re.Match[str]) -> int:
-    return abs(match.start() - at)
+def _candidates(text: bytes, hits: Iterable[Hit]) -> list[Candidate]:
+    found: dict[tuple[int, int], Candidate] = {}
+    for hit in hits:
+        if hit.form.kind is not None and hit.form.size:
+            one = keys.candidate(keys.KINDS[hit.form.kind], text, hit.end - hit.form.size)
+            if one is not None:
+                found[one.start, one.end] = one
+    return [found[span] for span in sorted(found)]
+
+
+def _is_example(one: Credential) -> bool:
+    if one.key_id is not None:
+        return keys.is_example(one.key_id)
+    value = one.secret or one.token
+    return one.example or (value is not None and keys.is_example_value(value.reveal()))
+
+
+# Decoding in place.
+
+
+def _decoded(layer: _Layer, hits: Sequence[Hit], credentials: Sequence[Credential], work: _Work) -> Iterator[_Layer]:
+    """Yield the layers that the decoders seen in layer make of it."""
+    marks: dict[int, list[Mark]] = defaultdict(list)
+    for hit in hits:
+        if hit.form.decoder is not None and layer.is_fresh(hit.end):
+            marks[hit.form.decoder].append(Mark(hit.end, hit.form.phase))
+    for number, offset in _signed(layer, credentials):
+        marks[number].append(Mark(offset, -1))
+    for number, places in sorted(marks.items()):
+        places.sort(key=lambda mark: mark.end)
+        for track in _tracks(DECODERS[number].runs(layer.text, places), work):
+            for group in _groups(track):
+                made = _spliced(layer, group)
+                if len(made.text) > work.decoded:
+                    work.cut["decoded text"] += 1
+                    return
+                work.decoded -= len(made.text)
+                yield made
+
+
+def _signed(layer: _Layer, credentials: Sequence[Credential]) -> Iterator[tuple[int, int]]:
+    """Yield (decoder, offset) where an id without a secret stands beside signs of an encoding that left it readable."""
+    last = -_SIGN_REACH
+    for one in credentials:
+        if (
+            one.key_id is None
+            or one.secret is not None
+            or one.anchor - last < _SIGN_REACH
+            or not layer.is_fresh(one.anchor + 1)
+        ):
+            continue
+        last = one.anchor
+        low, high = max(0, one.anchor - _SIGN_REACH), one.anchor + _SIGN_REACH
+        for number, decoder in enumerate(DECODERS):
+            if decoder.signs is not None and decoder.signs.search(layer.text, low, high):
+                yield number, one.anchor
+
+
+def _tracks(runs: Iterable[Run], work: _Work) -> list[list[Run]]:
+    """Lay runs out so that none overlaps another of its track: a stretch read in two ways gives two layers."""
+    tracks: list[list[Run]] = []
+    for run in sorted(runs, key=lambda run: (run.start, run.end)):
+        if run.cut:
+            work.cut["decoded text"] += 1
+        for track in tracks:
+            if track[-1].end <= run.start:
+                track.append(run)
+                break
+        else:
+            if len(tracks) == work.limits.tracks:
+                work.cut["readings of one text"] += 1
+                continue
+            tracks.append([run])
+    return tracks
+
+
+def _groups(track: Sequence[Run]) -> Iterator[list[Run]]:
+    """Yield runs that stand close enough to belong together."""
+    group: list[Run] = []
+    for run in track:
+        if group and run.start - group[-1].end > 2 * _LAYER_MARGIN:
+            yield group
+            group = []
+        group.append(run)
+    if group:
+        yield group
+
+
+def _spliced(layer: _Layer, runs: Sequence[Run]) -> _Layer:
+    """Put the decoded runs in the place of what they were decoded from, with some of what stands around them."""
+    low, high = max(0, runs[0].start - _LAYER_MARGIN), min(len(layer.text), runs[-1].end + _LAYER_MARGIN)
+    parts: list[bytes] = []
+    segments: list[Segment] = []
+    fresh: list[tuple[int, int]] = []
+    at, done = 0, low
+    for run in runs:
+        segments.append(Segment(at, done))
+        parts += [layer.text[done : run.start], run.out]
+        at += run.start - done
+        segments += [replace(one, at=one.at + at) for one in run.segments]
+        fresh.append((at, at + len(run.out)))
+        at, done = at + len(run.out), run.end
+    parts.append(layer.text[done:high])
+    segments.append(Segment(at, done))
+    return _Layer(b"".join(parts), tuple(segments), tuple(fresh), layer, layer.depth + 1)
+
+
+# One credential for each key in each place.
+
+
+def _merged(found: Iterable[tuple[int, Credential]]) -> Iterator[tuple[int, Credential]]:
+    """Yield each credential once: of the readings of one place, the least decoded that has a secret, else the first."""
+    places: dict[tuple[int, str | None], list[Credential]] = {}
+    for place, one in found:
+        known = places.setdefault((place, one.key_id), [])
+        same_reading = bool(known) and known[0].decoder == one.decoder
+        if known and known[0].secret is None and one.secret is not None:
+            known[:] = [one]
+        elif (same_reading and all(_told(one) != _told(other) for other in known)) or not known:
+            known.append(one)
+    paired: dict[Secret, list[int]] = defaultdict(list)
+    for (place, key_id), some in places.items():
+        for one in some:
+            if key_id is not None and one.secret is not None:
+                paired[one.secret].append(place)
+    for (place, _), some in places.items():
+        for one in some:
+            alone = one.key_id is None and one.secret is not None
+            if not (alone and one.secret and any(abs(place - other) < _MARGIN for other in paired[one.secret][:64])):
+                yield place, one
+
+
+def _told(one: Credential) -> tuple[str, Secret | None, Secret | None]:
+    return one.kind, one.secret, one.token
+
+
+# Lines and columns.
+
+
+def _located(data: bytes, found: Sequence[tuple[int, Credential]], line: int, column: int) -> Iterator[Located]:
+    """Yield found (sorted by place) with lines and columns, in one pass over data however many there are."""
+    encoding = _encoding(data)
+    newline = {"utf-16-le": b"\n\x00", "utf-16-be": b"\x00\n"}.get(encoding or "", b"\n")
+    at = 0
+    for place, one in found:
+        if encoding is None:
+            yield Located(one, None, None)
+            continue
+        line += data.count(newline, at, place)
+        last = data.rfind(newline, at, place)
+        if last >= 0:
+            at, column = last + len(newline), 1
+        column += len(data[at:place].decode(encoding, "replace"))
+        at = place
+        yield Located(one, line, column)
+
+
+def _encoding(data: bytes) -> str | None:
+    """Return how lines and columns are counted, or None for data that has no lines: a NUL near its beginning."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16-le" if data[0] == 0xFF else "utf-16-be"
+    head = data[:8192]
+    if b"\x00" not in head:
+        return "utf-8"
+    half = len(head) // 2
+    if half and not head[1::2].strip(b"\x00") and head[0::2].count(0) == 0:
+        return "utf-16-le"
+    return "utf-16-be" if half and not head[0::2].strip(b"\x00") and head[1::2].count(0) == 0 else None

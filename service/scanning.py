@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
+import platformdirs
+
 from firedamp.scanner import detect as detection
 from firedamp.scanner import scan as scanner
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.files import FolderSource, StreamSource
+from firedamp.scanner.prefilter import Prefilter
 from firedamp.scanner.scan import Report, Reported
 from firedamp.scanner.source import Blob, Source
 from firedamp.service import show
@@ -41,10 +45,15 @@ def _now() -> datetime:
 
 def _source(target: str) -> Source:
     if target == "-":
-        return StreamSource(sys.stdin.buffer, detection.interesting)
+        return StreamSource(sys.stdin.buffer, _prefilter().any)
     if "://" in target:
         raise NotBuilt(f"{target}: git URLs are not built yet")
-    return FolderSource(target, detection.interesting)
+    return FolderSource(target, _prefilter().any)
+
+
+@functools.cache
+def _prefilter() -> Prefilter:
+    return Prefilter(Path(platformdirs.user_cache_dir("firedamp")))
 
 
 def _repository(path: str) -> Source:
@@ -52,7 +61,7 @@ def _repository(path: str) -> Source:
 
 
 def _detect(blob: Blob) -> Iterable[Located | Skipped]:
-    return detection.detect(blob.data)
+    return detection.detect(blob.data, _prefilter(), first_line=blob.first_line, first_column=blob.first_column)
 
 
 def _chosen(report: Report, options: ScanOptions) -> Iterator[Reported]:
