@@ -1,0 +1,309 @@
+"""The delta filter loses no key that stands in at most two pieces, and trusts nothing in a pack."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.builders import make_key_id, make_secret
+from tests.packwriter import Copy, Delta, Whole, Written, write_pack
+
+from firedamp.scanner import packs
+from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, list_pack
+from firedamp.scanner.packs import Filtered, Seeds, suspects
+
+SEEDS = Seeds(heads=(rb"AKIA", rb"A[A-Z2-7]{16}"), words=(rb"(?i)secret",))
+
+
+@pytest.fixture(scope="session")
+def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for compiled kernels, shared by the tests of one run: compiling takes seconds."""
+    return tmp_path_factory.mktemp("kernels") / "numba"
+
+
+def git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "gc.auto=0"]
+    command = ["git", "-C", str(repository), *identity, *arguments]
+    return subprocess.run(command, input=stdin, check=True, capture_output=True).stdout
+
+
+def history(folder: Path, versions: Sequence[str | bytes], *, gc: Sequence[str] = ("gc", "-q", "--aggressive")) -> Path:
+    """Commit the versions of one file after each other and pack them."""
+    folder.mkdir()
+    git(folder, "init", "-q")
+    for version in versions:
+        (folder / "config.py").write_bytes(version if isinstance(version, bytes) else version.encode())
+        git(folder, "add", ".")
+        git(folder, "commit", "-q", "--allow-empty", "-m", "change")
+    git(folder, *gc)
+    return folder
+
+
+def only_pack(repository: Path, width: int = 20) -> PackListing:
+    (index,) = repository.glob(".git/objects/pack/*.idx")
+    listing = list_pack(index.with_suffix(".pack"), index, width=width)
+    assert isinstance(listing, PackListing)
+    return listing
+
+
+def listed(written: Written, width: int = 20) -> PackListing:
+    listing = list_pack(written.pack, written.index, width=width)
+    assert isinstance(listing, PackListing)
+    return listing
+
+
+def filtered(listing: PackListing, cache: Path, seeds: Seeds = SEEDS, processes: int = 1) -> Filtered:
+    result = suspects(listing, seeds, cache_folder=cache, processes=processes)
+    assert isinstance(result, Filtered)
+    return result
+
+
+def suspect_ids(listing: PackListing, cache: Path, seeds: Seeds = SEEDS) -> set[str]:
+    return {row.tobytes().hex() for row in listing.ids(filtered(listing, cache, seeds).suspects)}
+
+
+def holders(repository: Path, value: bytes) -> set[str]:
+    """Return the ids of the objects that hold value, by reading every one in full."""
+    names = git(repository, "cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype)").split(b"\n")
+    found = set()
+    for line in filter(None, names):
+        name, kind = line.decode().split()
+        if kind != "tree" and value in git(repository, "cat-file", kind, name):
+            found.add(name)
+    return found
+
+
+def filler(rng: random.Random, lines: int = 60) -> str:
+    words = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu".split()
+    return "".join(f"{rng.choice(words)}_{rng.randrange(1000)} = {rng.choice(words)!r}\n" for _ in range(lines))
+
+
+JOINS = {
+    "head and body joined": lambda key: (f'key = "{key[:4]}" + "{key[4:]}"', f'key = "{key}"'),
+    "cut head joined": lambda key: (f'key = "{key[:2]}" + "{key[2:]}"', f'key = "{key}"'),
+    "typo in the head corrected": lambda key: (f'key = "{key[:1]}-{key[1:]}"', f'key = "{key}"'),
+}
+
+
+@pytest.mark.parametrize("case", JOINS)
+def test_a_key_joined_by_copies_alone_is_a_suspect(case: str, tmp_path: Path, kernel_cache: Path) -> None:
+    rng = random.Random(case)
+    key = make_key_id(rng)
+    before, after = JOINS[case](key)
+    top, bottom = filler(rng), filler(rng)
+    # Newest first is how git packs: the joined version is the smaller, so it is the delta.
+    repository = history(tmp_path / "r", [top + line + "\n" + bottom for line in (before, after)])
+    listing = only_pack(repository)
+    assert (listing.bases >= 0).any()
+    held = holders(repository, key.encode())
+    assert held
+    assert held <= suspect_ids(listing, kernel_cache)
+
+
+def test_git_and_we_list_the_same(tmp_path: Path) -> None:
+    repository = history(tmp_path / "r", [filler(random.Random(i)) for i in range(8)])
+    git(repository, "tag", "-a", "-m", "text", "v1")
+    git(repository, "repack", "-adq")
+    listing = only_pack(repository)
+    told = git(repository, "cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype)").decode()
+    everything = np.arange(len(listing), dtype=np.int32)
+    names = [row.tobytes().hex() for row in listing.ids(everything)]
+    ours = {f"{name} {Kind(kind).name.lower()}" for name, kind in zip(names, listing.kinds.tolist(), strict=True)}
+    assert ours == set(told.splitlines())
+    assert (np.diff(listing.offsets) > 0).all()
+    texts = listing.besides_trees()
+    assert set(listing.kinds[texts].tolist()) == {Kind.COMMIT, Kind.BLOB, Kind.TAG}
+
+
+@pytest.mark.parametrize("form", ["sha256", "reference deltas"])
+def test_other_forms_of_packs_are_listed_and_filtered(form: str, tmp_path: Path, kernel_cache: Path) -> None:
+    rng = random.Random(form)
+    key = make_key_id(rng)
+    folder = tmp_path / "r"
+    folder.mkdir()
+    width = 32 if form == "sha256" else 20
+    git(folder, "init", "-q", "--object-format", "sha256" if width == 32 else "sha1")
+    top = filler(rng)
+    for line in ("none", f"key = '{key}'", "gone again"):
+        (folder / "f").write_text(top + line + "\n" + filler(random.Random(1)))
+        git(folder, "add", ".")
+        git(folder, "commit", "-q", "-m", line[:4])
+    git(folder, "-c", "repack.useDeltaBaseOffset=false", "repack", "-adfq")
+    listing = only_pack(folder, width)
+    assert (listing.bases >= 0).any()
+    held = holders(folder, key.encode())
+    assert held <= suspect_ids(listing, kernel_cache)
+    assert filtered(listing, kernel_cache).ruled_out > 0
+
+
+def test_a_lone_secret_needs_a_context_word_in_what_it_was_derived_from(tmp_path: Path, kernel_cache: Path) -> None:
+    secret = make_secret(random.Random(1)).encode()
+    base = b"aws_secret_access_key = changeme\n" + b"# nothing\n" * 9
+    other = b"something = changeme\n" + b"# nothing\n" * 9
+    written = write_pack(
+        tmp_path,
+        [
+            Whole(base),
+            Delta(0, (Copy(0, 24), secret, Copy(32, 20))),
+            Whole(other),
+            Delta(2, (Copy(0, 12), secret, Copy(20, 20))),
+        ],
+    )
+    assert filtered(listed(written), kernel_cache).suspects.tolist() == [1]
+
+
+def test_the_result_does_not_depend_on_how_many_processes_share_the_work(tmp_path: Path, kernel_cache: Path) -> None:
+    rng = random.Random(3)
+    entries: list[Whole | Delta] = []
+    for i in range(60):
+        key = make_key_id(rng).encode() if i % 7 == 0 else b""
+        entries.append(Whole(filler(rng).encode() + key))
+        entries.append(Delta(2 * i, (Copy(0, 50), b"more", Copy(100, 30))))
+    listing = listed(write_pack(tmp_path, entries))
+    one, three = (filtered(listing, kernel_cache, processes=n) for n in (1, 3))
+    assert one.suspects.tolist() == three.suspects.tolist()
+    assert (one.ruled_out, one.inflated, one.damaged) == (three.ruled_out, three.inflated, three.damaged)
+    assert one.damaged == 0
+    assert one.suspects.size == 18
+
+
+def test_only_what_is_asked_for_is_judged_but_what_it_derives_from_is_read(tmp_path: Path, kernel_cache: Path) -> None:
+    key = make_key_id(random.Random(4)).encode()
+    entries = [Whole(b"x" * 90 + key), Delta(0, (Copy(0, 110), b"!")), Whole(key), Whole(b"y" * 50)]
+    listing = listed(write_pack(tmp_path, entries))
+    wanted = np.array([False, True, False, True])
+    result = suspects(listing, SEEDS, cache_folder=kernel_cache, wanted=wanted)
+    assert isinstance(result, Filtered)
+    assert result.suspects.tolist() == [1]
+    assert result.ruled_out == 1
+
+
+def test_a_real_marker_byte_only_adds_suspects(tmp_path: Path, kernel_cache: Path) -> None:
+    key = make_key_id(random.Random(5)).encode()
+    entries = [Whole(b"\xff\xff" + key + b"\xff"), Whole(b"\xff" * 64), Delta(1, (Copy(0, 9), key, Copy(2, 9)))]
+    listing = listed(write_pack(tmp_path, entries))
+    assert filtered(listing, kernel_cache).suspects.tolist() == [0, 2]
+
+
+# What is damaged.
+
+
+def test_a_damaged_entry_and_all_that_derives_from_it_are_read_by_git(tmp_path: Path, kernel_cache: Path) -> None:
+    entries = [
+        Whole(b"plain " * 40),
+        Delta(0, (Copy(0, 60), b"1", Copy(70, 9))),
+        Delta(1, (Copy(0, 60), b"2")),
+        Whole(b"z" * 80),
+    ]
+    written = write_pack(tmp_path, entries)
+    stored = bytearray(written.pack.read_bytes())
+    stored[written.offsets[1] - 3] ^= 0x10
+    written.pack.write_bytes(stored)
+    result = filtered(listed(written), kernel_cache)
+    assert result.suspects.tolist() == [0, 1, 2]
+    assert result.damaged == 3
+
+
+def test_a_base_in_another_pack_is_left_to_git(tmp_path: Path, kernel_cache: Path) -> None:
+    whole = write_pack(tmp_path, [Whole(b"base " * 30), Delta(0, (Copy(0, 60), b"1"), by_name=True)], name="whole")
+    stored = bytearray(whole.pack.read_bytes())
+    at = stored.index(whole.ids[0])
+    stored[at] ^= 1
+    whole.pack.write_bytes(stored)
+    listing = listed(whole)
+    assert listing.kinds.tolist() == [Kind.BLOB, Kind.UNKNOWN]
+    assert filtered(listing, kernel_cache).suspects.tolist() == [1]
+
+
+@pytest.mark.parametrize("what", ["empty pack", "cut pack", "version 1", "cut index", "other pack", "no file"])
+def test_what_is_no_pack_and_index_is_said(what: str, tmp_path: Path) -> None:
+    written = write_pack(tmp_path, [Whole(b"a")])
+    match what:
+        case "empty pack":
+            written.pack.write_bytes(b"")
+        case "cut pack":
+            written.pack.write_bytes(written.pack.read_bytes()[:-25])
+        case "version 1":
+            written.index.write_bytes(written.index.read_bytes()[8:])
+        case "cut index":
+            written.index.write_bytes(written.index.read_bytes()[:1050])
+        case "other pack":
+            write_pack(tmp_path, [Whole(b"b")], name="other").pack.rename(written.pack)
+        case _:
+            written.pack.unlink()
+    assert isinstance(list_pack(written.pack, written.index, width=20), Unfilterable)
+
+
+def test_a_pack_of_no_objects_has_no_suspects(tmp_path: Path, kernel_cache: Path) -> None:
+    listing = listed(write_pack(tmp_path, []))
+    assert filtered(listing, kernel_cache, processes=2).suspects.size == 0
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=st.lists(st.tuples(st.booleans(), st.integers(0, 1 << 20), st.integers(1, 255)), min_size=1, max_size=6))
+def test_no_flipped_byte_makes_it_crash(flips: list[tuple[bool, int, int]], tmp_path: Path, kernel_cache: Path) -> None:
+    key = make_key_id(random.Random(6)).encode()
+    base = b"some text that is long enough to be copied from " * 3
+    entries = [
+        Whole(base),
+        Delta(0, (Copy(0, 60), key, Copy(70, 9))),
+        Delta(1, (Copy(0, 60), b"2", Copy(61, 25)), by_name=True),
+        Whole(b"tree", 2),
+        Whole(b"z" * 3000),
+        Delta(4, (Copy(0, 2900), b"AKIA", Copy(2, 19))),
+    ]
+    written = write_pack(tmp_path, entries)
+    stored, table = bytearray(written.pack.read_bytes()), bytearray(written.index.read_bytes())
+    for in_index, where, change in flips:
+        target = table if in_index else stored
+        target[where % len(target)] ^= change
+    written.pack.write_bytes(stored)
+    written.index.write_bytes(table)
+    listing = list_pack(written.pack, written.index, width=20)
+    if isinstance(listing, PackListing):
+        result = filtered(listing, kernel_cache)
+        assert result.ruled_out + result.suspects.size == listing.besides_trees().size
+
+
+def _delta_batch(deltas: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    sizes = np.array([len(one) for one in deltas], np.int64)
+    ends = np.cumsum(sizes)
+    return np.frombuffer(b"".join(deltas) + bytes(8), np.uint8), ends - sizes, ends
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(deltas=st.lists(st.binary(max_size=40), min_size=1, max_size=5), data=st.data())
+def test_compiled_and_plain_kernels_agree_on_any_bytes(
+    deltas: list[bytes], data: st.DataObject, kernel_cache: Path
+) -> None:
+    source, starts, ends = _delta_batch(deltas)
+    is_delta = np.array(data.draw(st.lists(st.booleans(), min_size=len(deltas), max_size=len(deltas))))
+    compiled = packs._compiled(kernel_cache)
+    assert not isinstance(compiled, Unfilterable)
+    outcomes = []
+    for kernel, runs in ((compiled.inserted, compiled.runs), (packs.inserted, packs.runs)):
+        text = np.zeros(source.size + 2 * len(deltas), np.uint8)
+        at, flags = np.zeros(len(deltas), np.int64), np.zeros(len(deltas), np.uint8)
+        size = kernel(source, starts, ends, is_delta, text, at, flags)
+        assert size <= text.size
+        runs(text[:size], at, *packs.tables(), flags)
+        outcomes.append((size, text.tobytes(), at.tolist(), flags.tolist()))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_without_numba_it_says_so(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['numba'] = None\n"
+        "from pathlib import Path; from firedamp.scanner import packs\n"
+        f"print(packs._compiled(Path({str(tmp_path)!r})).why)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert re.search("numba is missing", told)
