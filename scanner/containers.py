@@ -1,0 +1,282 @@
+"""Which bytes are a container, and the walk through containers inside containers.
+
+To add a format: one function that yields its parts, one row in FORMATS.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from firedamp.scanner import archives, documents, streams
+from firedamp.scanner.budget import MIB, Broken, Budget, File, Part, Parts, Spent, in_memory, trouble_of
+from firedamp.storage.records import Outcome, Skipped
+
+HEAD: Final = 4096
+"""How many first bytes `container_of` wants. Fewer do for everything but mail, notebooks and tar (512)."""
+WINDOW: Final = 4 * MIB
+"""The largest piece of a member that is looked at at once."""
+OVERLAP: Final = 64 << 10
+"""How much of a window is seen again in the next, so that what stands at its border is seen whole."""
+_LONGEST_NAME: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member, or one window of a large one. container is the chain inside the file, `inner.tar!file`.
+
+    first_line and first_column (code points, from 1) say where the window begins; both are None where the text was
+    put together from values and has no lines of its own.
+    """
+
+    container: str
+    data: bytes
+    first_line: int | None = 1
+    first_column: int | None = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A kind of container: how it begins (a regular expression on bytes), and the function that opens it."""
+
+    name: str
+    start: bytes
+    open: Callable[[File, Budget], Parts]
+    raw: bool = False
+    """Whether a look at its bytes as stored may show what its parts do not: remains, free pages, comments."""
+    plain: bool = False
+    """Whether its text stands in it as it is: then it is opened only when a look at its bytes showed something."""
+
+
+_MAIL: Final = (
+    rb"(?i:Return-Path|Received|Delivered-To|X-[\w-]{1,60}|From|To|Subject|Date|MIME-Version|Message-ID|DKIM-Signature)"
+)
+
+FORMATS: Final[tuple[Format, ...]] = (
+    Format(
+        "zip", rb"PK(?:\x03\x04|\x05\x06|\x07\x08PK\x03\x04|00PK\x03\x04)|Cr24[\x02\x03]\x00\x00\x00", archives.unzip
+    ),
+    Format("gzip", rb"\x1f\x8b\x08", streams.gunzip),
+    Format("bzip2", rb"BZh[1-9](?:\x31\x41\x59\x26\x53\x59|\x17\x72\x45\x38\x50\x90)", streams.bunzip2),
+    Format("xz", rb"\xfd7zXZ\x00|\x5d\x00\x00[\x00-\xff]{2}(?:\xff{8}|[\x00-\xff]{5}\x00{3})", streams.unxz),
+    Format("zstd", rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", streams.unzstd),
+    Format("lz4", rb"\x04\x22\x4d\x18", streams.unlz4),
+    Format("ar", rb"!<arch>\n", archives.unar),
+    Format(
+        "cpio",
+        rb"07070[127][0-9A-Fa-f]{6}|(?:\xc7\x71[\x00-\xff]{5}|\x71\xc7[\x00-\xff]{4})[\x11\x21\x41\x61\x81\xa1]",
+        archives.uncpio,
+    ),
+    Format("rpm", rb"\xed\xab\xee\xdb", archives.unrpm),
+    Format("sqlite", rb"SQLite format 3\x00", documents.unsqlite, raw=True),
+    Format("plist", rb"bplist00", documents.unplist, raw=True),
+    Format("pdf", rb"%PDF-", documents.unpdf, raw=True),
+    Format(
+        "pyc", rb"[\x00-\xff][\x0b-\x0e]\r\n|[\x00-\xff]\xf2\r\n|\x03\xf3\r\n", documents.unpyc, raw=True, plain=True
+    ),
+    Format(
+        "notebook",
+        rb'\s{0,8}\{\s{0,20}(?:"cells"\s*:\s*\[|"nbformat"\s*:|"metadata"\s*:\s*\{(?s:.{0,3000}?)"(?:kernelspec|language_info|colab)")',
+        documents.unnotebook,
+        raw=True,
+        plain=True,
+    ),
+    Format("mbox", rb"From \S+ [^\n]{0,40}\d\d:\d\d[^\n]{0,60}\r?\n[!-9;-~]{1,60}:", documents.unmbox, raw=True),
+    Format(
+        "mail",
+        _MAIL + rb":[^\n]*\n(?s:.{0,4000}?)(?:(?<=\n)(?i:MIME-Version|Message-ID|Received):|(?<=\n)Date:)",
+        documents.unmail,
+        raw=True,
+    ),
+    # Last: anything may stand at the first 148 bytes of a tar, and the checksum has the last word.
+    Format("tar", rb"(?s:.{148})[0-7 \x00]{8}(?s:.{101})(?:ustar|(?s:.{5}))", archives.untar),
+)
+
+MAGICS: Final[tuple[tuple[str, bytes], ...]] = tuple((f.name, f.start) for f in FORMATS)
+"""How each format begins, as a regular expression to be matched at the first byte: for the pack filter."""
+
+PLAIN: Final = frozenset(f.name for f in FORMATS if f.plain)
+"""Formats that a source opens only when the prefilter saw something in their bytes."""
+
+_BY_NAME: Final = {f.name: f for f in FORMATS}
+_STARTS: Final = re.compile(b"|".join(b"(?P<%b>%b)" % (f.name.encode(), f.start) for f in FORMATS))
+
+
+def container_of(head: bytes, tail: bytes = b"") -> str | None:
+    """Name the format of a file from its first bytes (HEAD of them, or all), or None when it is no container.
+
+    tail, its last bytes (64 KiB), shows a zip behind an executable or a script.
+    """
+    match = _STARTS.match(head)
+    name = None if match is None else match.lastgroup
+    if name == "tar" and not _tar_header(head[:512]):
+        name = None
+    if name is None and b"PK\x05\x06" in tail and head[:2] in (b"MZ", b"#!", b"\x7fE"):
+        return "zip"
+    return name
+
+
+def _tar_header(block: bytes) -> bool:
+    """Whether the checksum of a tar header holds. All zeros is none."""
+    try:
+        tarfile.TarInfo.frombuf(block, "latin-1", "replace")
+    except (tarfile.HeaderError, ValueError):
+        return False
+    return True
+
+
+def walk(kind: str, parts: Parts, budget: Budget, interesting: Callable[[bytes], bool]) -> Iterator[Member | Skipped]:
+    """Yield every member, however deep, in which `interesting` sees something, and what was cut off.
+
+    parts come from the format named kind, opened on the top-level file. Never raises for what the bytes hold.
+    """
+    walker = _Walk(budget, interesting)
+    try:
+        yield from walker.parts(kind, parts, "", 1)
+    except Spent as spent:
+        yield _failed(walker.at, f"{spent.why}; nothing after this was read")
+
+
+def opened(kind: str, file: File, budget: Budget) -> Parts:
+    """Open a file by the format named kind; `container_of` gives the name."""
+    return _BY_NAME[kind].open(file, budget)
+
+
+_TOLD: Final = 100
+"""How many unreadable members of one container are named; the rest are counted."""
+
+
+class _Walk:
+    def __init__(self, budget: Budget, interesting: Callable[[bytes], bool]) -> None:
+        self._budget = budget
+        self._limits = budget.limits
+        self._interesting = interesting
+        self.at = ""
+
+    def parts(
+        self, kind: str, parts: Parts, chain: str, depth: int, file: File | None = None
+    ) -> Iterator[Member | Skipped]:
+        """Walk the parts of one container that stands at chain; file is what it is read from."""
+        why = None
+        count = unread = 0
+        try:
+            for part in parts:
+                count += 1
+                if count > self._limits.members:
+                    why = f"holds more than {self._limits.members:,} members"
+                    break
+                self.at = _joined(chain, part.name)
+                if isinstance(part, Part):
+                    yield from self._part(part, chain, depth)
+                elif unread < _TOLD:
+                    yield _failed(self.at, part.why, part.count)
+                    unread += 1
+                else:
+                    unread += 1
+        except Spent:
+            raise
+        except Broken as broken:
+            why = broken.why
+        except MemoryError:
+            why = "needs more memory than allowed"
+        except Exception as error:  # noqa: BLE001  # whatever a library makes of hostile bytes is told, and the rest goes on
+            why = f"is damaged: {type(error).__name__}"
+        if file is not None and (trouble := trouble_of(file)) is not None:
+            if isinstance(trouble, Spent):
+                raise trouble
+            why = trouble.why
+        if unread > _TOLD:
+            yield _failed(chain, f"{unread - _TOLD:,} more members could not be read", unread - _TOLD)
+        if why is not None:
+            yield _failed(chain, f"{kind} {why}")
+
+    def _part(self, part: Part, chain: str, depth: int) -> Iterator[Member | Skipped]:
+        body = part.body
+        head = body[:HEAD] if isinstance(body, bytes) else body.peek(HEAD)[:HEAD]
+        kind = container_of(head)
+        if kind is None:
+            yield from self._leaf(_joined(chain, part.name), body, part.lines)
+            return
+        if not part.thin:
+            chain = _joined(chain, part.name)
+        if depth >= self._limits.depth:
+            yield _failed(chain, f"{kind} is nested deeper than {self._limits.depth}")
+            return
+        known = _BY_NAME[kind]
+        if known.raw and not isinstance(body, bytes) and not body.seekable():
+            first = body.read(self._limits.held)
+            if body.peek(1):
+                yield _failed(
+                    chain, f"{kind} is larger than the {self._limits.held / MIB:,.0f} MiB that are held in memory"
+                )
+                yield from self._leaf(chain, body, part.lines, first)
+                return
+            body = first
+        if known.plain and isinstance(body, bytes) and not self._interesting(body):
+            return
+        file = in_memory(body) if isinstance(body, bytes) else body
+        yield from self.parts(kind, known.open(file, self._budget), chain, depth + 1, file)
+        if known.raw:
+            file.seek(0)
+            yield from self._leaf(chain, body, part.lines)
+
+    def _leaf(
+        self, chain: str, body: bytes | io.BufferedReader, lines: bool, first: bytes = b""
+    ) -> Iterator[Member | Skipped]:
+        """Look at a member that is no container, window by window."""
+        if isinstance(body, bytes) and len(body) <= WINDOW:
+            if body and self._interesting(body):
+                yield Member(chain, body, *((1, 1) if lines else (None, None)))
+            return
+        file = in_memory(body) if isinstance(body, bytes) else body
+        line, column, tail = 1, 1, b""
+        while True:
+            self._budget.check()
+            block, first = first[: WINDOW - OVERLAP], first[WINDOW - OVERLAP :]
+            block += file.read(WINDOW - OVERLAP - len(block))
+            if not block:
+                break
+            window = tail + block
+            if self._interesting(window):
+                yield Member(chain, window, *((line, column) if lines else (None, None)))
+            tail = window[-OVERLAP:]
+            line, column = _advanced(line, column, window[: len(window) - len(tail)])
+        if (trouble := trouble_of(file)) is not None:
+            if isinstance(trouble, Spent):
+                raise trouble
+            yield _failed(chain, trouble.why)
+
+
+_CONTINUATION: Final = bytes(range(0x80, 0xC0))
+
+
+def _advanced(line: int, column: int, passed: bytes) -> tuple[int, int]:
+    """Return the line and column behind some UTF-8 text: a code point is a byte that continues no other."""
+    breaks = passed.count(b"\n")
+    if breaks:
+        passed, column = passed[passed.rindex(b"\n") + 1 :], 1
+    return line + breaks, column + len(passed.translate(None, _CONTINUATION))
+
+
+def _joined(chain: str, name: str) -> str:
+    """Lengthen a chain by a member's name, bounded in length; bytes that are no UTF-8 are shown as hexadecimal."""
+    if not name.isascii():
+        name = name.encode("utf-8", "surrogatepass" if _lone(name) else "surrogateescape").decode(
+            "utf-8", "backslashreplace"
+        )
+    if len(name) > _LONGEST_NAME:
+        name = name[: _LONGEST_NAME - 1] + "…"
+    return f"{chain}!{name}" if chain else name
+
+
+def _lone(name: str) -> bool:
+    """Whether a name holds a surrogate that stands for no byte."""
+    return any("\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in name)
+
+
+def _failed(chain: str, why: str, count: int = 1) -> Skipped:
+    return Skipped(outcome=Outcome.FAILED, what=chain, why=why, count=count)

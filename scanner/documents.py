@@ -1,0 +1,324 @@
+"""Documents that hold text in a form of their own: SQLite, notebooks, .pyc, property lists, PDF, mail."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+import plistlib
+import re
+import sqlite3
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import quote
+
+from firedamp.scanner.budget import MIB, Broken, Budget, File, Part, Parts, Unread, hold
+
+_TEXT: Final = 4 * MIB
+"""How much text of rows goes into one part."""
+
+
+def unsqlite(file: File, budget: Budget) -> Parts:
+    """SQLite: every cell of every ordinary table as a line `table.column = value`, rows apart by an empty line.
+
+    The database is a copy in memory, opened without extensions, triggers, views or virtual tables.
+    """
+    yield from rows(hold(file, budget), budget)
+
+
+def rows(image: bytes, budget: Budget, wal: bytes = b"") -> Parts:
+    """Read a database image; wal is the write-ahead log found beside it, whose committed pages are laid over it."""
+    pages = with_log(image, wal) if wal else bytearray(image)
+    pages[18:20] = b"\x01\x01"  # a copy in memory has no log: file format 3, 2.1.3 "read and write version"
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        db.deserialize(bytes(pages))
+        del pages
+        yield from _tables(db, budget)
+    finally:
+        db.close()
+
+
+def rows_on_disk(path: str, budget: Budget) -> Parts:
+    """Read a database too large for memory where it lies. immutable: no lock, no log, no file made beside it."""
+    db = sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    try:
+        yield from _tables(db, budget)
+    finally:
+        db.close()
+
+
+_READS: Final = frozenset((sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ))
+
+
+def _tables(db: sqlite3.Connection, budget: Budget) -> Parts:
+    db.text_factory = bytes
+    for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "query_only=ON", "temp_store=MEMORY", "mmap_size=0"):
+        db.execute(f"PRAGMA {pragma}")
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, budget.limits.held)
+    db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    db.set_progress_handler(lambda: _late(budget), 100_000)
+    try:
+        tables = [
+            (name, db.execute(f"PRAGMA table_info({_quoted(name)})").fetchall())
+            for name, sql in db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall()
+            if isinstance(name, bytes) and isinstance(sql, bytes) and not sql[:16].upper().startswith(b"CREATE VIRTUAL")
+        ]
+        # From here on nothing but reading columns is allowed: a generated column or a default may call a function.
+        db.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in _READS else sqlite3.SQLITE_DENY)
+        for name, info in tables:
+            yield from _table(db, name, [row[1] for row in info], budget)
+    except sqlite3.Error as error:
+        budget.check()
+        raise Broken(f"is damaged: {type(error).__name__}") from None
+
+
+def _late(budget: Budget) -> bool:
+    """Stop a statement when the time is over: SQLite ends it with an error."""
+    try:
+        budget.check()
+    except Exception:  # noqa: BLE001  # nothing may be raised through SQLite
+        return True
+    return False
+
+
+def _table(db: sqlite3.Connection, table: bytes, columns: list[bytes], budget: Budget) -> Parts:
+    name = table.decode("utf-8", "replace")
+    block: list[bytes] = []
+    size = 0
+    try:
+        query = f"SELECT {', '.join(map(_quoted, columns))} FROM {_quoted(table)}"  # noqa: S608  # names are quoted
+        for number, row in enumerate(db.execute(query), start=1):
+            for column, value in zip(columns, row, strict=True):
+                if not isinstance(value, bytes):
+                    continue
+                budget.spend(len(value))
+                size += len(value)
+                block += (table, b".", column, b" = ", value, b"\n")
+                if len(value) > 20 and not value.isascii():
+                    yield Part(f"{name}.{column.decode('utf-8', 'replace')}[{number}]", value, lines=False)
+            block.append(b"\n")
+            if size > _TEXT:
+                yield Part(name, b"".join(block), lines=False)
+                block, size = [], 0
+    except sqlite3.Error as error:
+        budget.check()
+        yield Unread(name, f"is damaged: {type(error).__name__}")
+    if block:
+        yield Part(name, b"".join(block), lines=False)
+
+
+def _quoted(name: bytes) -> str:
+    return '"' + name.decode("utf-8", "surrogateescape").replace('"', '""') + '"'
+
+
+def with_log(image: bytes, wal: bytes) -> bytearray:
+    """Lay the committed frames of a write-ahead log over a database image (SQLite file format, section 4).
+
+    A frame counts when its salt and running checksum fit and a commit frame follows it.
+    """
+    pages = bytearray(image)
+    magic = int.from_bytes(wal[:4], "big")
+    if magic not in (0x377F0682, 0x377F0683) or len(wal) < 32:
+        return pages
+    order = "big" if magic & 1 else "little"
+    size = int.from_bytes(wal[8:12], "big")
+    if size < 512 or size > 65536 or size & (size - 1):
+        return pages
+    sums = _checksum(wal[:24], (0, 0), order)
+    waiting: dict[int, int] = {}
+    for at in range(32, len(wal) - size - 23, size + 24):
+        if wal[at + 8 : at + 16] != wal[16:24]:
+            break
+        sums = _checksum(wal[at : at + 8], sums, order)
+        sums = _checksum(wal[at + 24 : at + 24 + size], sums, order)
+        if sums != (int.from_bytes(wal[at + 16 : at + 20], "big"), int.from_bytes(wal[at + 20 : at + 24], "big")):
+            break
+        waiting[int.from_bytes(wal[at : at + 4], "big")] = at + 24
+        if count := int.from_bytes(wal[at + 4 : at + 8], "big"):
+            if count * size > len(pages) + len(wal):
+                break
+            pages.extend(bytes(max(0, count * size - len(pages))))
+            for page, start in waiting.items():
+                pages[(page - 1) * size : page * size] = wal[start : start + size]
+            del pages[count * size :]
+            waiting.clear()
+    return pages
+
+
+def _checksum(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
+    """SQLite's WAL checksum: a Fibonacci-weighted sum of 32-bit words (file format, 4.2)."""
+    first, second = sums
+    words = memoryview(data).cast("I")
+    if order != "little":
+        words = memoryview(b"".join(data[at : at + 4][::-1] for at in range(0, len(data), 4))).cast("I")
+    for at in range(0, len(words), 2):
+        first = (first + words[at] + second) & 0xFFFFFFFF
+        second = (second + words[at + 1] + first) & 0xFFFFFFFF
+    return first, second
+
+
+def unnotebook(file: File, budget: Budget) -> Parts:
+    """Jupyter notebooks (nbformat 2 to 4): sources and textual outputs of all cells, joined as text in their order."""
+    try:
+        notebook = json.loads(hold(file, budget))
+    except ValueError:
+        raise Broken("is damaged") from None
+    lines = [text for text in _cells(notebook) if text]
+    if lines:
+        yield Part("cells", "\n\n".join(lines).encode("utf-8", "surrogatepass"))
+
+
+_CELL_TEXT: Final = frozenset(
+    ("source", "input", "text", "traceback", "evalue", "text/plain", "text/html", "text/markdown")
+)
+
+
+def _cells(notebook: object) -> Iterator[str]:
+    """Yield the text of the fields that hold code, prose or output, front to back. Images are left to the raw scan."""
+    waiting = [notebook]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, list):
+            waiting.extend(reversed(node))
+        elif isinstance(node, dict):
+            for key, value in node.items():
+                if key in _CELL_TEXT and isinstance(value, str):
+                    yield value
+                elif key in _CELL_TEXT and isinstance(value, list) and all(isinstance(line, str) for line in value):
+                    yield "".join(value)
+            waiting.extend(value for value in reversed(node.values()) if isinstance(value, dict | list))
+
+
+_STRING: Final = re.compile(
+    rb"(?:[zZ\xfa\xda]([\x0c-\xff])|[aAuts\xe1\xc1\xf5\xf4\xf3]([\x00-\xff]{2})\x00\x00)(?=[\t\n\r -~]{12})"
+)
+
+
+def unpyc(file: File, budget: Budget) -> Parts:
+    """Python bytecode: its strings of 12 ASCII characters or more, one a line, in their order. Nothing is unmarshalled.
+
+    Every place that reads as a string object of CPython's marshal (short and long ASCII, Unicode, bytes, interned;
+    with or without the reference flag) is one, whatever stands around it: a few too many do no harm. Strings are
+    stored plainly, so this only frees them from the bytes around them; shorter ones the look at the raw bytes finds.
+    """
+    data = hold(file, budget)
+    found = []
+    for match in _STRING.finditer(data):
+        length = int.from_bytes(match[1] or match[2], "little")
+        text = data[match.end() : match.end() + length]
+        if len(text) == length and text.isascii():
+            found.append(text)
+    budget.spend(sum(map(len, found)))
+    if found:
+        yield Part("constants", b"\n".join(found), lines=False)
+
+
+def unplist(file: File, budget: Budget) -> Parts:
+    """Binary property lists: `key = value` a line, each object once however often it is referred to."""
+    try:
+        root = plistlib.loads(hold(file, budget), fmt=plistlib.FMT_BINARY)
+    except plistlib.InvalidFileException:
+        raise Broken("is damaged") from None
+    lines: list[str] = []
+    seen: set[int] = set()
+    waiting: list[tuple[str, object]] = [("", root)]
+    while waiting:
+        key, node = waiting.pop()
+        if isinstance(node, str):
+            lines.append(f"{key} = {node}" if key else node)
+        elif isinstance(node, bytes):
+            yield Part(key or "data", node, lines=False)
+        elif isinstance(node, dict | list) and id(node) not in seen:
+            seen.add(id(node))
+            items = [(str(k), v) for k, v in node.items()] if isinstance(node, dict) else [(key, v) for v in node]
+            waiting.extend(reversed(items))
+    text = "\n".join(lines).encode("utf-8", "surrogatepass")
+    budget.spend(len(text))
+    if text:
+        yield Part("values", text, lines=False)
+
+
+def unpdf(file: File, budget: Budget) -> Parts:
+    """PDF: the text of each page, and the attachments, as pdfium reads them."""
+    import pypdfium2
+
+    data = hold(file, budget)
+    try:
+        document = pypdfium2.PdfDocument(data)
+    except pypdfium2.PdfiumError as error:
+        raise Broken("is encrypted" if "password" in str(error).lower() else "is damaged") from None
+    try:
+        for number in range(len(document)):
+            budget.check()
+            try:
+                text = document[number].get_textpage().get_text_bounded().encode("utf-8", "replace")
+            except pypdfium2.PdfiumError:
+                yield Unread(f"page {number + 1}", "is damaged")
+                continue
+            budget.spend(len(text))
+            if text:
+                yield Part(f"page {number + 1}", text)
+        for number in range(document.count_attachments()):
+            attachment = document.get_attachment(number)
+            content = bytes(attachment.get_data())
+            budget.spend(len(content))
+            yield Part(attachment.get_name() or f"attachment {number + 1}", content)
+    finally:
+        document.close()
+
+
+def unmail(file: File, budget: Budget) -> Parts:
+    """One mail (RFC 5322, MIME): every leaf part with its transfer encoding undone."""
+    yield from _mail(hold(file, budget), "", budget)
+
+
+def _mail(data: bytes, prefix: str, budget: Budget) -> Parts:
+    message = email.message_from_bytes(data, policy=email.policy.compat32)
+    number = 0
+    for part in message.walk():
+        budget.check()
+        if part.is_multipart():
+            continue
+        number += 1
+        content = part.get_payload(decode=True)
+        if not isinstance(content, bytes) or not content:
+            continue
+        budget.spend(len(content))
+        try:
+            name = part.get_filename()
+        except (LookupError, ValueError, TypeError):
+            name = None
+        yield Part(prefix + (name or f"part {number}"), content)
+
+
+def unmbox(file: File, budget: Budget) -> Parts:
+    """Mbox: messages apart by `From ` lines; each is read as a mail, `message 3/part 2`."""
+    number = 0
+    message: list[bytes] = []
+    size = 0
+    empty = True
+    for line in _lines(file):
+        if empty and line.startswith(b"From ") and message:
+            number += 1
+            yield from _mail(b"".join(message[1:]), f"message {number}/", budget)
+            message, size = [], 0
+        message.append(line)
+        size += len(line)
+        if size > budget.limits.held // 2:
+            raise Broken("holds a message too large for memory")
+        empty = not line.strip()
+    if message:
+        yield from _mail(b"".join(message[1:]), f"message {number + 1}/", budget)
+
+
+def _lines(file: File) -> Iterator[bytes]:
+    """Yield the lines of a file; one longer than a block comes in pieces."""
+    if file.seekable():
+        file.seek(0)
+    rest = b""
+    while block := file.read(MIB):
+        *lines, rest = (rest + block).splitlines(keepends=True) if len(rest) < 8 * MIB else (rest, block)
+        yield from lines
+    if rest:
+        yield rest

@@ -1,0 +1,97 @@
+"""Compressed streams: gzip, bzip2, xz and lzma, zstd, lz4. One content each, unpacked while it is read."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from isal import igzip_lib
+
+from firedamp.scanner.budget import SMALL, Budget, File, Inflated, Inflater, Part, Parts, buffered
+
+CONTENT: Final = "content"
+"""What the inside of a compressed stream without a name is called."""
+
+_LZMA_MEMORY: Final = 80 << 20
+"""xz -9 needs 65 MiB. More is a file made to hurt."""
+
+
+_ZSTD_WINDOW: Final = 26
+"""As a power of two: 64 MiB. `zstd --ultra --long` writes larger ones, which would fill the worker's memory."""
+
+
+def gunzip(file: File, budget: Budget) -> Parts:
+    """RFC 1952, members joined or single. The name is the one in the first header."""
+    yield _content(file, _gzip, budget, (b"\x1f\x8b\x08",), _gzip_name(file.peek(SMALL // 4)))
+
+
+def bunzip2(file: File, budget: Budget) -> Parts:
+    """Bzip2 1.0; blocks of 900 kB at most, so that memory is bounded by the format."""
+    yield _content(file, bz2.BZ2Decompressor, budget, (b"BZh",))
+
+
+def unxz(file: File, budget: Budget) -> Parts:
+    """.xz and the older .lzma (LZMA_alone)."""
+    yield _content(file, lambda: lzma.LZMADecompressor(memlimit=_LZMA_MEMORY), budget, (b"\xfd7zXZ\x00",))
+
+
+def unzstd(file: File, budget: Budget) -> Parts:
+    """Zstandard frames (RFC 8878), skippable ones too; windows of more than 64 MiB are refused."""
+    yield _content(file, zstd, budget, (b"\x28\xb5\x2f\xfd", *SKIPPABLE))
+
+
+def unlz4(file: File, budget: Budget) -> Parts:
+    """LZ4 frames, as the lz4 tool writes them."""
+    yield _content(file, _lz4, budget, (b"\x04\x22\x4d\x18",))
+
+
+SKIPPABLE: Final = tuple(bytes([0x50 + n]) + b"\x2a\x4d\x18" for n in range(16))
+"""The sixteen magics of a zstd frame that holds no data (RFC 8878, 3.1.2)."""
+
+
+def deflate() -> Inflater:
+    """Begin a raw deflate stream, as zip members are."""
+    started: Inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
+    return started
+
+
+def _gzip() -> Inflater:
+    started: Inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    return started
+
+
+def zstd() -> Inflater:
+    """Begin a zstd frame."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd as library
+    else:
+        from backports import zstd as library
+
+    return library.ZstdDecompressor(options={library.DecompressionParameter.window_log_max: _ZSTD_WINDOW})
+
+
+def _lz4() -> Inflater:
+    import lz4.frame
+
+    started: Inflater = lz4.frame.LZ4FrameDecompressor()
+    return started
+
+
+def _content(
+    file: File, start: Callable[[], Inflater], budget: Budget, magic: tuple[bytes, ...], name: str = ""
+) -> Part:
+    body = buffered(Inflated(file, start, budget, magic=magic))
+    return Part(name or CONTENT, body, thin=True)
+
+
+def _gzip_name(head: bytes) -> str:
+    """Read FNAME from a gzip header (RFC 1952, 2.3.1), or return nothing."""
+    if len(head) < 12 or not head[3] & 8:
+        return ""
+    at = 10
+    if head[3] & 4:
+        at += 2 + int.from_bytes(head[10:12], "little")
+    return head[at : at + 1024].split(b"\0", 1)[0].decode("latin-1")

@@ -1,0 +1,226 @@
+"""Archives and containers to blobs, in a worker process that can be lost without harm.
+
+The worker reads hostile bytes: it has little memory, little time, may write no file, and is killed when it is late.
+It sends back only members in which the prefilter sees something. Parent and worker speak in frames over two pipes;
+nothing is pickled, and a frame that is too long is a worker to be killed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+from firedamp.scanner.budget import SMALL, Limits
+from firedamp.scanner.containers import WINDOW, Member
+from firedamp.storage.records import Outcome, Skipped
+
+_KEPT: Final = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
+"""The only variables a worker inherits: it needs no credentials and no settings."""
+_LENGTH: Final = struct.Struct(">I")
+PLACE: Final = struct.Struct(">QQI")
+LONGEST_FRAME: Final = WINDOW + (64 << 10)
+_GRACE: Final = 2.0
+"""Seconds beyond its own deadline after which a worker is killed: it should have ended by itself and said where."""
+
+_BOOT: Final = (
+    "import json, sys\n"
+    "sys.path[:] = json.loads(sys.argv[1])\n"
+    "from firedamp.scanner.worker import main\n"
+    "main(json.loads(sys.argv[2]))\n"
+)
+
+
+class Unpacker:
+    """Opens containers in a worker, which is started when it is first needed and again after it was lost.
+
+    interesting names a function `module:name` that the worker imports and calls with the bytes of a member or of a
+    window of it; only those it is true for come back. Without it all do.
+    """
+
+    def __init__(self, limits: Limits | None = None, interesting: str | None = None) -> None:
+        self._limits = limits or Limits()
+        self._interesting = interesting
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker, if there is one."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+
+    def members(self, data: bytes | Path, *, wal: bytes = b"") -> Iterator[Member | Skipped]:
+        """Yield the members of a container worth a look, and what of it could not be read.
+
+        data is the container's bytes, or the path of a file, which the worker opens itself, without following a link
+        and together with the `-wal` beside it if it is an SQLite database. wal is that log's bytes for data that is
+        bytes. A Skipped's `what` is the chain inside the container, empty for the container itself.
+        """
+        process = self._running()
+        left = self._limits.seconds + _GRACE
+        sender = threading.Thread(target=_send, args=(process.stdin, data, wal), daemon=True)
+        finished = False
+        try:
+            sender.start()
+            while not finished:
+                watch = _Watch(process, left)
+                item = _received(process.stdout)
+                left -= watch.stop()
+                if item is None:
+                    yield Skipped(outcome=Outcome.FAILED, what="", why=self._lost(process, watch.struck))
+                    return
+                finished = item is _END
+                if not isinstance(item, _End):
+                    yield item
+            sender.join()
+        finally:
+            if not finished:  # the worker's state is unknown, or the caller wants no more
+                self.close()
+
+    def _lost(self, process: subprocess.Popen[bytes], struck: bool) -> str:
+        """Say why a worker is gone."""
+        if struck:
+            return f"took longer than {self._limits.seconds:g} s and was stopped"
+        process.kill()
+        return f"ended the process that unpacks it ({process.wait()})"
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            self._process = _started(self._limits, self._interesting)
+        return self._process
+
+
+class _Watch:
+    """Kills a process that does not answer in time. Only the worker's own time counts, not the caller's."""
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        self.struck = False
+        self._process = process
+        self._began = time.monotonic()
+        self._timer = threading.Timer(max(seconds, 0.01), self._strike)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _strike(self) -> None:
+        self.struck = True
+        self._process.kill()
+
+    def stop(self) -> float:
+        """End the watch and return how many seconds it lasted."""
+        self._timer.cancel()
+        return time.monotonic() - self._began
+
+
+def _started(limits: Limits, interesting: str | None) -> subprocess.Popen[bytes]:
+    """Start a worker with the parent's import path, whatever that came from, and nothing else of its surroundings."""
+    path = [str(Path(entry).absolute()) for entry in sys.path if entry]
+    settings = {"limits": dataclasses.asdict(limits), "interesting": interesting}
+    return subprocess.Popen(
+        [sys.executable, "-I", "-c", _BOOT, json.dumps(path), json.dumps(settings)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={name: os.environ[name] for name in _KEPT if name in os.environ},
+        cwd=Path(os.sep),
+    )
+
+
+def _send(pipe: IO[bytes] | None, data: bytes | Path, wal: bytes) -> None:
+    """Send one request: its header, then the bytes in frames, then an empty frame. A dead worker is no error here."""
+    if pipe is None:
+        return
+    path = None if isinstance(data, bytes) else os.fsencode(data.absolute()).decode("latin-1")
+    content = data if isinstance(data, bytes) else b""
+    header = json.dumps({"path": path, "size": len(content), "wal": len(wal)}).encode()
+    try:
+        pipe.write(_LENGTH.pack(len(header)) + header)
+        for stream in (wal, content):
+            for at in range(0, len(stream), SMALL):
+                piece = memoryview(stream)[at : at + SMALL]
+                pipe.write(_LENGTH.pack(len(piece)))
+                pipe.write(piece)
+            pipe.write(_LENGTH.pack(0))
+        pipe.flush()
+    except (BrokenPipeError, ValueError):
+        return
+
+
+class _End:
+    """What follows the last item of an answer."""
+
+
+_END: Final = _End()
+
+
+def _received(pipe: IO[bytes] | None) -> Member | Skipped | _End | None:
+    """Read one item of an answer; None when the worker is gone or talks nonsense."""
+    if pipe is None:
+        return None
+    head = pipe.read(5)
+    if len(head) < 5:
+        return None
+    (length,) = _LENGTH.unpack(head[1:])
+    if length > LONGEST_FRAME:
+        return None
+    frame = pipe.read(length)
+    if len(frame) < length:
+        return None
+    try:
+        return _decoded(head[:1], frame)
+    except (ValueError, struct.error, TypeError):
+        return None
+
+
+def _decoded(kind: bytes, frame: bytes) -> Member | Skipped | _End | None:
+    match kind:
+        case b"M":
+            line, column, length = PLACE.unpack_from(frame)
+            chain = frame[PLACE.size : PLACE.size + length].decode()
+            return Member(chain, frame[PLACE.size + length :], line or None, column or None)
+        case b"S":
+            what, why, count = json.loads(frame)
+            return Skipped(outcome=Outcome.FAILED, what=str(what), why=str(why), count=int(count))
+        case b"E":
+            return _END
+        case _:
+            return None
+
+
+def encoded(item: Member | Skipped | None) -> bytes:
+    """Return the frame for one item of an answer, or for its end: the worker's side of `_received`."""
+    match item:
+        case Member(chain, data, line, column):
+            name = chain.encode()
+            place = PLACE.pack(line or 0, column or 0, len(name))
+            return b"M" + _LENGTH.pack(len(place) + len(name) + len(data)) + place + name + data
+        case Skipped(what=what, why=why, count=count):
+            text = json.dumps([what, why, count]).encode()
+            return b"S" + _LENGTH.pack(len(text)) + text
+        case None:
+            return b"E" + _LENGTH.pack(0)
