@@ -147,3 +147,12 @@ def _read_file(path: str) -> tuple[bytes, int] | Skipped:
         return Skipped(outcome=Outcome.GONE, what=path, why="vanished")
     except OSError as error:
         return Skipped(outcome=Outcome.FAILED, what=path, why=error.strerror or "cannot be read")
+
+
+def read_blob(path: str, blob: str) -> bytes | None:
+    """Return a file's bytes if they are still the blob that was found there."""
+    match _read_file(path):
+        case Skipped():
+            return None
+        case (data, _):
+            return data if blob_id(data) == blob else None
