@@ -33,7 +33,7 @@ class Iam:
 
     def prepare(self, call: Call, identity: Identity) -> None:
         """Let moto know the AWS managed policies that a call may speak of, before it is forwarded."""
-        if call.service == "cloudformation" or (call.service, call.operation) == ("iam", "ListPolicies"):
+        if (call.service, call.operation) == ("iam", "ListPolicies"):
             moto.know_all_policies(identity.account)
         elif call.service == "iam" and call.text("PolicyArn"):
             moto.know_policy(identity.account, call.text("PolicyArn"))

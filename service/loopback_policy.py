@@ -9,14 +9,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final
 
-_NEGATED: Final = ("StringNot", "ArnNot", "NotIpAddress", "DateNot")
 _VARIABLE: Final = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -159,51 +158,64 @@ def _conditions_hold(statement: Statement, question: Question) -> bool:
 
 
 def _holds(condition: Condition, context: Mapping[str, str]) -> bool:
+    """Whether a condition holds. One whose key is absent fails, unless it is negated or says IfExists."""
     operator = condition.operator.removesuffix("IfExists")
     have = context.get(condition.key.lower())
     wanted = [_filled(value, context) for value in condition.values]
     if operator == "Null":
         return (have is None) == (wanted[0].lower() == "true")
+    fits = _FITS.get(_NEGATED.get(operator, operator))
+    if fits is None:
+        raise UnknownConditionError(f"condition operator {condition.operator}")
     if have is None:
-        _known(operator)
-        return operator != condition.operator or operator.startswith(_NEGATED)
-    match operator:
-        case "StringEquals" | "ArnEquals" | "StringLike" | "ArnLike":
-            exact = operator == "StringEquals"
-            return any(have == value if exact else _wild(value, have) for value in wanted)
-        case "StringNotEquals" | "ArnNotEquals" | "StringNotLike" | "ArnNotLike":
-            exact = operator == "StringNotEquals"
-            return not any(have == value if exact else _wild(value, have) for value in wanted)
-        case "StringEqualsIgnoreCase":
-            return have.lower() in [value.lower() for value in wanted]
-        case "Bool":
-            return have.lower() in [value.lower() for value in wanted]
-        case "IpAddress":
-            return any(_inside(have, value) for value in wanted)
-        case "NotIpAddress":
-            return not any(_inside(have, value) for value in wanted)
-        case "DateLessThan":
-            return any(_moment(have) < _moment(value) for value in wanted)
-        case "DateLessThanEquals":
-            return any(_moment(have) <= _moment(value) for value in wanted)
-        case "DateGreaterThan":
-            return any(_moment(have) > _moment(value) for value in wanted)
-        case "DateGreaterThanEquals":
-            return any(_moment(have) >= _moment(value) for value in wanted)
-        case _:
-            raise UnknownConditionError(f"condition operator {condition.operator}")
+        return operator != condition.operator or operator in _NEGATED
+    return any(fits(have, value) for value in wanted) != (operator in _NEGATED)
 
 
-_OPERATORS: Final = frozenset(
-    "StringEquals ArnEquals StringLike ArnLike StringNotEquals ArnNotEquals StringNotLike ArnNotLike "
-    "StringEqualsIgnoreCase Bool IpAddress NotIpAddress DateLessThan DateLessThanEquals DateGreaterThan "
-    "DateGreaterThanEquals".split()
-)
+def _wild(pattern: str, text: str) -> bool:
+    return pattern == "*" or _pattern(pattern).fullmatch(text) is not None
 
 
-def _known(operator: str) -> None:
-    if operator not in _OPERATORS:
-        raise UnknownConditionError(f"condition operator {operator}")
+@lru_cache(maxsize=4096)
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(re.escape(text).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
+
+
+def _inside(address: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
+    except ValueError:  # a service's DNS name stands where an address would
+        return False
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+_FITS: Final[Mapping[str, Callable[[str, str], bool]]] = {
+    "StringEquals": lambda have, want: have == want,
+    "StringEqualsIgnoreCase": lambda have, want: have.lower() == want.lower(),
+    "StringLike": lambda have, want: _wild(want, have),
+    "ArnEquals": lambda have, want: _wild(want, have),
+    "ArnLike": lambda have, want: _wild(want, have),
+    "Bool": lambda have, want: have.lower() == want.lower(),
+    "IpAddress": _inside,
+    "DateLessThan": lambda have, want: _moment(have) < _moment(want),
+    "DateLessThanEquals": lambda have, want: _moment(have) <= _moment(want),
+    "DateGreaterThan": lambda have, want: _moment(have) > _moment(want),
+    "DateGreaterThanEquals": lambda have, want: _moment(have) >= _moment(want),
+}
+"""Whether what the request has fits one value of a condition."""
+_NEGATED: Final[Mapping[str, str]] = {
+    "StringNotEquals": "StringEquals",
+    "StringNotEqualsIgnoreCase": "StringEqualsIgnoreCase",
+    "StringNotLike": "StringLike",
+    "ArnNotEquals": "ArnEquals",
+    "ArnNotLike": "ArnLike",
+    "NotIpAddress": "IpAddress",
+}
+"""Operators that hold where another holds for none of the values."""
 
 
 def _statement(item: dict[str, Any]) -> Statement:
@@ -238,24 +250,3 @@ def _texts(value: Any) -> tuple[str, ...]:
 def _filled(pattern: str, context: Mapping[str, str]) -> str:
     """Put policy variables in, as in `${aws:username}`; one that the request lacks makes a pattern nothing fits."""
     return _VARIABLE.sub(lambda found: context.get(found[1].lower(), "\0"), pattern)
-
-
-@lru_cache(maxsize=4096)
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(re.escape(text).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
-
-
-def _wild(pattern: str, text: str) -> bool:
-    return pattern == "*" or _pattern(pattern).fullmatch(text) is not None
-
-
-def _inside(address: str, network: str) -> bool:
-    try:
-        return ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
-    except ValueError:  # a service's DNS name stands where an address would
-        return False
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
