@@ -13,7 +13,7 @@ from typing import Final
 
 from firedamp.scanner import matching, structure
 from firedamp.scanner.candidates import Candidate, Credential, Role
-from firedamp.scanner.matching import CLOSE, FAR, FIRM, WIDEST, Tie
+from firedamp.scanner.matching import CLOSE, FAR, FIRM, WIDEST, Firmness, Tie
 from firedamp.scanner.shape import is_placeholder
 from firedamp.scanner.structure import Container, Label, Shape
 from firedamp.scanner.surroundings import Surroundings, around
@@ -21,10 +21,12 @@ from firedamp.scanner.survey import Survey, Value, survey
 from firedamp.storage.records import KeyKind
 
 MAX_RANKS: Final = 8
-"""Plausible secrets kept of one id: STS slows down who tries many."""
+"""Plausible secrets kept of one id: each costs a call to verify, and STS slows down who tries many."""
 _ROOM: Final = 1024
 """Characters beside a pair in which its region, endpoint and expiry are read."""
 _ALTERNATES: Final = 16
+"""Secrets on either side of an id, and places of one id, that are looked at for more candidates."""
+_AWS_WORDS: Final = ("aws", "amazon", "s3")
 
 
 def pair(text: str, found: Sequence[Candidate]) -> list[Credential]:
@@ -33,7 +35,8 @@ def pair(text: str, found: Sequence[Candidate]) -> list[Credential]:
     text is bytes decoded as Latin-1, so that offsets are byte offsets; found holds every key id, token and whole
     credential in it. Secrets are found here. An id with n plausible secrets gives n credentials, ranked from 0; an id
     without any gives itself; a secret or token without an id is a credential where the context says that it is AWS's.
-    The time is linear in the text: every id looks at a bounded number of secrets in bounded windows.
+    A lone token or SMTP password stands in `secret`. Time is linear in the text: every id looks at a bounded number of
+    secrets in bounded windows.
     """
     whole = [
         Credential(c.kind, None, c.value, anchor=c.start, example=is_placeholder(c.value.reveal()))
@@ -44,128 +47,133 @@ def pair(text: str, found: Sequence[Candidate]) -> list[Credential]:
 
 
 class _Pairing:
+    """One text's pairing. Ids, secrets, tokens and passwords are known by their places in the survey's lists."""
+
     def __init__(self, text: str, seen: Survey) -> None:
         self.text = text
         self.seen = seen
-        self.places: dict[int, Container] = {}
-        self.sections: dict[int, Container] = {}
         self.secret_starts = [v.start for v in seen.secrets]
         self.ties: dict[int, Tie] = {}
-        self.owner: dict[int, Tie] = {}
-        self.token_of: dict[int, int] = {}
-        self.marks: list[int] = []
-        self.mark_ends: list[int] = []
+        """The tie of each id that has one."""
+        self.owners: dict[int, Tie] = {}
+        """The same ties by secret."""
+        self.places: dict[int, Container] = {}
+        """The structure that each id stands in, where there was anything to match."""
+        self.sections: dict[int, Container] = {}
+        self.bind()
+        self.tokens = self.join(KeyKind.TEMPORARY_KEY, seen.tokens)
+        self.passwords = self.join(KeyKind.ACCESS_KEY, seen.passwords)
+        marks = sorted((v.start, v.end) for v in [*seen.ids, *(seen.secrets[s] for s in self.owners)])
+        self.mark_starts, self.mark_ends = [start for start, _ in marks], [end for _, end in marks]
+
+    def bind(self) -> None:
+        """Match ids with the secrets near them: what is real first, then examples with what is left."""
+        ids, secrets = self.seen.ids, self.seen.secrets
+        for real in (True, False):
+            some = [i for i, v in enumerate(ids) if v.example is not real]
+            free = [s for s, v in enumerate(secrets) if s not in self.owners and not (real and v.example)]
+            self.match(some, free, FAR)
+        left = [i for i in range(len(ids)) if i not in self.ties]
+        strong = [
+            s for s, v in enumerate(secrets) if s not in self.owners and v.weight is Label.STRONG and not v.example
+        ]
+        self.match(left, strong, WIDEST)
+
+    def match(self, some: Sequence[int], free: Sequence[int], reach: int) -> None:
+        for low, high, ids, secrets in _groups(self.seen.ids, some, self.seen.secrets, free, reach):
+            spans = structure.containers(self.text, max(0, low), min(len(self.text), high))
+            values = [self.seen.ids[i] for i in ids]
+            self.places |= _known(ids, matching.homes(self.text, values, spans))
+            self.sections |= _known(ids, matching.homes(self.text, values, spans, {Shape.SECTION}))
+            for tie in matching.match(self.text, values, [self.seen.secrets[s] for s in secrets], spans):
+                i, s = ids[tie.id], secrets[tie.secret]
+                self.ties[i] = self.owners[s] = Tie(i, s, tie.firmness, tie.within)
+
+    def join(self, kind: KeyKind, others: Sequence[Value]) -> dict[int, int]:
+        """Bind the ids of a kind to tokens or SMTP passwords, which an id has beside its secret."""
+        some = [i for i, v in enumerate(self.seen.ids) if v.kind is kind]
+        bound: dict[int, int] = {}
+        for low, high, ids, near in _groups(self.seen.ids, some, others, range(len(others)), FAR):
+            spans = structure.containers(self.text, max(0, low), min(len(self.text), high))
+            for tie in matching.match(self.text, [self.seen.ids[i] for i in ids], [others[o] for o in near], spans):
+                bound[ids[tie.id]] = near[tie.secret]
+        return bound
 
     def credentials(self) -> Iterator[Credential]:
-        """Bind, then word: pairs and lone ids, lone secrets, lone tokens."""
-        self.bind()
-        marks = sorted((v.start, v.end) for v in [*self.seen.ids, *(self.seen.secrets[s] for s in self.owner)])
-        self.marks, self.mark_ends = [start for start, _ in marks], [end for _, end in marks]
-        offered = set(self.owner)
+        """Word what was bound: pairs and lone ids, lone secrets, lone tokens and passwords."""
+        used = set(self.owners)
         by_id: defaultdict[str, list[int]] = defaultdict(list)
         for at, value in enumerate(self.seen.ids):
             by_id[value.secret.reveal()].append(at)
-        for key_id, places in by_id.items():
-            yield from self.of_id(key_id, places, offered)
-        for at, value in enumerate(self.seen.secrets):
-            if at not in offered and self.is_aws(value):
-                yield self.lone(value)
-        joined = set(self.token_of.values())
-        for at, value in enumerate(self.seen.tokens):
-            if at not in joined:
-                yield self.lone(value)
+        for places in by_id.values():
+            ranked, offered = self.ranked(places)
+            used.update(offered)
+            yield from self.of_id(places, ranked)
+        yield from (_lone(v) for s, v in enumerate(self.seen.secrets) if s not in used and self.is_aws(v))
+        for others, bound in ((self.seen.tokens, self.tokens), (self.seen.passwords, self.passwords)):
+            joined = set(bound.values())
+            yield from (_lone(v) for at, v in enumerate(others) if at not in joined)
 
-    def bind(self) -> None:
-        """Match windows of ids with the values near them; examples match after everything real has."""
-        seen = self.seen
-        for real in (True, False):
-            ids = [i for i, v in enumerate(seen.ids) if v.example is not real]
-            secrets = [
-                s for s, v in enumerate(seen.secrets) if (v.example is not real or not real) and s not in self.owner
-            ]
-            self.match(ids, secrets, FAR)
-        left = [i for i in range(len(seen.ids)) if i not in self.ties]
-        strong = [s for s, v in enumerate(seen.secrets) if s not in self.owner and v.weight is Label.STRONG]
-        self.match(left, strong, WIDEST)
-        temporary = [i for i, v in enumerate(seen.ids) if v.kind is KeyKind.TEMPORARY_KEY]
-        for low, high, ids, tokens in _groups(seen.ids, temporary, seen.tokens, range(len(seen.tokens)), FAR):
-            spans = structure.containers(self.text, max(0, low), min(len(self.text), high))
-            for tie in matching.match(self.text, [seen.ids[i] for i in ids], [seen.tokens[t] for t in tokens], spans):
-                self.token_of[ids[tie.id]] = tokens[tie.secret]
+    def ranked(self, places: Sequence[int]) -> tuple[list[tuple[int, list[int]]], set[int]]:
+        """Return an id's secrets, best first, each with the id's places that it goes with; and all that were offered.
 
-    def match(self, ids: Sequence[int], secrets: Sequence[int], reach: int) -> None:
-        seen = self.seen
-        for low, high, near_ids, near in _groups(seen.ids, ids, seen.secrets, secrets, reach):
-            spans = structure.containers(self.text, max(0, low), min(len(self.text), high))
-            some_ids, some = [seen.ids[i] for i in near_ids], [seen.secrets[s] for s in near]
-            for i, place in zip(near_ids, matching.homes(self.text, some_ids, spans), strict=True):
-                self.places[i] = place or Container(max(0, low), min(len(self.text), high), Shape.WHOLE)
-            for i, place in zip(near_ids, matching.homes(self.text, some_ids, spans, {Shape.SECTION}), strict=True):
-                if place is not None:
-                    self.sections[i] = place
-            for tie in matching.match(self.text, some_ids, some, spans):
-                i, s = near_ids[tie.id], near[tie.secret]
-                self.ties[i] = self.owner[s] = Tie(i, s, tie.firmness, tie.within)
-
-    def of_id(self, key_id: str, places: Sequence[int], offered: set[int]) -> Iterator[Credential]:
-        """Yield an id's credentials: each place with its own secret, places without one with the best of the text."""
-        ties = sorted(
-            (self.ties[i] for i in places if i in self.ties),
-            key=lambda tie: (tie.firmness, matching.gap(self.seen.ids[tie.id], self.seen.secrets[tie.secret])),
-        )
-        example = is_placeholder(key_id)
-        ties = [tie for tie in ties if example or not self.seen.secrets[tie.secret].example]
-        ranked: dict[str, tuple[int, list[int]]] = {}
-        for tie in ties:
-            ranked.setdefault(self.revealed(tie.secret), (tie.secret, []))[1].append(tie.id)
-        for i, s in self.alternates(places, ties):
-            offered.add(s)
-            ranked.setdefault(self.revealed(s), (s, []))[1].append(i)
-        tied = {tie.id for tie in ties}
-        if not ties:
-            yield from (self.word(i, None, 0) for i in places)
-        for rank, (s, at) in enumerate(list(ranked.values())[:MAX_RANKS]):
-            shown = {*at, *(i for i in places if i not in tied)} if ties and rank == 0 else set(at)
-            # Without a tie the id alone comes first, then what was bound elsewhere or fits badly.
-            yield from (self.word(i, s, rank if ties else rank + 1) for i in sorted(shown))
-            if example and not self.seen.secrets[s].example and self.is_aws(self.seen.secrets[s]):
-                yield self.lone(self.seen.secrets[s])
-
-    def revealed(self, s: int) -> str:
-        return self.seen.secrets[s].secret.reveal()
+        What is bound comes first. A real id never takes an example's secret: the pair would pass for an example.
+        """
+        ids, secrets = self.seen.ids, self.seen.secrets
+        ties = [self.ties[i] for i in places if i in self.ties]
+        ties.sort(key=lambda tie: (tie.firmness, matching.gap(ids[tie.id], secrets[tie.secret])))
+        options = [(tie.id, tie.secret) for tie in ties] + self.alternates(places, ties)
+        by_value: dict[str, tuple[int, list[int]]] = {}
+        for i, s in options:
+            by_value.setdefault(secrets[s].secret.reveal(), (s, []))[1].append(i)
+        return list(by_value.values())[:MAX_RANKS], {s for _, s in options}
 
     def alternates(self, places: Sequence[int], ties: Sequence[Tie]) -> list[tuple[int, int]]:
-        """Return (id, secret) of what else may be an id's secret, best first.
+        """Return (id, secret) of what else may be an id's secret within 1 KiB, best first.
 
-        Beside a firm tie only other labelled secrets that nobody owns; else everything plausible within 1 KiB, and an
-        owned one only when the id stands in the same container as the pair and may as well be its id.
+        Beside a firm tie only other labelled secrets that nobody owns, and those of the same list or row. Else
+        everything plausible, and an owned one only where the id stands inside the very container of that pair.
         """
         firm = bool(ties) and ties[0].firmness in FIRM
         found: list[tuple[int, int, int, int]] = []
-        # An id in a thousand places has no more candidates than one in a few.
         for i in places[:_ALTERNATES]:
             value = self.seen.ids[i]
             at = bisect_left(self.secret_starts, value.start)
             for s in range(max(0, at - _ALTERNATES), min(len(self.secret_starts), at + _ALTERNATES)):
-                other = self.seen.secrets[s]
+                other, owner = self.seen.secrets[s], self.owners.get(s)
                 distance = matching.gap(value, other)
                 if distance > CLOSE or (other.example and not value.example):
                     continue
-                owner = self.owner.get(s)
-                if owner is not None and (owner.id in places or firm or not _holds(owner.within, value)):
+                if owner is not None and (firm or owner.id in places or not owner.within.holds(value.start)):
                     continue
-                if not firm or other.weight is Label.STRONG:
+                beside = firm and ties[0].firmness is Firmness.TOUCHING and ties[0].within.holds(other.start)
+                if not firm or beside or other.weight is Label.STRONG:
                     found.append((int(other.weight), distance, i, s))
         return [(i, s) for _, _, i, s in sorted(found)]
 
-    def word(self, i: int, s: int | None, rank: int) -> Credential:
+    def of_id(self, places: Sequence[int], ranked: Sequence[tuple[int, list[int]]]) -> Iterator[Credential]:
+        """Yield an id's credentials: each place with its own secret, places without one with the best of the text."""
+        tied = {i for i in places if i in self.ties}
+        for i in places:
+            if i in self.passwords:
+                yield self.word(i, self.seen.passwords[self.passwords[i]], 0)
+            elif not tied:
+                yield self.word(i, None, 0)
+        for rank, (s, own) in enumerate(ranked):
+            secret = self.seen.secrets[s]
+            shown = {*own, *(i for i in places if i not in tied)} if tied and rank == 0 else set(own)
+            # Where nothing is bound the id alone comes first: what follows fits badly or belongs to another.
+            yield from (self.word(i, secret, rank if tied else rank + 1) for i in sorted(shown))
+            if self.seen.ids[places[0]].example and not secret.example and self.is_aws(secret):
+                # Someone masked the id and forgot the secret.
+                yield _lone(secret)
+
+    def word(self, i: int, secret: Value | None, rank: int) -> Credential:
         value = self.seen.ids[i]
-        secret = None if s is None else self.seen.secrets[s]
-        token = self.seen.tokens[self.token_of[i]] if i in self.token_of else None
-        kind = value.kind if secret is None or secret.kind is not KeyKind.SES_SMTP else KeyKind.SES_SMTP
-        beside = self.beside(i, s, token)
+        token = self.seen.tokens[self.tokens[i]] if i in self.tokens else None
+        beside = self.beside(i, [v for v in (secret, token) if v is not None])
         return Credential(
-            kind,
+            value.kind if secret is None or secret.kind is not KeyKind.SES_SMTP else KeyKind.SES_SMTP,
             value.secret.reveal(),
             None if secret is None else secret.secret,
             token=None if token is None else token.secret,
@@ -177,68 +185,64 @@ class _Pairing:
             notes=beside.notes,
         )
 
-    def beside(self, i: int, s: int | None, token: Value | None) -> Surroundings:
-        """Read the region, endpoint and expiry in the structure that holds the pair, up to the next pair's values."""
+    def beside(self, i: int, others: Sequence[Value]) -> Surroundings:
+        """Read region, endpoint and expiry in the structure that holds an id and its others, up to the next pair."""
         value = self.seen.ids[i]
-        members = [value, *([] if s is None else [self.seen.secrets[s]]), *([] if token is None else [token])]
-        start, end = min(m.start for m in members), max(m.end for m in members)
+        # A repeated id that stands far from its pair speaks for its own place only.
+        members = [value, *(other for other in others if matching.gap(value, other) <= FAR)]
+        start, end = min(v.start for v in members), max(v.end for v in members)
+        tie, section = self.ties.get(i), self.sections.get(i)
         place = self.places.get(i)
-        tie = self.ties.get(i)
-        section = self.sections.get(i)
         if section is not None and (place is None or place.shape is Shape.BLOCK):
             place = section
-        if tie is not None and place is not None and tie.secret == s and tie.within.size > place.size:
+        if tie is not None and place is not None and tie.within.size > place.size:
             place = tie.within
-        low, high = start - _ROOM, end + _ROOM
+        low, high = max(0, start - _ROOM), min(len(self.text), end + _ROOM)
         if place is not None:
             low, high = max(low, place.start), min(high, place.end)
-        else:
-            low, high = max(low, self.text.rfind("\n\n", max(0, low), start)), self.text.find("\n\n", end, high)
-            high = high if high >= 0 else end + _ROOM
-        before = bisect_left(self.marks, start) - 1
-        after = bisect_left(self.marks, end)
+        before = bisect_left(self.mark_starts, start) - 1
+        after = bisect_left(self.mark_starts, end)
         if before >= 0:
             low = max(low, self.mark_ends[before])
-        if after < len(self.marks):
-            high = min(high, self.marks[after])
-        low, high = max(0, min(low, start)), max(end, high)
-        return around(self.text, (low, start, end, high), None if section is None else section.start)
-
-    def lone(self, value: Value) -> Credential:
-        """Word a secret or token that stands without an id."""
-        return Credential(value.kind, None, value.secret, anchor=value.start, example=value.example)
+        if after < len(self.mark_starts):
+            high = min(high, self.mark_starts[after])
+        return around(
+            self.text, (min(low, start), start, end, max(high, end)), None if section is None else section.start
+        )
 
     def is_aws(self, value: Value) -> bool:
-        """Whether a secret without an id is AWS's by its label, or by its label and the words around it."""
-        joined = value.label.joined
-        if value.kind is KeyKind.SES_SMTP:
-            return value.weight is not Label.NEUTRAL
-        named = any(word in joined for word in ("aws", "amazon", "s3", "iam", "secretaccesskey"))
-        if value.weight is Label.MEDIUM:
-            return named
+        """Whether a secret without an id is AWS's: by its label, or by its label and the words around it."""
+        named = any(word in value.label.joined for word in (*_AWS_WORDS, "iam", "secretaccesskey"))
+        if value.weight is not Label.STRONG:
+            return named and value.weight is Label.MEDIUM
         near = self.text[max(0, value.start - 256) : value.end + 256].lower()
-        return value.weight is Label.STRONG and (named or any(word in near for word in ("aws", "amazon", "s3")))
+        return named or any(word in near for word in _AWS_WORDS)
 
 
-def _holds(span: Container, value: Value) -> bool:
-    return span.start <= value.start < span.end
+def _lone(value: Value) -> Credential:
+    """Word a secret, token or password that stands without an id."""
+    return Credential(value.kind, None, value.secret, anchor=value.start, example=value.example)
+
+
+def _known(ids: Sequence[int], found: Sequence[Container | None]) -> dict[int, Container]:
+    return {i: container for i, container in zip(ids, found, strict=True) if container is not None}
 
 
 def _groups(
-    ids: Sequence[Value], some_ids: Sequence[int], others: Sequence[Value], some: Sequence[int], reach: int
+    ids: Sequence[Value], some: Sequence[int], others: Sequence[Value], free: Sequence[int], reach: int
 ) -> Iterator[tuple[int, int, list[int], list[int]]]:
     """Yield windows of ids that stand within twice reach of each other, where any of the others stands.
 
-    Each is (low, high, places of its ids, places of the others in it); some_ids and some are in text order.
+    Each is (low, high, places of its ids, places of the others in it); some and free are in text order, and say which
+    of the ids and others take part.
     """
-    starts = [others[s].start for s in some]
+    starts = [others[s].start for s in free]
     group: list[int] = []
-    for at, i in enumerate(some_ids):
+    for at, i in enumerate(some):
         group.append(i)
-        last = at + 1 == len(some_ids)
-        if last or ids[some_ids[at + 1]].start - reach > ids[i].end + reach:
+        if at + 1 == len(some) or ids[some[at + 1]].start - reach > ids[i].end + reach:
             low, high = ids[group[0]].start - reach, ids[i].end + reach
-            near = list(some[bisect_left(starts, low) : bisect_right(starts, high)])
+            near = list(free[bisect_left(starts, low) : bisect_right(starts, high)])
             if near:
                 yield low, high, group, near
             group = []

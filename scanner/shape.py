@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Final
 
 SECRET_LENGTH: Final = 40
@@ -28,18 +27,14 @@ _RUNS: Final = re.compile(
 _ENCODED: Final = re.compile(_SIGN)
 _HEX: Final = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 _LOWER_RUN: Final = re.compile(r"[a-z]{22}|[A-Z]{22}")
-_PLACEHOLDER: Final = re.compile(
-    r"(?i:example|secret|sample|changeme|placeholder|replaceme|redacted|insertyour|yourkey|dummykey|fakekey)"
-    r"|(.)\1{5}|(?i:abcdefgh|12345678|98765432|wjalrxutnfemi)"
-)
+_PLACEHOLDERS: Final = (
+    "example secret sample changeme placeholder replaceme redacted insertyour yourkey dummykey fakekey"
+    " abcdefgh 12345678 98765432 wjalrxutnfemi"
+).split()
+_REPEATED: Final = re.compile(r"(.)\1{5}")
 _UPPER: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _LOWER: Final = frozenset("abcdefghijklmnopqrstuvwxyz")
-_CLASS: Final = {
-    **dict.fromkeys(_UPPER, 0),
-    **dict.fromkeys(_LOWER, 1),
-    **dict.fromkeys("0123456789", 2),
-    **dict.fromkeys("+/", 3),
-}
+_TURNS: Final = re.compile(r"[A-Z]+|[a-z]+|[0-9]+|[+/]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +75,19 @@ def plausible(value: str) -> bool:
     """Whether AWS can have issued this secret, but for odds below 10^-6.
 
     Ruled out: digests in hexadecimal (2 * (16/64)^40); no upper case or no lower case letter (each (38/64)^40 =
-    10^-9); 22 letters of one case in a row (6 * 10^-8); 7 or fewer changes between upper case, lower case, digits and
-    signs, as in paths and names made of words (39 borders, each a change with odds 0.645: 3 * 10^-8).
+    10^-9); 34 or more letters of one case (2 * 10^-8), or 22 of them in a row (6 * 10^-8); 7 or fewer changes
+    between upper case, lower case, digits and signs, as in paths and names made of words (39 borders, each a change
+    with odds 0.645: 3 * 10^-8).
     """
     if _HEX.fullmatch(value) is not None or _LOWER_RUN.search(value) is not None:
         return False
-    if _UPPER.isdisjoint(value) or _LOWER.isdisjoint(value):
-        return False
-    return changes(value) > 7
+    upper, lower = sum(map(_UPPER.__contains__, value)), sum(map(_LOWER.__contains__, value))
+    return 0 < upper < 34 and 0 < lower < 34 and changes(value) > 7
 
 
 def changes(value: str) -> int:
     """Count how often upper case, lower case, digits and signs take turns: about 25 in a random secret."""
-    kinds = [_CLASS[c] for c in value]
-    return sum(a != b for a, b in pairwise(kinds))
+    return len(_TURNS.findall(value)) - 1
 
 
 def wordlike(value: str) -> bool:
@@ -106,4 +100,5 @@ def is_placeholder(value: str) -> bool:
 
     Case-blind words of six letters meet a random secret with odds of 35 * (1/32)^6 = 3 * 10^-8 each.
     """
-    return _PLACEHOLDER.search(value) is not None
+    lowered = value.lower()
+    return any(word in lowered for word in _PLACEHOLDERS) or _REPEATED.search(value) is not None

@@ -13,6 +13,8 @@ from typing import Final
 
 MAX_DEPTH: Final = 64
 """Brackets, tags and indents nested deeper than this tie nothing: hostile nesting stays linear."""
+LONGEST_ROW: Final = 4096
+"""Characters of a table's row or header."""
 LOOK_BACK: Final = 240
 """Characters before a value in which its label may stand."""
 
@@ -42,6 +44,10 @@ class Container:
     def size(self) -> int:
         """Length in characters."""
         return self.end - self.start
+
+    def holds(self, at: int) -> bool:
+        """Whether an offset stands inside."""
+        return self.start <= at < self.end
 
 
 # A line ends at a newline, or at an escaped one inside a string; an escaped one is `\n`, `\\n`, `\u000a`.
@@ -292,9 +298,12 @@ class Header:
     names: tuple[Named, ...]
 
     def of(self, text: str, line: int, at: int) -> Named:
-        """Return the name of the column that offset at stands in, on the line that begins at line."""
-        column = text.count(self.delimiter, line, at)
-        return self.names[column] if column < len(self.names) else NAMELESS
+        """Return the name of the column that offset at stands in; line is where its row begins."""
+        end = text.find("\n", at, line + LONGEST_ROW)
+        end = end if end >= 0 else min(len(text), line + LONGEST_ROW)
+        if text.count(self.delimiter, line, end) != len(self.names) - 1:
+            return NAMELESS
+        return self.names[text.count(self.delimiter, line, at)]
 
 
 def header_at(text: str, start: int, end: int) -> Header | None:
@@ -309,9 +318,10 @@ def header_at(text: str, start: int, end: int) -> Header | None:
     return Header(start, end, first[0], names) if strong and ids else None
 
 
-def line_start(text: str, at: int) -> int:
-    """Offset of the line that at stands on."""
-    return text.rfind("\n", 0, at) + 1
+def row_start(text: str, at: int) -> int | None:
+    """Return where the line that at stands on begins, None when that is too far off for a table's row."""
+    found = text.rfind("\n", max(0, at - LONGEST_ROW), at)
+    return found + 1 if found >= 0 or at < LONGEST_ROW else None
 
 
 def filled(text: str, span: Container, start: int, end: int) -> bool:

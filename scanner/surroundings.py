@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-_TAGS: Final = re.compile(r"<[^<>]{0,80}>")
+_MARKUP: Final = re.compile(r"</[^<>]{0,80}>|[<>]")
 _EXPIRY: Final = re.compile(
     r"(?:expir(?:ation|es|y)|x_principal_expires)(?:_?(?:at|date|time|on))?\W{1,40}?"
     r"(?:(?P<iso>\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)\s?(?P<zone>Z|UTC|GMT|[+-]\d\d:?\d\d)?"
@@ -65,7 +65,7 @@ def around(text: str, where: tuple[int, int, int, int], section: int | None) -> 
     What follows the credential counts before what precedes it: in a flat file the next one's lines come after it.
     """
     low, start, end, high = where
-    place = _TAGS.sub(" ", text[end:high]) + "\n\n" + _TAGS.sub(" ", text[low:start]) + "\n\n" + text[start:end]
+    place = _MARKUP.sub(" ", text[end:high]) + "\n\n" + _MARKUP.sub(" ", text[low:start]) + "\n\n" + text[start:end]
     notes: list[str] = []
     hint = ""
     endpoint = _ENDPOINT.search(place) or _STORES.search(place) or _LOOPBACK.search(place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -35,19 +35,17 @@ class Value:
     secret: Secret
     label: Named = NAMELESS
     weight: Label = Label.STRONG
-
-    @property
-    def example(self) -> bool:
-        """Whether it is documentation or a placeholder."""
-        return shape.is_placeholder(self.secret.reveal())
+    example: bool = False
+    """Whether it is documentation or a placeholder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Every value of a text that may be part of a credential, each list in text order."""
+    """Every value of a text that may be part of a credential, each list in text order. passwords are of SES."""
 
     ids: list[Value]
     secrets: list[Value]
+    passwords: list[Value]
     tokens: list[Value]
 
 
@@ -69,10 +67,14 @@ def survey(text: str, found: Sequence[Candidate]) -> Survey:
             if not cut:
                 values += (v for v in _read(text, lowered, run) if not taken.overlap(v.start, v.end))
     values.sort(key=lambda v: (v.start, v.end))
-    named = list(_name(text, values, _headers(text, words)))
+    starts = [v.start for v in values]
+    # A line that holds a value is a row, never a header.
+    headers = [h for h in _headers(text, words) if bisect_left(starts, h.start) == bisect_left(starts, h.end)]
+    named = [v for v in _name(text, values, headers) if v.weight is not Label.OTHER]
     return Survey(
         ids=[v for v in named if v.kind in {KeyKind.ACCESS_KEY, KeyKind.TEMPORARY_KEY}],
-        secrets=[v for v in named if v.kind in {KeyKind.SECRET_KEY, KeyKind.SES_SMTP} and v.weight is not Label.OTHER],
+        secrets=[v for v in named if v.kind is KeyKind.SECRET_KEY],
+        passwords=[v for v in named if v.kind is KeyKind.SES_SMTP],
         tokens=[v for v in named if v.kind is KeyKind.SESSION_TOKEN],
     )
 
@@ -149,10 +151,10 @@ def _headers(text: str, words: Iterable[int]) -> list[Header]:
     for at in words:
         if at < done:
             continue
-        start = structure.line_start(text, at)
-        end = text.find("\n", at, at + 4096)
-        done = at if end < 0 else end
-        if end >= 0 and at - start <= 4096 and (header := structure.header_at(text, start, end)) is not None:
+        start = structure.row_start(text, at)
+        end = text.find("\n", at, at + structure.LONGEST_ROW)
+        done = end if end >= 0 else at + structure.LONGEST_ROW
+        if start is not None and end >= 0 and (header := structure.header_at(text, start, end)) is not None:
             headers.append(header)
     return headers
 
@@ -181,7 +183,8 @@ def _name(text: str, values: Iterable[Value], headers: Sequence[Header]) -> Iter
                 weight = Label.DOUBTFUL
             elif weight is Label.MEDIUM and value.kind is KeyKind.SES_SMTP:
                 weight = Label.STRONG
-        previous = replace(value, label=label, weight=weight)
+        example = shape.is_placeholder(value.secret.reveal())
+        previous = replace(value, label=label, weight=weight, example=example)
         yield previous
 
 
@@ -190,8 +193,8 @@ def _column(text: str, value: Value, headers: Sequence[Header], ends: Sequence[i
     at = bisect_right(ends, value.start) - 1
     if at < 0:
         return NAMELESS
-    line = structure.line_start(text, value.start)
-    if value.start - line > 4096 or line < ends[at]:
+    line = structure.row_start(text, value.start)
+    if line is None or line < ends[at]:
         return NAMELESS
     return headers[at].of(text, line, value.start)
 

@@ -1,30 +1,25 @@
 from __future__ import annotations
 
+import json
 import random
-import re
+import time
+from datetime import UTC, datetime
 
-from tests.builders import make_key_id, make_secret
+import pytest
+from bench.pairing import candidates, rate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.builders import make_key_id, make_secret, make_token
+from tests.layouts import LAYOUTS, Layout
 
+from firedamp.scanner import shape
 from firedamp.scanner.candidates import Candidate, Credential, Role
-from firedamp.scanner.pairing import pair
+from firedamp.scanner.pairing import MAX_RANKS, pair
 from firedamp.storage.records import KeyKind
 from firedamp.storage.secret import Secret
 
-_IDS = re.compile(r"A(?:KIA|SIA|BIA|CCA)[A-Z2-7]{16}")
-
-
-def candidates(text: str) -> list[Candidate]:
-    """Find the ids as detection does, less its decoding."""
-    return [
-        Candidate(
-            Role.KEY_ID,
-            KeyKind.TEMPORARY_KEY if found[0].startswith("ASIA") else KeyKind.ACCESS_KEY,
-            found.start(),
-            found.end(),
-            Secret(found[0]),
-        )
-        for found in _IDS.finditer(text)
-    ]
+EXAMPLE_ID = "AKIAIOSFODNN7EXAMPLE"
+EXAMPLE_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
 
 def paired(text: str) -> list[Credential]:
@@ -36,17 +31,340 @@ def best(text: str) -> dict[str | None, str | None]:
     return {c.key_id: c.secret.reveal() if c.secret else None for c in paired(text) if c.rank == 0}
 
 
-def test_two_ini_sections_give_each_id_its_own_secret_in_either_order() -> None:
-    rng = random.Random(1)
-    one, two = make_key_id(rng), make_key_id(rng)
-    first, second = make_secret(rng), make_secret(rng)
-    text = (
-        f"[a]\naws_access_key_id = {one}\naws_secret_access_key = {first}\n\n"
-        f"[b]\naws_secret_access_key = {second}\naws_access_key_id = {two}\n"
+def ranks(text: str) -> list[tuple[str | None, int]]:
+    return [(c.secret.reveal() if c.secret else None, c.rank) for c in paired(text)]
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(20)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_the_top_ranked_secret_is_the_right_one_in(layout: Layout) -> None:
+    right, planted = rate(layout, files=30)
+    assert right >= 0.99 * planted
+
+
+class TestShape:
+    def test_no_filter_costs_one_of_200000_random_secrets(self, rng: random.Random) -> None:
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+        secrets = ["".join(rng.choices(letters, k=40)) for _ in range(200_000)]
+        assert all(map(shape.plausible, secrets))
+        assert sum(map(shape.is_placeholder, secrets)) <= 1
+        assert sum(map(shape.wordlike, secrets)) < 300
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+            "DA39A3EE5E6B4B0D3255BFEF95601890AFD80709",
+            "usr/lib/python3/dist/packages/boto3/data",
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567ABCDEFGH",
+            "com/example/project/service/ClientFactory",
+            "getelementsbytagnameandclassnamesANDidsZ",
+        ],
     )
-    assert best(text) == {one: first, two: second}
+    def test_digests_paths_and_words_are_no_secrets(self, value: str) -> None:
+        assert not shape.plausible(value[:40])
+
+    @given(
+        st.integers(0, 2**32), st.sampled_from(["%2F", "%2f", "%252F", "\\/", "\\\\/", "\\u002f", "&#47;", "&#x2F;"])
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_every_notation_of_a_slash_is_undone(self, seed: int, slash: str) -> None:
+        secret = make_secret(random.Random(seed))
+        text = f'"{secret.replace("/", slash)}"'
+        (run,) = shape.runs(text, 0, len(text))
+        assert (run.value, text[run.start : run.end]) == (secret, text[1:-1])
+
+    @given(
+        st.integers(0, 2**32), st.sampled_from(["%2B", "%2b", "%252B", "\\u002b", "\\x2b", "&#43;", "&#x2b;", "&plus;"])
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_every_notation_of_a_plus_is_undone(self, seed: int, plus: str) -> None:
+        secret = make_secret(random.Random(seed))
+        text = f"'{secret.replace('+', plus)}'"
+        (run,) = shape.runs(text, 0, len(text))
+        assert run.value == secret
+
+    @pytest.mark.parametrize("before", ["\\n", "\\\\n", "%3D", "\\u0022", "\\x22", "\x1b[0m", "=", ":", "\\t", "%253A"])
+    def test_an_escape_before_a_secret_is_not_part_of_it(self, before: str, rng: random.Random) -> None:
+        secret = make_secret(rng)
+        text = f"key {before}{secret}%26\\n"
+        assert [run.value for run in shape.runs(text, 0, len(text))] == [secret]
+
+    def test_a_run_of_megabytes_is_read_at_once(self) -> None:
+        text = "aB3/" * 1_000_000
+        (run,) = shape.runs(text, 0, len(text))
+        assert len(run.value) == len(text)
+        assert "aB3" not in repr(run)
 
 
-def test_a_lone_secret_with_aws_in_its_label_is_a_credential() -> None:
-    secret = make_secret(random.Random(2))
-    assert best(f"aws_secret_access_key={secret}\n") == {None: secret}
+class TestSeveralPairs:
+    def test_two_ini_sections_give_each_id_its_own_secret_in_either_order(self, rng: random.Random) -> None:
+        one, two = make_key_id(rng), make_key_id(rng)
+        first, second = make_secret(rng), make_secret(rng)
+        text = (
+            f"[a]\naws_access_key_id = {one}\naws_secret_access_key = {first}\n\n"
+            f"[b]\naws_secret_access_key = {second}\naws_access_key_id = {two}\n"
+        )
+        assert best(text) == {one: first, two: second}
+        assert len(paired(text)) == 2
+
+    def test_a_secret_bound_to_one_id_is_not_the_best_of_another(self, rng: random.Random) -> None:
+        lone, key_id, secret = make_key_id(rng), make_key_id(rng), make_secret(rng)
+        text = f"AWS_ACCESS_KEY_ID={lone}\nAWS_ACCESS_KEY_ID={key_id}\nAWS_SECRET_ACCESS_KEY={secret}\n"
+        assert best(text) == {lone: None, key_id: secret}
+        assert [c.rank for c in paired(text) if c.key_id == lone] == [0, 1]
+
+    def test_two_adjacent_values_are_both_kept_in_order(self, rng: random.Random) -> None:
+        key_id, one, two = make_key_id(rng), make_secret(rng), make_secret(rng)
+        assert ranks(f"{key_id},{one},{two}") == [(one, 0), (two, 1)]
+
+    def test_no_id_is_offered_more_than_the_cap(self, rng: random.Random) -> None:
+        values = "\n".join(f"v{at} {make_secret(rng)}" for at in range(15))
+        assert [rank for _, rank in ranks(f"{make_key_id(rng)}\n{values}\n")] == list(range(MAX_RANKS))
+
+    def test_an_id_repeated_elsewhere_has_the_same_secret(self, rng: random.Random) -> None:
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        text = f"{key_id} was used\n{'x ' * 9000}\n[a]\naws_access_key_id={key_id}\naws_secret_access_key={secret}\n"
+        assert ranks(text) == [(secret, 0), (secret, 0)]
+        assert {c.anchor for c in paired(text)} == {0, text.rfind(key_id)}
+
+    def test_one_id_with_two_labelled_secrets_keeps_both(self, rng: random.Random) -> None:
+        key_id, old, new = make_key_id(rng), make_secret(rng), make_secret(rng)
+        text = f"[a]\naws_access_key_id={key_id}\naws_secret_access_key={new}\n#aws_secret_access_key={old}\n"
+        assert ranks(text) == [(new, 0), (old, 1)]
+
+
+class TestDistance:
+    @pytest.mark.parametrize(("gap", "secret_is_paired"), [(900, True), (1200, False)])
+    def test_nameless_values_pair_within_a_kibibyte(self, gap: int, secret_is_paired: bool, rng: random.Random) -> None:
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        assert (best(f"{key_id}\n\n{'x ' * (gap // 2)}\n\n{secret}\n")[key_id] == secret) is secret_is_paired
+
+    @pytest.mark.parametrize(("gap", "secret_is_paired"), [(8_000, True), (12_000, False)])
+    def test_labelled_lines_pair_within_ten(self, gap: int, secret_is_paired: bool, rng: random.Random) -> None:
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        between = "X=1\n" * (gap // 4)
+        text = f"AWS_ACCESS_KEY_ID={key_id}\n{between}AWS_SECRET_ACCESS_KEY={secret}\n"
+        assert (best(text)[key_id] == secret) is secret_is_paired
+
+    @pytest.mark.parametrize(("gap", "secret_is_paired"), [(60_000, True), (70_000, False)])
+    def test_members_of_one_object_pair_within_sixty_four(
+        self, gap: int, secret_is_paired: bool, rng: random.Random
+    ) -> None:
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        members = {f"k{at}": "v" * 90 for at in range(gap // 105)}
+        text = json.dumps({"accessKeyId": key_id, **members, "secretAccessKey": secret})
+        assert (best(text)[key_id] == secret) is secret_is_paired
+
+
+class TestAlone:
+    def test_a_lone_id_is_a_credential(self, rng: random.Random) -> None:
+        key_id = make_key_id(rng)
+        assert ranks(f"id {key_id}, sha {rng.randbytes(20).hex()}") == [(None, 0)]
+
+    @pytest.mark.parametrize(
+        "label", ["aws_secret_access_key = ", '"SecretAccessKey": "', "AWSSecretKey=", "s3.secret.key: ", "AWS_KEY='"]
+    )
+    def test_a_lone_secret_with_a_label_of_aws_is_a_credential(self, label: str, rng: random.Random) -> None:
+        secret = make_secret(rng)
+        (credential,) = paired(f"{label}{secret}\n")
+        assert credential == Credential(KeyKind.SECRET_KEY, None, Secret(secret), anchor=len(label))
+
+    def test_a_secret_key_is_awss_where_the_words_around_it_say_so(self, rng: random.Random) -> None:
+        text = f"secret_key = {make_secret(rng)}\n"
+        assert paired(text) == []
+        assert len(paired(f"# for aws\n{text}")) == 1
+
+    @pytest.mark.parametrize("label", ["aws_etag", "commit", "client_secret", "sha1", "x"])
+    def test_what_says_that_it_is_something_else_is_none(self, label: str, rng: random.Random) -> None:
+        assert paired(f"# aws\n{label} = {make_secret(rng)}\n") == []
+
+    def test_a_digest_is_no_secret_even_under_its_name(self, rng: random.Random) -> None:
+        assert paired(f"aws_secret_access_key = {rng.randbytes(20).hex()}\n") == []
+
+    def test_template_values_are_no_secrets(self, rng: random.Random) -> None:
+        key_id = make_key_id(rng)
+        for value in ("${AWS_SECRET}", "<your-secret>", "your_secret_access_key_goes_here_40_chars", "xxxxxxxx"):
+            assert best(f"aws_access_key_id={key_id}\naws_secret_access_key={value}\n") == {key_id: None}
+
+    def test_whole_credentials_pass_through(self) -> None:
+        found = Candidate(Role.WHOLE, KeyKind.BEDROCK_LONG, 4, 12, Secret("ABSKabcd"))
+        assert pair("key ABSKabcd", [found]) == [Credential(KeyKind.BEDROCK_LONG, None, Secret("ABSKabcd"), anchor=4)]
+
+
+class TestExamples:
+    def test_documentation_pairs_are_marked(self) -> None:
+        (credential,) = paired(f"aws_access_key_id={EXAMPLE_ID}\naws_secret_access_key={EXAMPLE_SECRET}\n")
+        assert credential.example
+        assert credential.secret == Secret(EXAMPLE_SECRET)
+
+    def test_a_real_id_never_takes_an_examples_secret(self, rng: random.Random) -> None:
+        key_id = make_key_id(rng)
+        found = {(c.key_id, c.example) for c in paired(f"id={key_id}\naws_secret_access_key={EXAMPLE_SECRET}\n")}
+        assert found == {(key_id, False), (None, True)}
+
+    def test_a_real_secret_beside_a_masked_id_is_not_hidden(self, rng: random.Random) -> None:
+        secret = make_secret(rng)
+        found = paired(f"aws_access_key_id={EXAMPLE_ID}\naws_secret_access_key={secret}\n")
+        assert {(c.key_id, c.example) for c in found} == {(EXAMPLE_ID, True), (None, False)}
+
+    def test_an_example_above_a_real_pair_does_not_shift_it(self, rng: random.Random) -> None:
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        text = (
+            f"# aws_secret_access_key = {EXAMPLE_SECRET}\naws_access_key_id = {key_id}\n"
+            f"aws_secret_access_key = {secret}\n# aws_access_key_id = {EXAMPLE_ID}\n"
+        )
+        assert best(text) == {key_id: secret, EXAMPLE_ID: EXAMPLE_SECRET}
+
+
+class TestTokens:
+    def test_a_session_token_joins_its_pair_with_its_expiry(self, rng: random.Random) -> None:
+        key_id, secret, token = make_key_id(rng, prefix="ASIA"), make_secret(rng), make_token(rng)
+        text = (
+            f"[a]\naws_access_key_id = {key_id}\naws_secret_access_key = {secret}\naws_session_token = {token}==\n"
+            "x_security_token_expires = 2026-03-09T19:39:23+01:00\nregion = us-gov-west-1\n"
+            f"[b]\naws_access_key_id = {make_key_id(rng)}\n"
+        )
+        credential = paired(text)[0]
+        assert credential.kind is KeyKind.TEMPORARY_KEY
+        assert credential.token == Secret(token + "==")
+        assert credential.expires == datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)
+        assert credential.hint == "us-gov-west-1"
+
+    def test_two_roles_in_one_file_keep_their_own_tokens(self, rng: random.Random) -> None:
+        roles = [(make_key_id(rng, prefix="ASIA"), make_secret(rng), make_token(rng, 700)) for _ in range(3)]
+        text = json.dumps(
+            [{"SessionToken": t, "SecretAccessKey": s, "AccessKeyId": i, "Expiration": 1773081563} for i, s, t in roles]
+        )
+        found = paired(text)
+        assert [(c.key_id, c.secret, c.token) for c in found] == [(i, Secret(s), Secret(t)) for i, s, t in roles]
+        assert {c.expires for c in found} == {datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)}
+
+    def test_a_token_of_unknown_make_is_known_by_its_label(self, rng: random.Random) -> None:
+        token = "Zz" + make_token(rng)
+        (credential,) = paired(f"AWS_SESSION_TOKEN={token}\nETAG={token[::-1]}\n")
+        assert (credential.kind, credential.secret) == (KeyKind.SESSION_TOKEN, Secret(token))
+
+    def test_a_token_that_detection_found_is_not_found_twice(self, rng: random.Random) -> None:
+        key_id, token = make_key_id(rng, prefix="ASIA"), make_token(rng)
+        text = f"id={key_id}\nsession_token={token}\n"
+        at = text.index(token)
+        given_token = Candidate(Role.TOKEN, KeyKind.SESSION_TOKEN, at, at + len(token), Secret(token))
+        (credential,) = pair(text, [*candidates(text), given_token])
+        assert credential.token == Secret(token)
+
+    @pytest.mark.parametrize(
+        ("said", "moment"),
+        [
+            ("aws_expiration = 2026-03-09T18:39:23Z", datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)),
+            ("expiration = 2026-03-09 18:39:23", datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)),
+            ('"Expiration": "2026-03-09T18:39:23.000000+00:00"', datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)),
+            ("<Expiration>2026-03-09T18:39:23Z</Expiration>", datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)),
+            ("expires_at: 1773081563000", datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)),
+            ("Expires: Mon, 09 Mar 2026 18:39:23 GMT", datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)),
+            ("expiration = 2026-13-09T18:39:23Z", None),
+            ("expiration = soon", None),
+        ],
+    )
+    def test_expiry_is_read_in_the_common_forms(self, said: str, moment: datetime | None, rng: random.Random) -> None:
+        key_id = make_key_id(rng, prefix="ASIA")
+        (credential,) = paired(f"AccessKeyId = {key_id}\nSecretAccessKey = {make_secret(rng)}\n{said}\n")
+        assert credential.expires == moment
+
+
+class TestSmtp:
+    def test_a_password_of_ses_joins_its_user_name(self, rng: random.Random) -> None:
+        key_id, password = make_key_id(rng), "BC" + make_secret(rng) + "x/"
+        (credential,) = paired(
+            f"SMTP_USERNAME={key_id}\nSMTP_PASSWORD={password}\nSMTP_HOST=email-smtp.eu-west-1.amazonaws.com\n"
+        )
+        assert (credential.kind, credential.key_id) == (KeyKind.SES_SMTP, key_id)
+        assert credential.secret == Secret(password)
+
+    def test_an_id_has_a_secret_and_a_password(self, rng: random.Random) -> None:
+        key_id, secret, password = make_key_id(rng), make_secret(rng), "BP" + make_secret(rng) + "x/"
+        text = json.dumps({"id": key_id, "secret": secret, "ses_smtp_password_v4": password})
+        assert {(c.kind, c.secret) for c in paired(text)} == {
+            (KeyKind.ACCESS_KEY, Secret(secret)),
+            (KeyKind.SES_SMTP, Secret(password)),
+        }
+
+    def test_a_password_without_its_user_is_a_credential_near_the_word(self, rng: random.Random) -> None:
+        password = "BC" + make_secret(rng) + "x/"
+        (credential,) = paired(f"smtp:\n  password: {password}\n")
+        assert (credential.kind, credential.key_id) == (KeyKind.SES_SMTP, None)
+        assert paired(f"token:\n  password: {password}\n") == []
+
+
+class TestSurroundings:
+    @pytest.mark.parametrize(
+        ("beside", "hint", "notes"),
+        [
+            ("region = cn-north-1", "cn-north-1", ()),
+            ("endpoint_url = https://minio.test:9000", "https://minio.test:9000", ("non-AWS endpoint: minio.test",)),
+            ("endpoint = s3.eu-central-1.wasabisys.com", "s3.eu-central-1.wasabisys.com",
+             ("non-AWS endpoint: s3.eu-central-1.wasabisys.com",)),
+            ("host_base = nyc3.digitaloceanspaces.com", "nyc3.digitaloceanspaces.com",
+             ("non-AWS endpoint: nyc3.digitaloceanspaces.com",)),
+            ("url = https://abc.r2.cloudflarestorage.com", "https://abc.r2.cloudflarestorage.com",
+             ("non-AWS endpoint: abc.r2.cloudflarestorage.com",)),
+            ("host = http://localhost:9000", "http://localhost:9000", ("non-AWS endpoint: localhost",)),
+            ("endpoint = https://s3.amazonaws.com", "s3.amazonaws.com", ()),
+            ("endpoint = https://s3.us-west-2.amazonaws.com", "us-west-2", ()),
+            ("role_arn = arn:aws-cn:iam::123456789012:role/x", "arn:aws-cn:iam::123456789012:role/x", ()),
+            ("url = https://github.com/x/y", "", ()),
+        ],
+    )  # fmt: skip
+    def test_region_and_endpoint_beside_a_pair_are_read(
+        self, beside: str, hint: str, notes: tuple[str, ...], rng: random.Random
+    ) -> None:
+        text = (
+            f"[other]\nregion = sa-east-1\n[mine]\naccess_key_id = {make_key_id(rng)}\n"
+            f"secret_access_key = {make_secret(rng)}\n{beside}\n[third]\nendpoint = https://third.test\n"
+        )
+        (credential,) = paired(text)
+        assert (credential.hint, credential.notes) == (hint, notes)
+
+    def test_a_long_term_profile_of_aws_mfa_is_noted(self, rng: random.Random) -> None:
+        text = f"[x-long-term]\naws_access_key_id = {make_key_id(rng)}\naws_secret_access_key = {make_secret(rng)}\n"
+        assert [c.notes for c in paired(text)] == [("long-term profile of aws-mfa",)]
+
+    def test_each_of_two_flat_pairs_has_its_own_region(self, rng: random.Random) -> None:
+        text = "".join(
+            f"{name}_ACCESS_KEY_ID={make_key_id(rng)}\n{name}_SECRET_ACCESS_KEY={make_secret(rng)}\n{name}_REGION={region}\n"
+            for name, region in (("A", "eu-west-1"), ("B", "cn-north-1"))
+        )
+        assert [c.hint for c in paired(text)] == ["eu-west-1", "cn-north-1"]
+
+
+class TestHostileText:
+    @given(st.text(alphabet="{}[]()<>/\\\"'=:,\n aAK9%&;#-|", max_size=400), st.integers(0, 2**32))
+    @settings(max_examples=150, deadline=None)
+    def test_no_text_around_a_labelled_pair_loses_the_id(self, noise: str, seed: int) -> None:
+        rng = random.Random(seed)
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        text = f"{noise}\naws_access_key_id = {key_id}\naws_secret_access_key = {secret}\n{noise}"
+        assert best(text)[key_id] == secret
+
+    @pytest.mark.parametrize(
+        "unit",
+        ["{id}\n", '{{"a":"{id}","secret_key":"{secret}"}},', "{id} ", "{id},{secret},", "[[[[[[{id}", "<a>{id}"],
+    )
+    def test_time_is_linear_in_the_ids(self, unit: str, rng: random.Random) -> None:
+        def seconds(count: int) -> float:
+            text = "".join(unit.format(id=make_key_id(rng), secret=make_secret(rng)) for _ in range(count))
+            found = candidates(text)
+            began = time.perf_counter()
+            pair(text, found)
+            return time.perf_counter() - began
+
+        seconds(100)
+        assert seconds(4000) < 12 * seconds(1000)
+
+    def test_secrets_never_show_in_a_repr(self, rng: random.Random) -> None:
+        secret = make_secret(rng)
+        assert secret not in repr(paired(f"{make_key_id(rng)}:{secret}"))

@@ -1,0 +1,62 @@
+"""Measure how often the top-ranked secret of an id is the right one, layout by layout."""
+
+from __future__ import annotations
+
+import random
+import re
+import sys
+import time
+from typing import Final
+
+from tests.layouts import LAYOUTS, Layout, Plant
+
+from firedamp.scanner.candidates import Candidate, Role
+from firedamp.scanner.pairing import pair
+from firedamp.storage.records import KeyKind
+from firedamp.storage.secret import Secret
+
+FILES: Final = 400
+_IDS: Final = re.compile(r"A(?:KIA|SIA|BIA|CCA)[A-Z2-7]{16}")
+
+
+def candidates(text: str) -> list[Candidate]:
+    """Find the ids in plain text, as detection would."""
+    return [
+        Candidate(
+            Role.KEY_ID,
+            KeyKind.TEMPORARY_KEY if found[0].startswith("ASIA") else KeyKind.ACCESS_KEY,
+            found.start(),
+            found.end(),
+            Secret(found[0]),
+        )
+        for found in _IDS.finditer(text)
+    ]
+
+
+def rate(layout: Layout, files: int, seed: int = 1) -> tuple[int, int]:
+    """Return (pairs right, pairs planted) over so many files of a layout."""
+    right = planted = 0
+    for at in range(files):
+        plant = Plant(random.Random(f"{layout.__name__} {seed} {at}"))  # noqa: S311
+        text = layout(plant)
+        best = {c.key_id: c.secret for c in pair(text, candidates(text)) if c.rank == 0}
+        planted += len(plant.truth)
+        right += sum(best.get(key_id) == Secret(secret) for key_id, secret in plant.truth.items())
+    return right, planted
+
+
+def main(files: int = FILES) -> None:
+    """Print the rate of every layout, the mean, and the worst."""
+    began = time.perf_counter()
+    rates = {}
+    for layout in LAYOUTS:
+        right, planted = rate(layout, files)
+        rates[layout.__name__] = right / planted
+        print(f"{layout.__name__:<28} {100 * right / planted:7.2f} %  of {planted} pairs")
+    print(f"mean of {len(rates)} layouts  {100 * sum(rates.values()) / len(rates):.2f} %")
+    print(f"worst: {min(rates, key=rates.__getitem__)} {100 * min(rates.values()):.2f} %")
+    print(f"{time.perf_counter() - began:.1f} s")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else FILES)
