@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from firedamp.scanner import archives, documents, streams
+from firedamp.scanner import archives, documents, sevenzip, streams
 from firedamp.scanner.budget import MIB, Broken, Budget, File, Part, Parts, Spent, in_memory, trouble_of
 from firedamp.storage.records import Outcome, Skipped
 
@@ -65,6 +65,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     Format("xz", rb"\xfd7zXZ\x00|\x5d\x00\x00[\x00-\xff]{2}(?:\xff{8}|[\x00-\xff]{5}\x00{3})", streams.unxz),
     Format("zstd", rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", streams.unzstd),
     Format("lz4", rb"\x04\x22\x4d\x18", streams.unlz4),
+    Format("7z", rb"7z\xbc\xaf\x27\x1c", sevenzip.un7z),
     Format("ar", rb"!<arch>\n", archives.unar),
     Format(
         "cpio",
@@ -103,7 +104,7 @@ PLAIN: Final = frozenset(f.name for f in FORMATS if f.plain)
 """Formats that a source opens only when the prefilter saw something in their bytes."""
 
 _BY_NAME: Final = {f.name: f for f in FORMATS}
-_STARTS: Final = re.compile(b"|".join(b"(?P<%b>%b)" % (f.name.encode(), f.start) for f in FORMATS))
+_STARTS: Final = re.compile(b"|".join(b"(?P<is_%b>%b)" % (f.name.encode(), f.start) for f in FORMATS))
 
 
 def container_of(head: bytes, tail: bytes = b"") -> str | None:
@@ -112,7 +113,7 @@ def container_of(head: bytes, tail: bytes = b"") -> str | None:
     tail, its last bytes (64 KiB), shows a zip behind an executable or a script.
     """
     match = _STARTS.match(head)
-    name = None if match is None else match.lastgroup
+    name = None if match is None or match.lastgroup is None else match.lastgroup.removeprefix("is_")
     if name == "tar" and not _tar_header(head[:512]):
         name = None
     if name is None and b"PK\x05\x06" in tail and head[:2] in (b"MZ", b"#!", b"\x7fE"):

@@ -40,14 +40,19 @@ _BOOT: Final = (
 )
 
 
+def prefiltered(folder: Path | None) -> tuple[str, str]:
+    """Name the prefilter as a worker's predicate. folder: where its compiled forms are kept, None to compile them."""
+    return "firedamp.scanner.worker:prefilter", str(folder or "")
+
+
 class Unpacker:
     """Opens containers in a worker, which is started when it is first needed and again after it was lost.
 
-    interesting names a function `module:name` that the worker imports and calls with the bytes of a member or of a
-    window of it; only those it is true for come back. Without it all do.
+    interesting is a factory `module:name` and its argument, with which the worker makes a predicate of bytes: only the
+    members, or windows of large ones, for which it is true come back; without it all do. `prefiltered` makes a scan's.
     """
 
-    def __init__(self, limits: Limits | None = None, interesting: str | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, interesting: tuple[str, str] | None = None) -> None:
         self._limits = limits or Limits()
         self._interesting = interesting
         self._process: subprocess.Popen[bytes] | None = None
@@ -137,7 +142,7 @@ class _Watch:
         return time.monotonic() - self._began
 
 
-def _started(limits: Limits, interesting: str | None) -> subprocess.Popen[bytes]:
+def _started(limits: Limits, interesting: tuple[str, str] | None) -> subprocess.Popen[bytes]:
     """Start a worker with the parent's import path, whatever that came from, and nothing else of its surroundings."""
     path = [str(Path(entry).absolute()) for entry in sys.path if entry]
     settings = {"limits": dataclasses.asdict(limits), "interesting": interesting}

@@ -27,10 +27,9 @@ _TAIL: Final = 66_000
 
 
 def main(settings: dict[str, object]) -> None:
-    """Answer requests until the pipe closes. settings: the limits by name, the prefilter's `module:name` or None."""
+    """Answer requests until the pipe closes. settings: the limits by name, and how to make the predicate."""
     limits = Limits(**settings["limits"])  # type: ignore[arg-type]  # our own parent wrote them, from a Limits
-    name = settings["interesting"]
-    interesting = _imported(name) if isinstance(name, str) else _anything
+    interesting = _made(settings["interesting"])
     requests, answers = _private_pipes()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this ends
     _confine(limits)
@@ -39,14 +38,21 @@ def main(settings: dict[str, object]) -> None:
         pass
 
 
-def _anything(_: bytes) -> bool:
-    return True
+def prefilter(folder: str) -> Callable[[bytes], bool]:
+    """Make the predicate of a scan: whether the prefilter sees anything. folder: its copy of the compiled forms."""
+    from firedamp.scanner.prefilter import Prefilter
+
+    return Prefilter(Path(folder) if folder else None).any
 
 
-def _imported(name: str) -> Callable[[bytes], bool]:
+def _made(interesting: object) -> Callable[[bytes], bool]:
+    """Make the predicate from `module:factory` and the factory's argument; without it everything is interesting."""
+    if not isinstance(interesting, list):
+        return lambda _: True
+    name, argument = interesting
     module, _, attribute = name.partition(":")
-    function: Callable[[bytes], bool] = getattr(importlib.import_module(module), attribute)
-    return function
+    predicate: Callable[[bytes], bool] = getattr(importlib.import_module(module), attribute)(argument)
+    return predicate
 
 
 def _private_pipes() -> tuple[IO[bytes], IO[bytes]]:

@@ -28,12 +28,16 @@ from tests.builders import make_key_id, make_secret
 
 from firedamp.scanner.budget import Budget, Limits, in_memory
 from firedamp.scanner.containers import Member, container_of, opened, walk
-from firedamp.scanner.unpack import Unpacker
+from firedamp.scanner.unpack import Unpacker, prefiltered
 from firedamp.storage.records import Outcome, Skipped
 
 MIB = 1 << 20
 RNG = random.Random(3)
 TEXT = f"aws_access_key_id = {make_key_id(RNG)}\naws_secret_access_key = {make_secret(RNG)}\n".encode()
+
+
+NOTHING = ("operator:methodcaller", "isspace")
+"""A predicate that holds for nothing the tests pack."""
 
 
 def walked(data: bytes, limits: Limits | None = None) -> list[Member | Skipped]:
@@ -685,9 +689,18 @@ def test_what_needs_memory_is_refused() -> None:
 
 def test_a_worker_sends_back_what_is_interesting() -> None:
     data = zipped({"key": TEXT, "empty": b""})
-    with Unpacker() as all_of_it, Unpacker(interesting="operator:not_") as nothing:
+    with Unpacker() as all_of_it, Unpacker(interesting=NOTHING) as nothing:
         assert list(all_of_it.members(data)) == [Member("key", TEXT)]
         assert list(nothing.members(data)) == []
+
+
+def test_the_prefilter_decides_in_the_worker(tmp_path: Path) -> None:
+    data = tarred(
+        {"plain": b"nothing of interest\n" * 1000, "key": TEXT, "inner.zip": zipped({"key": TEXT, "b": b"c"})}
+    )
+    with Unpacker(interesting=prefiltered(tmp_path)) as unpacker:
+        found = list(unpacker.members(data))
+    assert found == [Member("key", TEXT), Member("inner.zip!key", TEXT)]
 
 
 def test_files_are_read_where_they_lie_and_links_are_not_followed(tmp_path: Path) -> None:
@@ -720,13 +733,14 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "def hang(data): time.sleep(100)\n"
         "def talk(data): print('x' * 9); os.write(1, b'y' * 99); return True\n"
         "def write(data): os.write(os.open('/tmp/firedamp-should-not-be', os.O_CREAT | os.O_WRONLY), b'x' * 9)\n"
+        "def make(name): return globals()[name]\n"
         "def hog(data): return bytearray(300 << 20)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
 def test_a_lost_worker_is_told_and_the_next_container_read(hostile: None) -> None:
-    with Unpacker(interesting="hostile:die") as unpacker:
+    with Unpacker(interesting=("hostile:make", "die")) as unpacker:
         for _ in range(2):
             assert list(unpacker.members(zipped({"key": TEXT}))) == [
                 Skipped(outcome=Outcome.FAILED, what="", why="ended the process that unpacks it (9)")
@@ -734,7 +748,7 @@ def test_a_lost_worker_is_told_and_the_next_container_read(hostile: None) -> Non
 
 
 def test_a_worker_that_hangs_is_stopped(hostile: None) -> None:
-    with Unpacker(Limits(seconds=0.2), interesting="hostile:hang") as unpacker:
+    with Unpacker(Limits(seconds=0.2), interesting=("hostile:make", "hang")) as unpacker:
         (item,) = unpacker.members(zipped({"key": TEXT}))
     assert item == Skipped(outcome=Outcome.FAILED, what="", why="took longer than 0.2 s and was stopped")
 
@@ -742,9 +756,9 @@ def test_a_worker_that_hangs_is_stopped(hostile: None) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
 def test_a_worker_may_not_write_a_file_nor_speak_out_of_turn(hostile: None) -> None:
     data = zipped({"key": TEXT})
-    with Unpacker(interesting="hostile:talk") as unpacker:
+    with Unpacker(interesting=("hostile:make", "talk")) as unpacker:
         assert list(unpacker.members(data)) == [Member("key", TEXT)]
-    with Unpacker(interesting="hostile:write") as unpacker:
+    with Unpacker(interesting=("hostile:make", "write")) as unpacker:
         (item,) = unpacker.members(data)
     assert isinstance(item, Skipped)
     written = Path("/tmp/firedamp-should-not-be")
@@ -754,7 +768,7 @@ def test_a_worker_may_not_write_a_file_nor_speak_out_of_turn(hostile: None) -> N
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="address space is limited on Linux alone")
 def test_a_worker_has_little_memory(hostile: None) -> None:
-    with Unpacker(interesting="hostile:hog") as unpacker:
+    with Unpacker(interesting=("hostile:make", "hog")) as unpacker:
         (item,) = unpacker.members(zipped({"key": TEXT}))
     assert item == Skipped(outcome=Outcome.FAILED, what="", why="zip needs more memory than allowed")
 
@@ -775,7 +789,7 @@ def test_a_bomb_takes_bounded_memory_and_writes_nothing(tmp_path: Path) -> None:
     inner = b"".join(bomb.compress(zeros) for _ in range(64)) + bomb.flush()
     members_ = {"noise": os.urandom(6 * MIB), "a.gz": inner, "b": zipped({"c.gz": inner})}
     (tmp_path / "bomb.zip").write_bytes(zipped(members_))
-    with Unpacker(interesting="operator:not_") as unpacker:
+    with Unpacker(interesting=NOTHING) as unpacker:
         items = list(unpacker.members(tmp_path / "bomb.zip"))
         assert unpacker._process is not None
         status = Path(f"/proc/{unpacker._process.pid}/status").read_text()
