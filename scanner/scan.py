@@ -7,7 +7,7 @@ and each step is committed with the memory of what was read. What the store then
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -264,3 +264,9 @@ def accepted(report: Report, patterns: Sequence[str], matches: Callable[[str, st
         for each in report.skipped
     )
     return replace(report, skipped=skipped)
+
+
+def updated(report: Report, findings: Mapping[Fingerprint, Finding]) -> Report:
+    """Return the report with findings as they are known now: after AWS was asked."""
+    fresh = tuple(replace(each, finding=findings[each.finding.fingerprint]) for each in report.findings)
+    return replace(report, findings=fresh)

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from firedamp.scanner.candidates import Credential
-from firedamp.storage.records import KeyKind, Status, Verification
+from firedamp.storage.records import Finding, KeyKind, Severity, Status, Verification
 from firedamp.storage.secret import Fingerprint
 
 PAUSE: Final = timedelta(seconds=6)
@@ -288,3 +288,18 @@ def due(said: Verification, now: datetime, again: Mapping[Status, timedelta], *,
         case _:
             wait_for = again.get(said.status, timedelta(days=30))
             return said.at is None or now - said.at >= wait_for
+
+
+def grade(finding: Finding, said: Verification) -> Severity:
+    """Return how bad a finding is, as far as it and AWS's answer tell; the key's own rights are graded elsewhere."""
+    if finding.canary or finding.example:
+        return Severity.INFO
+    match said.status:
+        case Status.ACTIVE:
+            return Severity.CRITICAL if said.is_root else Severity.HIGH
+        case Status.REJECTED | Status.EXPIRED | Status.CANARY:
+            return Severity.INFO
+        case Status.WRONG_SECRET:
+            return Severity.LOW
+        case Status.UNCHECKED | Status.UNKNOWN:
+            return Severity.MEDIUM if finding.has_secret else Severity.LOW

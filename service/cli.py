@@ -87,8 +87,9 @@ def _findings(given: argparse.Namespace, common: Common) -> int:
 
 
 def _verify(given: argparse.Namespace, common: Common) -> int:
-    options = VerifyOptions(ids=tuple(given.ids), all=given.all, log=given.log)
-    raise NotBuilt(f"verify is not built yet (asked: {options}, {common.format})")
+    from firedamp.service import judging
+
+    return judging.verify(VerifyOptions(ids=tuple(given.ids), all=given.all, log=given.log), common)
 
 
 def _key(given: argparse.Namespace, common: Common) -> int:

@@ -7,9 +7,12 @@ import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from firedamp.storage.store import Store
+
+if TYPE_CHECKING:
+    from firedamp.service.config import Config
 
 
 class Format(StrEnum):
@@ -37,6 +40,12 @@ class Common:
     def open_store(self) -> Store:
         """Open the database: `--db`, else FIREDAMP_DB, else the user data folder."""
         return Store(self.db or default_db())
+
+    def settings(self) -> Config:
+        """Read the configuration file, or take the defaults where none is named."""
+        from firedamp.service import config
+
+        return config.Config() if self.config is None else config.load(self.config)
 
     def out(self) -> TextIO:
         """Return where results go: the file of `--output`, or standard output."""

@@ -16,23 +16,31 @@ from firedamp.scanner import detect as detection
 from firedamp.scanner import scan as scanner
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.files import FolderSource, StreamSource
+from firedamp.scanner.files import read_blob as read_file_blob
 from firedamp.scanner.prefilter import Prefilter
 from firedamp.scanner.scan import Report, Reported
 from firedamp.scanner.source import Blob, Source
 from firedamp.service import show
 from firedamp.service.options import Common, FindingsOptions, Format, ScanOptions
 from firedamp.storage.errors import NotBuilt, UsageFailure
-from firedamp.storage.records import Skipped, TriageState
+from firedamp.storage.records import FileProvenance, GitProvenance, Provenance, Skipped, TriageState
 
 
 def scan(options: ScanOptions, common: Common) -> int:
     """Scan the targets and print what stands in them; return the exit status."""
     with common.open_store() as store:
         report = scanner.scan(
-            [_source(target) for target in options.targets or (str(Path.home()),)], store, _detect,
+            [_source(target) for target in options.targets or (str(Path.home()),)], store, detect_blob,
             detector=detection.VERSION, now=_now, open_repository=_repository,
         )  # fmt: skip
         report = scanner.accepted(report, options.accept_incomplete, fnmatch.fnmatch)
+        settings = common.settings()
+        if settings.verify.enabled and not common.offline:
+            from firedamp.service import judging
+
+            judging.judge(store, [each.finding for each in report.findings], settings.verify)
+            said = {finding.fingerprint: finding for finding in store.findings()}
+            report = scanner.updated(report, said)
         _show(report, options, common)
     if report.failed or report.tally.nothing:
         return 2
@@ -60,7 +68,17 @@ def _repository(path: str) -> Source:
     raise NotBuilt(f"{path}: repositories are not built yet")
 
 
-def _detect(blob: Blob) -> Iterable[Located | Skipped]:
+def read_blob(place: Provenance, blob: str) -> bytes | None:
+    """Return a blob's bytes again from where it was met, or None when it is not there any more."""
+    match place:
+        case FileProvenance(path=path):
+            return read_file_blob(path, blob)
+        case GitProvenance():
+            return None
+
+
+def detect_blob(blob: Blob) -> Iterable[Located | Skipped]:
+    """Find every credential in a blob."""
     return detection.detect(blob.data, _prefilter(), first_line=blob.first_line, first_column=blob.first_column)
 
 

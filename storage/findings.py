@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from firedamp.storage.outbox import insert_alert
 from firedamp.storage.records import (
+    Alert,
     Batch,
     FileProvenance,
     Finding,
@@ -244,21 +245,29 @@ class FindingRows(Rows):
                 "UPDATE finding SET state = ?, state_reason = ? WHERE fingerprint = ?", (state, reason, fingerprint)
             )
 
-    def set_verification(self, fingerprint: Fingerprint, said: Verification) -> None:
-        """Remember AWS's answer, as the latest and in the finding's history."""
+    def set_verification(
+        self,
+        fingerprint: Fingerprint,
+        said: Verification,
+        severity: Severity | None = None,
+        alerts: Collection[Alert] = (),
+    ) -> None:
+        """Remember AWS's answer, as the latest and in the finding's history, with what a person must be told of it."""
         at = None if said.at is None else rfc3339(said.at)
         with self._writing():
             self._db.execute(
                 """UPDATE finding SET status = ?, verified_at = ?, arn = ?, verified_account = ?, user_id = ?,
-                detail = ?, partitions = ? WHERE fingerprint = ?""",
+                detail = ?, partitions = ?, severity = coalesce(?, severity) WHERE fingerprint = ?""",
                 (said.status, at, said.arn, said.account_id, said.user_id, said.detail, json.dumps(said.partitions),
-                 fingerprint),
+                 severity, fingerprint),
             )  # fmt: skip
             if at is not None:
                 self._db.execute(
                     "INSERT INTO verification (fingerprint, at, status, detail) VALUES (?, ?, ?, ?)",
                     (fingerprint, at, said.status, said.detail),
                 )
+            for alert in alerts:
+                insert_alert(self._db, alert)
 
     def add_scan_run(self, run: ScanRun) -> None:
         """Remember how a scan of one target ended."""

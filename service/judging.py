@@ -1,0 +1,191 @@
+"""`verify`, and the verification that ends a scan: reads secrets back, asks AWS, keeps the answers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from firedamp.scanner import verify as verifier
+from firedamp.scanner.asking import Asker, configured_endpoint
+from firedamp.scanner.reread import reread
+from firedamp.scanner.scan import Reported
+from firedamp.scanner.verify import Suspect
+from firedamp.service import scanning, show
+from firedamp.service.config import VerifyConfig
+from firedamp.service.options import Common, Format, VerifyOptions
+from firedamp.storage.errors import UsageFailure
+from firedamp.storage.records import (
+    Alert,
+    AlertKind,
+    FileProvenance,
+    Finding,
+    Severity,
+    Sight,
+    Status,
+    Verification,
+)
+from firedamp.storage.store import Store
+from firedamp.storage.times import rfc3339
+
+_PLACES: Final = 5
+"""Places of a leak that an alert names; the finding has them all."""
+
+
+def verify(options: VerifyOptions, common: Common) -> int:
+    """Ask AWS about findings: those named, all, or those whose answer has grown old. Print what is known then."""
+    with common.open_store() as store:
+        if options.log:
+            _show_log(store, common)
+            return 0
+        if common.offline:
+            raise UsageFailure("verify asks AWS, and --offline contacts nobody")
+        findings = store.findings()
+        if options.ids:
+            wanted = {finding.fingerprint for each in options.ids for finding in store.finding(each)}
+            if not wanted:
+                raise UsageFailure("no finding has this id", "see firedamp findings list")
+            findings = [finding for finding in findings if finding.fingerprint in wanted]
+        asked = judge(store, findings, common.settings().verify, every=bool(options.ids) or options.all)
+        said = {finding.fingerprint: finding for finding in store.findings()}
+        sights = store.sights([finding.fingerprint for finding in findings])
+        now = [
+            Reported(finding=said[each.fingerprint], sights=tuple(sights[each.fingerprint]), new=False, fresh=False)
+            for each in findings
+        ]
+        out = common.out()
+        with closing(out) if common.output is not None else nullcontext():
+            if common.format is Format.TABLE:
+                show.finding_rows(now, out.write)
+            else:
+                show.json_lines([show.finding_line(each) for each in now], out.write)
+        if not common.quiet:
+            print(f"{asked} of {len(findings)} findings were asked about", file=sys.stderr)
+    unknown = any(each.finding.verification.status is Status.UNKNOWN for each in now)
+    return 2 if unknown else int(any(each.finding.verification.status is Status.ACTIVE for each in now))
+
+
+def judge(store: Store, findings: Sequence[Finding], config: VerifyConfig, *, every: bool = False) -> int:
+    """Ask AWS about those findings whose answer is due (or every one that may be asked), and keep what it says.
+
+    All plausible secrets of an id are judged together. Returns how many findings were judged.
+    """
+    now = datetime.now(UTC)
+    again = {
+        Status.ACTIVE: config.active_again,
+        Status.REJECTED: config.rejected_again,
+        Status.WRONG_SECRET: config.rejected_again,
+        Status.UNKNOWN: config.unknown_again,
+    }
+    askable = [f for f in findings if not f.canary and not f.example and f.verification.status is not Status.CANARY]
+    due = {
+        finding.access_key_id or finding.fingerprint
+        for finding in askable
+        if every or verifier.due(finding.verification, now, again, has_secret=finding.has_secret)
+    }
+    chosen = [finding for finding in askable if (finding.access_key_id or finding.fingerprint) in due]
+    groups = _suspects(store, chosen)
+    asker = Asker(
+        user_agent=config.user_agent, timeout=config.timeout.total_seconds(), concurrency=config.concurrency,
+        now=lambda: datetime.now(UTC), random=os.urandom,
+    )  # fmt: skip
+    by_name = {finding.fingerprint: finding for finding in chosen}
+    # An endpoint the user named is one server: no other partition exists behind it.
+    partitions = config.partitions[:1] if configured_endpoint("sts", os.environ) else config.partitions
+    try:
+        for judgement in verifier.verify(
+            groups, asker, configured=partitions, concurrency=config.concurrency, rate=config.rate,
+            clock=time.monotonic, sleep=time.sleep, announce=lambda question: store.add_own_call(
+                asker.announce(question)
+            ),
+        ):  # fmt: skip
+            for name, said in judgement.items():
+                _keep(store, by_name[name], said)
+    finally:
+        asker.close()
+    return len(chosen)
+
+
+def _suspects(store: Store, findings: Sequence[Finding]) -> list[list[Suspect]]:
+    """Read the secrets back and group them by id; a finding whose source is gone is said to be so."""
+    sights = store.sights([finding.fingerprint for finding in findings])
+    groups = dict[str, list[Suspect]]()
+    for finding in findings:
+        if not finding.has_secret and not finding.has_token:
+            store.set_verification(
+                finding.fingerprint, Verification(status=Status.UNCHECKED, detail="no secret found"),
+                verifier.grade(finding, Verification(status=Status.UNCHECKED)),
+            )  # fmt: skip
+            continue
+        credential = reread(finding, sights[finding.fingerprint], scanning.read_blob, scanning.detect_blob)
+        if credential is None:
+            _keep_old(store, finding)
+            continue
+        groups.setdefault(finding.access_key_id or finding.fingerprint, []).append(
+            Suspect(finding.fingerprint, credential)
+        )
+    return list(groups.values())
+
+
+def _keep_old(store: Store, finding: Finding) -> None:
+    """Say that a secret cannot be read back; what AWS said of it before stays said."""
+    said = replace(finding.verification, detail="the source is gone: the secret can no longer be read back")
+    store.set_verification(finding.fingerprint, said, verifier.grade(finding, said))
+
+
+def _keep(store: Store, finding: Finding, said: Verification) -> None:
+    """Keep an answer; a key that AWS calls alive for the first time is an alert, committed with it."""
+    now = datetime.now(UTC)
+    if said.status is not Status.UNCHECKED:
+        said = replace(said, at=now)
+    alerts: list[Alert] = []
+    if said.status is Status.ACTIVE and finding.verification.status is not Status.ACTIVE:
+        alerts.append(_leak(finding, said, store.sights([finding.fingerprint])[finding.fingerprint], now))
+    store.set_verification(finding.fingerprint, said, verifier.grade(finding, said), alerts)
+
+
+def _leak(finding: Finding, said: Verification, sights: Sequence[Sight], now: datetime) -> Alert:
+    places = dict.fromkeys(_place(sight) for sight in sights)
+    facts = [
+        ("key", finding.access_key_id or finding.kind.value), ("identity", said.arn or "unknown"),
+        ("account", said.account_id or finding.account_id or "unknown"), ("first seen", rfc3339(finding.first_seen)),
+        *(("place", place) for place in list(places)[:_PLACES]),
+    ]  # fmt: skip
+    if said.is_root:
+        facts.append(("rights", "everything: this is the account's root user"))
+    if len(places) > _PLACES:
+        facts.append(("more places", str(len(places) - _PLACES)))
+    severity = Severity.CRITICAL if said.is_root else Severity.HIGH
+    return Alert(
+        key=f"leak/{finding.fingerprint}/{rfc3339(now)}", kind=AlertKind.LEAK, severity=severity, at=now,
+        key_id=finding.access_key_id, fingerprint=finding.fingerprint, facts=tuple(facts),
+    )  # fmt: skip
+
+
+def _place(sight: Sight) -> str:
+    place, line = sight.provenance, f":{sight.match.line}" if sight.match.line else ""
+    inside = f"!{sight.match.container}" if sight.match.container else ""
+    if isinstance(place, FileProvenance):
+        return f"{place.path}{inside}{line}"
+    commit = "" if place.commit is None else f" in commit {place.commit[:12]}"
+    return f"{place.repository} {place.path or ''}{inside}{line}{commit}"
+
+
+def _show_log(store: Store, common: Common) -> None:
+    """Print every request made about keys: when, which id, which host, what for."""
+    out = common.out()
+    with closing(out) if common.output is not None else nullcontext():
+        for call in store.own_calls():
+            if common.format is Format.TABLE:
+                out.write(f"{rfc3339(call.at)}  {call.key_id or '-'}  {call.call}  {call.host}  {call.purpose}\n")
+            else:
+                line: dict[str, show.Json] = {
+                    "at": rfc3339(call.at), "key": call.key_id, "call": call.call, "host": call.host,
+                    "purpose": call.purpose, "nonce": call.nonce,
+                }  # fmt: skip
+                show.json_lines([line], out.write)

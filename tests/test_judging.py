@@ -1,0 +1,88 @@
+"""A leaked key is found, asked about, and the answer kept: over the loopback AWS, from the command line."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from tests.builders import make_key_id, make_secret
+
+from firedamp.service import cli
+from firedamp.service.loopback import Loopback
+from firedamp.storage.records import AlertKind
+from firedamp.storage.store import Store
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[dict[str, object]]]:
+    status = cli.main([*arguments, "--format", "jsonl"])
+    return status, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def database() -> Path:
+    return Path.home() / "firedamp.db"
+
+
+def test_a_scan_asks_aws_once_and_an_alert_goes_into_the_outbox(
+    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    aws.add_user("deploy")
+    key = aws.add_key("deploy")
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(f"aws_access_key_id = {key.id}\naws_secret_access_key = {key.secret.reveal()}\n")
+    status, (found, _) = run(capsys, "scan", str(tmp_path))
+    assert status == 1
+    assert found["verification"]["status"] == "ACTIVE"  # type: ignore[index]
+    assert found["verification"]["arn"].endswith(":user/deploy")  # type: ignore[index]
+    with Store(database()) as store:
+        assert [alert.kind for _, alert in store.alerts()] == [AlertKind.LEAK]
+        assert len(store.own_calls()) == 1, "one call a credential, however often it was found"
+    run(capsys, "scan", str(tmp_path))
+    _, log = run(capsys, "verify", "--log")
+    assert [(line["key"], line["call"]) for line in log] == [(key.id, "sts:GetCallerIdentity")]
+    aws.client("iam").update_access_key(UserName="deploy", AccessKeyId=key.id, Status="Inactive")
+    status, (again,) = run(capsys, "verify", key.id)
+    assert status == 0
+    assert again["verification"]["status"] == "REJECTED"  # type: ignore[index]
+    assert key.secret.reveal().encode() not in database().read_bytes()
+
+
+def test_offline_contacts_nobody_and_canaries_are_never_sent(
+    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: random.Random,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    own, known = make_key_id(rng), make_key_id(rng, "052310077262")
+    for name, key_id in (("own", own), ("known", known), ("other", make_key_id(rng))):
+        (tmp_path / name).write_text(f"aws_access_key_id={key_id}\naws_secret_access_key={make_secret(rng)}\n")
+    assert cli.main(["canary", "adopt", own]) == 0
+    status, lines = run(capsys, "scan", str(tmp_path), "--offline")
+    assert status == 1
+    by_id = {line["access_key_id"]: line for line in lines[:-1]}
+    assert by_id[own]["canary"] is by_id[known]["canary"] is True
+    with Store(database()) as store:
+        assert store.own_calls() == []
+    assert run(capsys, "verify", "--all")[0] == 0
+    with Store(database()) as store:
+        assert {call.key_id for call in store.own_calls()}.isdisjoint({own, known})
+        assert len(store.own_calls()) == 1
+
+
+def test_a_secret_whose_source_is_gone_says_so(
+    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: random.Random,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    file = tmp_path / "file"
+    key_id = make_key_id(rng)
+    file.write_text(f"aws_access_key_id={key_id}\naws_secret_access_key={make_secret(rng)}\n")
+    run(capsys, "scan", str(tmp_path), "--offline")
+    file.unlink()
+    _, (found,) = run(capsys, "verify", "--all")
+    assert "the source is gone" in found["verification"]["detail"]  # type: ignore[index]
+    assert cli.main(["verify", "no-such-id"]) == 2
+    assert cli.main(["verify", "--all", "--offline"]) == 2
+    assert cli.main(["verify", "--log"]) == 0
+    assert cli.main(["verify", key_id, "--quiet"]) == 0
