@@ -1,0 +1,200 @@
+"""Our own access to AWS: sessions as the user has set them up, and calls that our own watch recognises.
+
+Every botocore provider works: profiles, environment, SSO, credential_process, chains of roles, MFA, containers and
+instances, configured endpoints. Leaked credentials never come here: `scanner.asking` has a connection pool of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from firedamp.storage import nonce
+from firedamp.storage.errors import AwsFailure
+from firedamp.storage.records import OwnCall
+
+if TYPE_CHECKING:
+    import boto3
+    from botocore.awsrequest import AWSPreparedRequest
+    from types_boto3_cloudtrail import CloudTrailClient
+    from types_boto3_iam import IAMClient
+    from types_boto3_s3 import S3Client
+    from types_boto3_sns import SNSClient
+    from types_boto3_sqs import SQSClient
+    from types_boto3_sts import STSClient
+
+PRODUCT: Final = "firedamp"
+_HOME_REGION: Final = "us-east-1"
+"""Where IAM and the global services are recorded (CloudTrail guide, "global service events")."""
+
+
+class Aws:
+    """Clients of AWS services for the profiles of this machine's user.
+
+    write_down keeps an own call before it is sent. profile None is the SDK's own choice. A client is made once for
+    each service, region, profile and purpose, and reused.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], datetime],
+        random: Callable[[int], bytes],
+        write_down: Callable[[OwnCall], None],
+        user_agent: str = PRODUCT,
+    ) -> None:
+        self._now, self._random, self._write_down, self._user_agent = now, random, write_down, user_agent
+        self._sessions: dict[str | None, boto3.Session] = {}
+        self._clients: dict[tuple[str, str | None, str | None, str | None], Any] = {}
+        self._about: ContextVar[str | None] = ContextVar("about", default=None)
+
+    def session(self, profile: str | None = None) -> boto3.Session:
+        """Return the session of a profile. Raises AwsFailure when there is no such profile."""
+        if profile not in self._sessions:
+            import boto3
+            from botocore.exceptions import BotoCoreError
+
+            try:
+                session = boto3.Session(profile_name=profile)
+                _cache_roles(session)
+            except BotoCoreError as error:
+                raise AwsFailure(
+                    f"the AWS profile {profile} cannot be used: {error}", "aws configure list-profiles"
+                ) from error
+            self._sessions[profile] = session
+        return self._sessions[profile]
+
+    @contextlib.contextmanager
+    def about(self, key_id: str) -> Iterator[None]:
+        """Say which key the calls made inside are about: it is written down with them."""
+        token = self._about.set(key_id)
+        try:
+            yield
+        finally:
+            self._about.reset(token)
+
+    def iam(self, profile: str | None = None, purpose: str | None = None) -> IAMClient:
+        """Return a client of IAM, which lives in one region."""
+        client: IAMClient = self.client("iam", _HOME_REGION, profile, purpose)
+        return client
+
+    def sts(self, region: str | None = None, profile: str | None = None, purpose: str | None = None) -> STSClient:
+        """Return a client of the token service."""
+        client: STSClient = self.client("sts", region, profile, purpose)
+        return client
+
+    def cloudtrail(self, region: str | None = None, profile: str | None = None) -> CloudTrailClient:
+        """Return a client of CloudTrail."""
+        client: CloudTrailClient = self.client("cloudtrail", region, profile)
+        return client
+
+    def s3(self, region: str | None = None, profile: str | None = None) -> S3Client:
+        """Return a client of the object store."""
+        client: S3Client = self.client("s3", region, profile)
+        return client
+
+    def sqs(self, region: str | None = None, profile: str | None = None) -> SQSClient:
+        """Return a client of the queue service."""
+        client: SQSClient = self.client("sqs", region, profile)
+        return client
+
+    def sns(self, region: str | None = None, profile: str | None = None) -> SNSClient:
+        """Return a client of the notification service."""
+        client: SNSClient = self.client("sns", region, profile)
+        return client
+
+    def client(
+        self, service: str, region: str | None = None, profile: str | None = None, purpose: str | None = None
+    ) -> Any:
+        """Return a client of any service.
+
+        With a purpose, every request carries a nonce and is written down before it is sent: for calls about a watched
+        key or with one. Without, the user agent names us and no more.
+        """
+        key = (service, region, profile, purpose)
+        if key not in self._clients:
+            from botocore.config import Config
+            from botocore.exceptions import BotoCoreError
+
+            session = self.session(profile)
+            config = Config(user_agent_extra=self._user_agent, retries={"mode": "standard", "total_max_attempts": 5})
+            try:
+                made: Any = session.client(
+                    service, region_name=region or session.region_name or _HOME_REGION, config=config
+                )  # type: ignore[call-overload]
+            except BotoCoreError as error:
+                raise AwsFailure(f"{service} cannot be called: {error}", "firedamp doctor says what is set up") from (
+                    error
+                )
+            if purpose is not None:
+                event = f"before-send.{made.meta.service_model.service_id.hyphenize()}"
+                made.meta.events.register_last(event, self._marker(service, session, purpose))
+            self._clients[key] = made
+        return self._clients[key]
+
+    def identity(self, profile: str | None = None) -> str:
+        """Return the ARN that a profile acts as. Raises AwsFailure with the reason when it acts as nobody."""
+        with failures("the profile's identity cannot be asked"):
+            return self.sts(profile=profile).get_caller_identity()["Arn"]
+
+    def _marker(self, service: str, session: boto3.Session, purpose: str) -> Callable[..., None]:
+        def mark(request: AWSPreparedRequest, event_name: str, **_: object) -> None:
+            # Called for every attempt: a retry is a request of its own, with a nonce of its own. The user agent is not
+            # among the signed headers, and botocore writes it anew until just before this.
+            made = nonce.make(self._random(nonce.BYTES))
+            credentials = session.get_credentials()
+            operation = event_name.rpartition(".")[2]
+            self._write_down(
+                OwnCall(
+                    nonce=made, key_id=self._about.get(),
+                    principal="" if credentials is None else credentials.get_frozen_credentials().access_key or "",
+                    call=f"{service}:{operation}", host=urlsplit(request.url).netloc, at=self._now(), purpose=purpose,
+                )
+            )  # fmt: skip
+            agent = request.headers.get("User-Agent") or self._user_agent
+            request.headers["User-Agent"] = f"{_text(agent)} {nonce.mark(made)}"
+
+        return mark
+
+
+@contextlib.contextmanager
+def failures(what: str) -> Iterator[None]:
+    """Turn what botocore raises into an AwsFailure that says what was tried, and AWS's own reason."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        told = error.response.get("Error", {})
+        code, message = told.get("Code", "no code"), told.get("Message", "no message")
+        raise AwsFailure(f"{what}: {code}: {message}", _hint(code)) from error
+    except BotoCoreError as error:
+        raise AwsFailure(f"{what}: {error}", "firedamp doctor says what is set up") from error
+
+
+def _text(header: object) -> str:
+    """Return a header's value: a prepared request has them as bytes."""
+    return header.decode() if isinstance(header, bytes) else str(header)
+
+
+def _hint(code: str) -> str:
+    if "AccessDenied" in code or "Unauthorized" in code:
+        return "the policies that firedamp needs stand in deploy/policies; firedamp doctor names what is missing"
+    if "ExpiredToken" in code:
+        return "log in again: the session has ended"
+    return ""
+
+
+def _cache_roles(session: boto3.Session) -> None:
+    """Share the AWS CLI's cache of assumed roles: MFA is asked for once an hour, not once a process."""
+    from pathlib import Path
+
+    from botocore.utils import JSONFileCache
+
+    core: Any = session._session  # noqa: SLF001 - boto3 has no public door to the provider chain
+    provider = core.get_component("credential_provider").get_provider("assume-role")
+    provider.cache = JSONFileCache(str(Path("~/.aws/cli/cache").expanduser()))
