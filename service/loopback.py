@@ -12,10 +12,11 @@ service control policies, resource policies other than trust policies, throttlin
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import cached_property
@@ -30,7 +31,17 @@ from firedamp.service.loopback_iam import Iam
 from firedamp.service.loopback_identity import Directory, Identity
 from firedamp.service.loopback_policy import UnknownConditionError
 from firedamp.service.loopback_trail import CloudTrail
-from firedamp.service.loopback_wire import Call, Refusal, Reply, answer, error_code, identify, read_request, refuse
+from firedamp.service.loopback_wire import (
+    UNKNOWN,
+    Call,
+    Refusal,
+    Reply,
+    answer,
+    error_code,
+    identify,
+    read_request,
+    refuse,
+)
 from firedamp.storage.secret import Secret
 
 if TYPE_CHECKING:
@@ -174,7 +185,11 @@ class Loopback:
 
     def refuse_next(self, call: str, code: str, message: str = "", *, status: int = 400, times: int = 1) -> None:
         """Let the next calls of an operation (`iam:CreateUser`) fail with an error of AWS's, and not be recorded."""
-        self._planned[call] = _Planned(Refusal(code, message or code, status, authenticated=False), times)
+        self._planned[call] = _Planned(Refusal(code, message or code, status), times)
+
+    def sent_mail(self, region: str = "us-east-1") -> tuple[tuple[str, str, str], ...]:
+        """Return (source, subject, body) of every mail that SES took in a region, oldest first."""
+        return moto.sent_mail(self.account, region)
 
     def client(
         self, service: str, key: LoopbackKey | None = None, region: str = "us-east-1", *, source_ip: str | None = None
@@ -207,15 +222,17 @@ class Loopback:
     def _respond(self, environ: WSGIEnvironment) -> Reply:
         reply = self._reply(environ)
         headers = [(name, value) for name, value in reply.headers if name.lower() not in _DROPPED]
-        headers += [("Content-Length", str(len(reply.body))), ("Date", format_datetime(self.wall(), usegmt=True))]
-        return Reply(reply.status, headers, b"" if environ["REQUEST_METHOD"] == "HEAD" else reply.body)
+        length = str(len(reply.body))
+        if environ["REQUEST_METHOD"] == "HEAD":  # tells the length of what it does not send
+            length = dict(reply.headers).get("Content-Length", length)
+            reply = replace(reply, body=b"")
+        headers += [("Content-Length", length), ("Date", format_datetime(self.wall(), usegmt=True))]
+        return replace(reply, headers=headers)
 
     def _reply(self, environ: WSGIEnvironment) -> Reply:
         request = read_request(environ)
         if request.path.startswith("/_loopback/"):
             return self._control(request.path.removeprefix("/_loopback/"))
-        if request.path.endswith(".pem"):  # the certificate that SNS signs with is fetched unsigned
-            return Reply(*self._application(environ, request.body, self.account))
         try:
             call = identify(request, moto.new_id())
         except Refusal as refusal:
@@ -243,6 +260,8 @@ class Loopback:
         if planned is not None and planned.times > 0:
             planned.times -= 1
             raise planned.refusal
+        if call.operation == UNKNOWN:
+            raise Refusal("InvalidAction", "The action or operation requested is invalid.", 400)
         return identity
 
     def _answer(self, call: Call, identity: Identity, environ: WSGIEnvironment) -> Reply:
@@ -293,7 +312,7 @@ def _not_implemented(call: Call, error: NotImplementedError) -> Reply:
     return refuse(call, Refusal("NotImplemented", message, 501))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, wait: Callable[[], object] | None = None) -> int:
     """Run a loopback AWS until interrupted; print where it is and its administrator's key as one line of JSON."""
     parser = argparse.ArgumentParser(prog="firedamp.service.loopback", description=main.__doc__)
     parser.add_argument("--port", type=int, default=0)
@@ -302,10 +321,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Loopback(port=options.port, flush_every=options.flush_every) as aws:
         admin = {"access_key_id": aws.admin.id, "secret_access_key": aws.admin.secret.reveal()}
         print(json.dumps({"url": aws.url, "account": aws.account, **admin}), flush=True)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            return 0
+        with contextlib.suppress(KeyboardInterrupt):
+            (wait or threading.Event().wait)()
     return 0
 
 

@@ -113,21 +113,19 @@ class Directory:
     def authenticate(self, call: Call) -> Identity:
         """Return who signed the call. Raises Refusal, never to be recorded, when nobody provably did."""
         identity = self._find(call.scope.key_id)
-        invalid = Refusal(
-            "InvalidClientTokenId", "The security token included in the request is invalid.", authenticated=False
-        )
+        invalid = Refusal("InvalidClientTokenId", "The security token included in the request is invalid.")
         if identity is None:
             raise invalid
         session = identity.session
         if (session.token.reveal() if session else None) != (call.token or None):
             if call.service == "s3" and call.token:
                 message = "The provided token is malformed or otherwise invalid."
-                raise Refusal("InvalidToken", message, 400, authenticated=False)
+                raise Refusal("InvalidToken", message, 400)
             raise invalid
         check_signature(call, identity.secret, self._wall())
         if session and session.expires <= self._clock():
             message = "The security token included in the request is expired"
-            raise Refusal("ExpiredToken", message, authenticated=False)
+            raise Refusal("ExpiredToken", message)
         # IAM guide, "Compare AWS STS credentials": a user's sessions cannot call IAM unless GetSessionToken saw MFA.
         if session and call.service == "iam" and (identity.kind is Kind.FEDERATED or self._without_mfa(identity)):
             raise invalid

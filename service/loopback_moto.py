@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -169,13 +170,8 @@ class Application:
             application = self._dispatch.get_application(inner)
         except AttributeError:
             raise NotImplementedError("a service that moto does not have") from None
-        chunks = application(inner, start)
-        try:
+        with closing(cast("Any", application(inner, start))) as chunks:
             payload = b"".join(chunks)
-        finally:
-            close = getattr(chunks, "close", None)
-            if close is not None:
-                close()
         return got[0][0], got[0][1], payload
 
 

@@ -13,7 +13,6 @@ import gzip
 import hashlib
 import json
 import random
-import re
 import secrets
 import string
 import threading
@@ -24,50 +23,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from firedamp.service import loopback_moto as moto
-from firedamp.service.loopback_identity import Identity, Kind
-from firedamp.service.loopback_moto import Record
-from firedamp.service.loopback_wire import Call, Refusal, Reply, parse_reply
+from firedamp.service.loopback_identity import Identity
+from firedamp.service.loopback_moto import Record, new_id
+from firedamp.service.loopback_record import record_of, zulu
+from firedamp.service.loopback_wire import Call, Refusal, Reply
 
-_READS: Final = re.compile(
-    r"(Get|List|Describe|Head|Lookup|BatchGet|Search|Select|Simulate|Validate|Check|Preview|Query|Scan|AssumeRole$)"
-)
-_WRITES: Final = frozenset({"GetSessionToken", "GetFederationToken"})
 _ALWAYS_SENT: Final = frozenset({"AssumeRole"})
 """Read-only calls that EventBridge passes to every enabled rule."""
-_S3_DATA: Final = re.compile(
-    r"(Get|Put|Head|Delete|Copy|Restore|Select|Upload|List|Create|Complete|Abort)"
-    r"(Objects?|Part|Object(Acl|Tagging|Attributes|Retention|LegalHold|Torrent|Versions)|Parts|PartCopy|ObjectsV2|"
-    r"Multipart\w*)$"
-)
-_DATA: Final = {
-    "sns": frozenset({"Publish", "PublishBatch"}),
-    "sqs": frozenset(
-        {
-            "SendMessage",
-            "SendMessageBatch",
-            "ReceiveMessage",
-            "DeleteMessage",
-            "DeleteMessageBatch",
-            "ChangeMessageVisibility",
-        }
-    ),
-    "lambda": frozenset({"Invoke"}),
-    "events": frozenset({"PutEvents"}),
-    "dynamodb": frozenset(
-        {"GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "Scan", "BatchGetItem", "BatchWriteItem"}
-    ),
-}
-"""Data events: outside LookupEvents, and in a trail only when it selects them."""
-_GLOBAL: Final = frozenset({"iam", "organizations", "route53", "cloudfront"})
-"""Services whose calls are recorded in us-east-1, wherever they were made."""
-_DENIED: Final = frozenset(
-    {"AccessDenied", "AccessDeniedException", "Client.UnauthorizedOperation", "AuthorizationError"}
-)
-_HIDDEN: Final = frozenset(
-    {"TokenCode", "SecretString", "SecretBinary", "Password", "NewPassword", "OldPassword", "Value"}
-    | {"AuthenticationCode1", "AuthenticationCode2"}
-)
-_NEVER_SHOWN: Final = frozenset({"SecretAccessKey", "Base32StringSeed", "QRCodePNG", "SecretString", "Password"})
 _EVERY_STATE: Final = frozenset({"ENABLED", "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"})
 _READ_STATE: Final = frozenset({"ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"})
 _ATTRIBUTES: Final = frozenset(
@@ -176,7 +138,16 @@ class CloudTrail:
         if call.service == "cloudtrail":  # StartLogging stands in the log that it starts
             known = {listener.arn for listener in before}
             listeners += [listener for listener in self.listeners() if listener.arn not in known]
-        self.add(_record(call, identity, reply, refused, self._clock()), listeners)
+        record = record_of(call, identity, reply, refused, self._clock())
+        owner = (
+            call.text("RoleArn").split(":")[4] if call.operation == "AssumeRole" and "errorCode" not in record else ""
+        )
+        if owner not in ("", identity.account):  # the role's account gets a copy that names the caller's account only
+            record["sharedEventID"] = new_id()
+            caller = {"type": "AWSAccount", "principalId": identity.principal_id, "accountId": identity.account}
+            copy = {"eventID": new_id(), "recipientAccountId": owner, "userIdentity": caller}
+            self.add(record | copy, listeners)
+        self.add(record, listeners)
 
     def add(self, record: Record, listeners: Sequence[Listener] | None = None) -> None:
         """Put a finished record in: for tests, any that AWS could write (a sign-in, a service's own call)."""
@@ -225,8 +196,8 @@ class CloudTrail:
                 "s3Object": key,
                 "hashValue": hashlib.sha256(content).hexdigest(),
                 "hashAlgorithm": "SHA-256",
-                "newestEventTime": _zulu(max(entry.time for entry in entries)),
-                "oldestEventTime": _zulu(min(entry.time for entry in entries)),
+                "newestEventTime": zulu(max(entry.time for entry in entries)),
+                "oldestEventTime": zulu(min(entry.time for entry in entries)),
             }
         )
         if trail.topic:
@@ -247,8 +218,8 @@ class CloudTrail:
                 key = f"{trail.folder(account, 'CloudTrail-Digest', region, at)}/{file}"
                 body = {
                     "awsAccountId": account,
-                    "digestStartTime": _zulu(delivery.digested or at - timedelta(hours=1)),
-                    "digestEndTime": _zulu(at),
+                    "digestStartTime": zulu(delivery.digested or at - timedelta(hours=1)),
+                    "digestEndTime": zulu(at),
                     "digestS3Bucket": trail.bucket,
                     "digestS3Object": key,
                     "digestSignatureAlgorithm": "SHA256withRSA",
@@ -399,108 +370,17 @@ def _send_to_eventbridge(entry: Entry) -> None:
     source = "aws." + entry.facts["EventSource"].partition(".")[0]
     event = {
         "version": "0",
-        "id": moto.new_id(),
+        "id": new_id(),
         "detail-type": "AWS API Call via CloudTrail",
         "source": source,
         "account": entry.account,
-        "time": _zulu(entry.time),
+        "time": zulu(entry.time),
         "region": entry.region,
         "resources": [],
         "detail": json.loads(entry.text),
     }
     hidden = entry.read_only and entry.facts["EventName"] not in _ALWAYS_SENT
     moto.send_to_rules(entry.account, entry.region, event, _READ_STATE if hidden else _EVERY_STATE)
-
-
-# Records.
-
-
-def _record(call: Call, identity: Identity, reply: Reply, refused: tuple[str, str] | None, now: datetime) -> Record:
-    data = is_data_event(call)
-    name = call.operation
-    reads = bool(_READS.match(name)) and name not in _WRITES
-    fields: Record = {}
-    error = refused
-    if refused is None and (reply.status >= 400 or not reads or name == "AssumeRole"):
-        fields, error = parse_reply(call, reply)
-    if error is not None and call.protocol == "ec2":
-        error = (f"Client.{error[0]}", error[1])
-    agent = call.request.headers.get("user-agent", "")
-    record: Record = {
-        "eventVersion": "1.11",
-        "userIdentity": user_identity(identity),
-        "eventTime": _zulu(now),
-        "eventSource": f"{call.source}.amazonaws.com",
-        "eventName": name,
-        "awsRegion": "us-east-1" if call.source in _GLOBAL else call.region,
-        "sourceIPAddress": call.request.address,
-        "userAgent": f"[{agent}]" if call.service == "s3" else agent,
-    }
-    if error is not None:
-        record |= {"errorCode": error[0], "errorMessage": error[1][:1024]}
-    hide = error is not None and error[0] in _DENIED and call.service != "s3"
-    return record | {
-        "requestParameters": None if hide else _request_parameters(call),
-        "responseElements": None if error is not None else _lowered(_shown(fields)) or None,
-        "requestID": call.id,
-        "eventID": moto.new_id(),
-        "readOnly": reads,
-        "eventType": "AwsApiCall",
-        "managementEvent": not data,
-        "recipientAccountId": identity.account,
-        "eventCategory": "Data" if data else "Management",
-        "tlsDetails": {
-            "tlsVersion": "TLSv1.3",
-            "cipherSuite": "TLS_AES_128_GCM_SHA256",
-            "clientProvidedHostHeader": f"{call.source}.{call.region}.amazonaws.com",
-        },
-        **({"resources": [{"type": _RESOURCE_TYPES.get(call.service, "")}]} if data else {}),
-    }
-
-
-_RESOURCE_TYPES: Final = {
-    "s3": "AWS::S3::Object",
-    "sqs": "AWS::SQS::Queue",
-    "sns": "AWS::SNS::Topic",
-    "lambda": "AWS::Lambda::Function",
-    "dynamodb": "AWS::DynamoDB::Table",
-}
-
-
-def is_data_event(call: Call) -> bool:
-    """Whether a call is a data event: one about the contents of a resource."""
-    if call.service == "s3":
-        return _S3_DATA.match(call.operation) is not None
-    return call.operation in _DATA.get(call.service, ())
-
-
-def user_identity(identity: Identity) -> Record:
-    """Return CloudTrail's `userIdentity` of a caller."""
-    said: Record = {
-        "type": str(identity.kind),
-        "principalId": identity.principal_id,
-        "arn": identity.arn,
-        "accountId": identity.account,
-        "accessKeyId": identity.key_id,
-    }
-    if identity.kind is Kind.USER:
-        said["userName"] = identity.name
-    session = identity.session
-    if session is not None:
-        context: Record = {}
-        if session.issuer is not None:
-            context["sessionIssuer"] = {
-                "type": session.issuer.kind,
-                "principalId": session.issuer.principal_id,
-                "arn": session.issuer.arn,
-                "accountId": session.issuer.account,
-                "userName": session.issuer.name,
-            }
-        mfa = str(session.mfa).lower()
-        said["sessionContext"] = context | {
-            "attributes": {"creationDate": _zulu(session.issued), "mfaAuthenticated": mfa}
-        }
-    return said
 
 
 def _entry(record: Record) -> Entry:
@@ -525,72 +405,3 @@ def _entry(record: Record) -> Entry:
         read_only=read_only,
         facts=facts,
     )
-
-
-def _request_parameters(call: Call) -> Record | None:
-    asked = {name: value for name, value in call.parameters.items() if name not in ("Action", "Version")}
-    if call.service == "s3":
-        bucket, key = asked.pop("Bucket", None), asked.pop("Key", None)
-        named = {"bucketName": bucket, "Host": "s3.amazonaws.com", "key": key}
-        return {name: value for name, value in named.items() if value is not None} | asked
-    if call.protocol in ("query", "ec2"):
-        asked = _unflattened(asked)
-    return _lowered(_hidden(asked)) or None
-
-
-def _unflattened(flat: Mapping[str, Any]) -> Record:
-    """Turn `Tags.member.1.Key=a` into {"Tags": [{"Key": "a"}]}."""
-    tree: Record = {}
-    for name, value in flat.items():
-        *path, last = [part for part in name.split(".") if part != "member"]
-        place = tree
-        for part in path:
-            inner = place.setdefault(part, {})
-            place = inner if isinstance(inner, dict) else place
-        place[last] = value
-    return {name: _as_list(value) for name, value in tree.items()}
-
-
-def _as_list(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    if all(name.isdigit() for name in value):
-        return [_as_list(value[name]) for name in sorted(value, key=int)]
-    return {name: _as_list(item) for name, item in value.items()}
-
-
-def _hidden(asked: Record) -> Record:
-    return {name: "HIDDEN_DUE_TO_SECURITY_REASONS" if name in _HIDDEN else value for name, value in asked.items()}
-
-
-def _shown(value: Any) -> Any:
-    match value:
-        case dict():
-            return {name: _shown(item) for name, item in value.items() if name not in _NEVER_SHOWN}
-        case list():
-            return [_shown(item) for item in value]
-        case _:
-            return value
-
-
-def _lowered(value: Any) -> Any:
-    """Write names and times as CloudTrail does: `userName`, `Nov 21, 2026, 11:08:00 PM`."""
-    match value:
-        case dict():
-            return {_lower_first(name): _lowered(item) for name, item in value.items()}
-        case list() | tuple():
-            return [_lowered(item) for item in value]
-        case datetime():
-            return f"{value:%b} {value.day}, {value.year}, {value.hour % 12 or 12}:{value:%M:%S %p}"
-        case bytes():
-            return value.decode("utf-8", "replace")
-        case _:
-            return value
-
-
-def _lower_first(name: str) -> str:
-    return name if name[:2].isupper() else name[:1].lower() + name[1:]
-
-
-def _zulu(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -21,7 +21,7 @@ from xml.sax.saxutils import escape
 import botocore.parsers
 import botocore.session
 from botocore.exceptions import UnknownServiceError
-from botocore.model import OperationNotFoundError, ServiceModel
+from botocore.model import ServiceModel
 
 from firedamp.storage.secret import Secret
 
@@ -32,11 +32,13 @@ _CREDENTIAL: Final = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/,]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request, *"
     r"SignedHeaders=([^,]+), *Signature=([0-9a-f]{64})"
 )
-_CBOR_PATH: Final = re.compile(r"/service/[^/]+/operation/(\w+)")
 _PAST: Final = timedelta(minutes=15)
 _FUTURE: Final = timedelta(minutes=5)
 _MODEL_NAMES: Final = {"monitoring": "cloudwatch", "access-analyzer": "accessanalyzer", "states": "stepfunctions"}
 """Signing names that botocore knows by another name."""
+
+UNKNOWN: Final = "Unknown"
+"""The operation of a request that is no call of AWS."""
 
 Headers = list[tuple[str, str]]
 Parameters = dict[str, Any]
@@ -44,14 +46,11 @@ Parameters = dict[str, Any]
 
 
 class Refusal(Exception):
-    """An error answer, as the STS family words it; `refuse` translates it for the other protocols.
+    """An error answer, as the STS family words it; `refuse` translates it for the other protocols."""
 
-    authenticated says that the caller proved who it is: only then does CloudTrail record the call.
-    """
-
-    def __init__(self, code: str, message: str, status: int = 403, *, authenticated: bool = True) -> None:
+    def __init__(self, code: str, message: str, status: int = 403) -> None:
         super().__init__(message)
-        self.code, self.message, self.status, self.authenticated = code, message, status, authenticated
+        self.code, self.message, self.status = code, message, status
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +164,9 @@ def identify(request: Request, call_id: str) -> Call:
     service = _MODEL_NAMES.get(service, service)
     model = _model(service)
     protocol = "json" if model is None else str(model.metadata.get("protocol"))
-    operation, parameters = "Unknown", cast("Parameters", {})
+    operation, parameters = UNKNOWN, cast("Parameters", {})
     target = request.headers.get("x-amz-target")
-    cbor = _CBOR_PATH.fullmatch(request.path)
-    if cbor:
-        operation, protocol = cbor[1], "smithy-rpc-v2-cbor"
-    elif target:
+    if target:
         operation, protocol = target.rsplit(".", 1)[-1], "json"
         parameters = json.loads(request.body or b"{}")
     elif protocol in ("query", "ec2"):
@@ -179,6 +175,8 @@ def identify(request: Request, call_id: str) -> Call:
         operation = str(parameters.get("Action", operation))
     elif model is not None:
         operation, parameters = _route(model, request)
+    if model is None or operation not in model.operation_names:
+        operation = UNKNOWN
     return Call(request, scope, service, operation, protocol, parameters, call_id)
 
 
@@ -194,7 +192,7 @@ def _scope(request: Request) -> Scope:
         signature = query.get("X-Amz-Signature", "")
         key_id, day, region, signing, _ = parts
         return Scope(key_id, day, region, signing, tuple(signed.split(";")), signature, presigned=True)
-    raise Refusal("MissingAuthenticationToken", "Request is missing Authentication Token", authenticated=False)
+    raise Refusal("MissingAuthenticationToken", "Request is missing Authentication Token")
 
 
 @cache
@@ -259,7 +257,7 @@ def _route(model: ServiceModel, request: Request) -> tuple[str, Parameters]:
         if found:
             query = {name: value for name, value in request.query.items() if not name.startswith("X-Amz-")}
             return route.name, {**found.groupdict(), **query}
-    return "Unknown", {}
+    return UNKNOWN, {}
 
 
 # Whether the signature is good.
@@ -275,7 +273,6 @@ def check_signature(call: Call, secret: Secret, wall: datetime) -> None:
             "SignatureDoesNotMatch",
             "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
             "Access Key and signing method. Consult the service documentation for details.",
-            authenticated=False,
         )
 
 
@@ -291,22 +288,20 @@ def _check_time(call: Call, wall: datetime) -> None:
     try:
         signed = datetime.strptime(_stamp(call), "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
-        raise Refusal(
-            "IncompleteSignature", "Date must be in ISO-8601 'basic format'.", 400, authenticated=False
-        ) from None
+        raise Refusal("IncompleteSignature", "Date must be in ISO-8601 'basic format'.", 400) from None
     lasts = timedelta(seconds=int(call.request.query.get("X-Amz-Expires", 900))) if call.scope.presigned else _PAST
     if call.service == "s3" and not call.scope.presigned and not -_PAST < wall - signed < _PAST:
         message = "The difference between the request time and the current time is too large."
-        raise Refusal("RequestTimeTooSkewed", message, authenticated=False)
+        raise Refusal("RequestTimeTooSkewed", message)
     if wall - signed > lasts:
         message = (
             f"Signature expired: {plain(signed)} is now earlier than {plain(wall - lasts)} ({plain(wall)} - 15 min.)"
         )
-        raise Refusal("SignatureDoesNotMatch", message, authenticated=False)
+        raise Refusal("SignatureDoesNotMatch", message)
     if signed - wall > _FUTURE:
         limit = plain(wall + _FUTURE)
         message = f"Signature not yet current: {plain(signed)} is still later than {limit} ({plain(wall)} + 5 min.)"
-        raise Refusal("SignatureDoesNotMatch", message, authenticated=False)
+        raise Refusal("SignatureDoesNotMatch", message)
 
 
 def _signature(call: Call, secret: Secret) -> str:
@@ -405,9 +400,6 @@ def refuse(call: Call, refusal: Refusal) -> Reply:
         return Reply(status, [("Content-Type", "text/xml"), identified], body.encode())
     # JSON services answer 400 whatever is wrong; REST services use the status that fits.
     status = 400 if call.protocol == "json" and status == 403 else status
-    if call.protocol == "smithy-rpc-v2-cbor":
-        headers = [("Content-Type", "application/cbor"), ("smithy-protocol", "rpc-v2-cbor"), identified]
-        return Reply(status, headers, b"\xa2" + b"".join(map(_cbor, ("__type", code, "message", message))))
     headers = [("Content-Type", "application/x-amz-json-1.1"), ("x-amzn-ErrorType", code), identified]
     if call.service == _QUERY_JSON:
         headers.append(("x-amzn-query-error", f"{code};Sender"))
@@ -416,13 +408,8 @@ def refuse(call: Call, refusal: Refusal) -> Reply:
 
 def parse_reply(call: Call, reply: Reply) -> tuple[Parameters, tuple[str, str] | None]:
     """Read an answer with botocore's parser: its fields, and (code, message) when it is an error."""
-    model = _model(call.service)
-    shape: Any = None
-    if model is not None:
-        try:
-            shape = model.operation_model(call.operation).output_shape
-        except OperationNotFoundError:
-            shape = None
+    model = cast("ServiceModel", _model(call.service))
+    shape: Any = model.operation_model(call.operation).output_shape
     answer_parts = {
         "status_code": reply.status,
         "headers": {name.lower(): value for name, value in reply.headers},
@@ -450,9 +437,3 @@ def _xml(value: Any) -> str:
             return f"{value:%Y-%m-%dT%H:%M:%SZ}"
         case _:
             return escape(str(value))
-
-
-def _cbor(text: str) -> bytes:
-    """Encode text in CBOR (RFC 8949, major type 3, length in two bytes)."""
-    raw = text.encode()
-    return b"\x79" + len(raw).to_bytes(2, "big") + raw

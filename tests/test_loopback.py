@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -15,10 +16,14 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, HTTPClientError
 from tests.builders import make_key_id, make_secret
 
-from firedamp.service.loopback import Loopback, LoopbackKey
+from firedamp.service.loopback import Loopback, LoopbackKey, main
 from firedamp.service.loopback_identity import one_time_code
 from firedamp.storage.keyid import account_of
 from firedamp.storage.secret import Secret
@@ -421,8 +426,38 @@ def test_a_stopped_server_answers_nobody_on_old_connections_either() -> None:
     with Loopback() as server:
         sts = server.client("sts")
         assert code(sts.get_caller_identity) == "OK"
+    server.stop()
     with pytest.raises(HTTPClientError):
         sts.get_caller_identity()
+
+
+def test_trails_can_be_flushed_by_time() -> None:
+    with Loopback(flush_every=0.05) as server:
+        server.client("s3").create_bucket(Bucket="logs")
+        cloudtrail = server.client("cloudtrail")
+        cloudtrail.create_trail(Name="main", S3BucketName="logs")
+        cloudtrail.start_logging(Name="main")
+        end = time.monotonic() + 10
+        while "LatestDeliveryTime" not in cloudtrail.get_trail_status(Name="main") and time.monotonic() < end:
+            time.sleep(0.05)
+        assert server.client("s3").list_objects_v2(Bucket="logs")["KeyCount"] > 0
+
+
+def fetch(url: str) -> Any:
+    with urllib.request.urlopen(url) as answer:
+        return json.load(answer)
+
+
+def test_the_command_prints_where_it_is_and_a_key(capsys: pytest.CaptureFixture[str]) -> None:
+    def use() -> None:
+        said = json.loads(capsys.readouterr().out)
+        assert fetch(f"{said['url']}/_loopback/flush") == fetch(f"{said['url']}/_loopback/digest") == []
+        with pytest.raises(urllib.error.HTTPError) as unknown:
+            fetch(f"{said['url']}/_loopback/other")
+        unknown.value.close()
+        raise KeyboardInterrupt
+
+    assert main(["--port", "0"], use) == 0
 
 
 def test_another_process_can_have_one_by_command(tmp_path: Path) -> None:
@@ -438,12 +473,167 @@ def test_another_process_can_have_one_by_command(tmp_path: Path) -> None:
                 aws_secret_access_key=said["secret_access_key"],
             )
             assert sts.get_caller_identity()["Account"] == said["account"]
-            for word in ("flush", "digest"):
-                with urllib.request.urlopen(f"{said['url']}/_loopback/{word}") as answer:
-                    assert json.load(answer) == []
-            with pytest.raises(urllib.error.HTTPError) as unknown:
-                urllib.request.urlopen(f"{said['url']}/_loopback/other")
-            unknown.value.close()
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
+
+
+def test_without_moto_the_failure_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['moto'] = None\n"
+        "from firedamp.storage.errors import Failure\n"
+        "try:\n"
+        "    import firedamp.service.loopback\n"
+        "except Failure as failure:\n"
+        "    print(failure)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "pip install 'firedamp[demo]'" in said.stdout
+
+
+# What moto does behind the door.
+
+
+def test_mail_is_taken_from_verified_senders_and_can_be_read(aws: Loopback) -> None:
+    ses, to = aws.client("ses"), {"ToAddresses": ["b@example.com"]}
+    message = {"Subject": {"Data": "S1"}, "Body": {"Text": {"Data": "one"}}}
+    assert code(ses.send_email, Source="a@example.com", Destination=to, Message=message) == "MessageRejected"
+    ses.verify_email_identity(EmailAddress="a@example.com")
+    ses.send_email(Source="a@example.com", Destination=to, Message=message)
+    second = {"Simple": {"Subject": {"Data": "S2"}, "Body": {"Text": {"Data": "two"}}}}
+    aws.client("sesv2").send_email(FromEmailAddress="a@example.com", Destination=to, Content=second)
+    assert aws.sent_mail() == (("a@example.com", "S1", "one"), ("a@example.com", "S2", "two"))
+
+
+def test_a_reset_forgets_everything(aws: Loopback) -> None:
+    old = aws.admin
+    aws.client("s3").create_bucket(Bucket="photos")
+    aws.clock = lambda: datetime(2020, 1, 1, tzinfo=UTC)
+    aws.reset()
+    assert code(aws.client("sts", old).get_caller_identity) == "InvalidClientTokenId"
+    assert aws.client("s3").list_buckets()["Buckets"] == []
+    assert aws.clock().year > 2020
+    assert len(aws.trail.entries) == 1, "the listing just made"
+
+
+RESOURCES = [
+    ("secretsmanager", "get_secret_value", {"SecretId": "db"}, "arn:aws:secretsmanager:us-east-1:{}:secret:db"),
+    ("ssm", "get_parameter", {"Name": "/app/db"}, "arn:aws:ssm:us-east-1:{}:parameter/app/db"),
+    ("lambda", "get_function", {"FunctionName": "f"}, "arn:aws:lambda:us-east-1:{}:function:f"),
+    ("events", "describe_rule", {"Name": "r"}, "arn:aws:events:us-east-1:{}:rule/r"),
+    ("cloudtrail", "get_trail_status", {"Name": "main"}, "arn:aws:cloudtrail:us-east-1:{}:trail/main"),
+    ("sqs", "create_queue", {"QueueName": "q"}, "arn:aws:sqs:us-east-1:{}:q"),
+    ("sns", "get_topic_attributes", {"TopicArn": "arn:aws:sns:us-east-1:{}:t"}, "arn:aws:sns:us-east-1:{}:t"),
+    ("iam", "get_role", {"RoleName": "r"}, "arn:aws:iam::{}:role/r"),
+    ("iam", "get_group", {"GroupName": "g"}, "arn:aws:iam::{}:group/g"),
+    ("iam", "get_policy", {"PolicyArn": "arn:aws:iam::{}:policy/pp"}, "arn:aws:iam::{}:policy/pp"),
+    ("iam", "get_access_key_last_used", {"AccessKeyId": "AKIAIOSFODNN7EXAMPLE"}, "*"),
+    ("sts", "get_federation_token", {"Name": "bob"}, "arn:aws:sts::{}:federated-user/bob"),
+]
+
+
+@pytest.mark.parametrize(("service", "call", "arguments", "resource"), RESOURCES)
+def test_a_refusal_names_the_resource(
+    aws: Loopback, service: str, call: str, arguments: dict[str, str], resource: str
+) -> None:
+    nobody = aws.add_user("nobody")
+    arguments = {name: value.format(aws.account) for name, value in arguments.items()}
+    with pytest.raises(ClientError) as refused:
+        getattr(aws.client(service, nobody), call)(**arguments)
+    assert f" on resource: {resource.format(aws.account)} because no identity-based policy" in str(refused.value)
+
+
+# What a client can get wrong.
+
+
+def post(aws: Loopback, service: str, path: str, body: str) -> tuple[int, bytes]:
+    """Send a correctly signed request that no client library would make; return status and body."""
+    request = AWSRequest(
+        "POST", aws.url + path, {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}, body.encode()
+    )
+    SigV4Auth(Credentials(aws.admin.id, aws.admin.secret.reveal()), service, "us-east-1").add_auth(request)
+    prepared = request.prepare()
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(prepared.url, prepared.body, dict(prepared.headers))
+        ) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+@pytest.mark.parametrize(
+    ("service", "path", "body"),
+    [
+        ("nosuch", "/", "x"),
+        ("sts", "/", "Action=Nonsense"),
+        ("lambda", "/nonsense", "x"),
+        ("iam", "/", "Action=NoSuch"),
+    ],
+)
+def test_what_is_no_call_of_aws_is_refused(aws: Loopback, service: str, path: str, body: str) -> None:
+    status, said = post(aws, service, path, body)
+    assert status == 400
+    assert b"InvalidAction" in said
+    assert aws.trail.entries == []
+
+
+def signed(aws: Loopback, **headers: str) -> urllib.request.Request:
+    """Return a request of GetCallerIdentity whose signature covers other headers than it has."""
+    scope = f"{aws.admin.id}/20260101/us-east-1/sts/aws4_request"
+    authorization = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature={'0' * 64}"
+    body = b"Action=GetCallerIdentity&Version=2011-06-15"
+    return urllib.request.Request(aws.url, body, {"Authorization": authorization, **headers})
+
+
+def test_a_request_without_a_date_is_incomplete(aws: Loopback) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(signed(aws))
+    with refused.value as answer:
+        assert b"IncompleteSignature" in answer.read()
+
+
+def test_a_body_that_is_not_what_was_signed_is_refused(aws: Loopback) -> None:
+    sts = aws.client("sts")
+
+    def alter(request: Any, **_: object) -> None:
+        request.body = request.body.replace("GetCallerIdentity", "GetSessionTokenAB")
+
+    sts.meta.events.register("before-send", alter)
+    assert code(sts.get_caller_identity) == "SignatureDoesNotMatch"
+    aws.client("s3").create_bucket(Bucket="photos")
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=aws.url,
+        aws_access_key_id=aws.admin.id,
+        aws_secret_access_key=aws.admin.secret.reveal(),
+        config=Config(signature_version="s3v4"),
+    )
+    link = s3.generate_presigned_url("list_objects_v2", Params={"Bucket": "photos"})
+    with urllib.request.urlopen(link) as answer:
+        assert b"<Name>photos</Name>" in answer.read()
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(link.replace("photos", "videos"))
+    refused.value.close()
+
+
+def test_a_copy_and_an_upload_in_parts_are_told_apart(aws: Loopback) -> None:
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="photos")
+    s3.put_object(Bucket="photos", Key="a", Body=b"x" * 10)
+    s3.copy_object(Bucket="photos", Key="b", CopySource="photos/a")
+    upload = s3.create_multipart_upload(Bucket="photos", Key="c")["UploadId"]
+    part = s3.upload_part(Bucket="photos", Key="c", UploadId=upload, PartNumber=1, Body=b"y")
+    done = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    s3.complete_multipart_upload(Bucket="photos", Key="c", UploadId=upload, MultipartUpload=done)
+    assert s3.head_object(Bucket="photos", Key="b")["ContentLength"] == 10
+    assert [entry.facts["EventName"] for entry in aws.trail.entries] == [
+        "CreateBucket",
+        "PutObject",
+        "CopyObject",
+        "CreateMultipartUpload",
+        "UploadPart",
+        "CompleteMultipartUpload",
+        "HeadObject",
+    ]

@@ -41,6 +41,8 @@ def test_a_key_has_two_states_and_a_user_two_keys(aws: Loopback) -> None:
 
 
 def test_aws_policies_are_known_when_they_are_asked_for(aws: Loopback) -> None:
+    reader = aws.add_user("reader", managed=["arn:aws:iam::aws:policy/ReadOnlyAccess"])
+    assert code(aws.client("events", reader).list_rules) == "OK"
     key = aws.add_user("u", inline={"p": allow("*")})
     iam = aws.client("iam")
     iam.attach_user_policy(UserName="u", PolicyArn=QUARANTINE)

@@ -151,6 +151,10 @@ def test_trust_names_a_caller_or_its_account_or_neither() -> None:
     assert trusted({"Service": "ec2.amazonaws.com"}) is Trust.NO
     assert trusted({"AWS": "1"}, action="sts:TagSession") is Trust.NO
     assert trusted({"AWS": "1"}, effect="Deny") is Trust.NO
+    several = [
+        {"Effect": "Allow", "Principal": {"AWS": who}, "Action": "sts:*"} for who in ("arn:aws:iam::1:user/u", "1")
+    ]
+    assert trust(policy(*several), ["arn:aws:iam::1:user/u"], "1", ask("sts:AssumeRole", "arn:r")) is Trust.NAMED
 
 
 STATEMENTS = st.builds(

@@ -180,6 +180,19 @@ def test_root_is_recorded_as_root(aws: Loopback) -> None:
     assert record["userIdentity"]["principalId"] == aws.account
 
 
+def test_a_role_of_another_account_leaves_a_record_in_both(aws: Loopback) -> None:
+    visitor = aws.add_account("210987654321")
+    role = make_role(aws, "audit", {"AWS": "210987654321"})
+    aws.client("sts", visitor).assume_role(RoleArn=role, RoleSessionName="aa")
+    theirs, ours = sorted(records(aws)[-2:], key=lambda record: record["recipientAccountId"], reverse=True)
+    assert (theirs["recipientAccountId"], ours["recipientAccountId"]) == ("210987654321", aws.account)
+    assert theirs["sharedEventID"] == ours["sharedEventID"]
+    assert theirs["eventID"] != ours["eventID"]
+    assert theirs["userIdentity"]["accessKeyId"] == visitor.id
+    assert ours["userIdentity"]["type"] == "AWSAccount"
+    assert "accessKeyId" not in ours["userIdentity"]
+
+
 # Looking up.
 
 
@@ -319,6 +332,8 @@ def test_selectors_choose(aws: Loopback, canary: LoopbackKey) -> None:
         return logged(AdvancedEventSelectors=[{"Name": "a", "FieldSelectors": list(fields)}])
 
     management = {"Field": "eventCategory", "Equals": ["Management"]}
+    assert advanced(management)
+    assert cloudtrail.get_event_selectors(TrailName="main")["AdvancedEventSelectors"][0]["Name"] == "a"
     assert advanced(management) == {"GetCallerIdentity", "CreateUser"}
     assert advanced(management, {"Field": "eventName", "NotStartsWith": ["Get"]}) == {"CreateUser"}
     assert advanced(management, {"Field": "eventSource", "NotEquals": ["iam.amazonaws.com"]}) == {"GetCallerIdentity"}
@@ -369,6 +384,9 @@ def test_digest_files_name_the_hours_log_files(aws: Loopback, canary: LoopbackKe
     assert all("/CloudTrail-Digest/" in key for key in digests)
     named = [file["s3Object"] for key in digests for file in read_file(aws, key)["logFiles"]]
     assert sorted(named) == sorted(logs)
+    cloudtrail = aws.client("cloudtrail")
+    cloudtrail.create_trail(Name="unvalidated", S3BucketName="logs")
+    cloudtrail.start_logging(Name="unvalidated")
     (quiet,) = aws.trail.digest()
     assert read_file(aws, quiet)["logFiles"] == [], "a quiet hour has a digest too"
     assert aws.client("cloudtrail").get_trail_status(Name="main")["LatestDigestDeliveryTime"]
@@ -475,7 +493,9 @@ def test_eventbridge_reaches_a_topic_too(aws: Loopback, canary: LoopbackKey) -> 
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue)
     events.put_rule(Name="r", EventPattern='{"detail": {"eventName": ["CreateUser"]}}')
     gone = topic + "-gone"
-    events.put_targets(Rule="r", Targets=[{"Id": "1", "Arn": topic}, {"Id": "2", "Arn": gone}])
+    elsewhere = f"arn:aws:lambda:us-east-1:{aws.account}:function:f"
+    targets = [{"Id": str(number), "Arn": arn} for number, arn in enumerate((topic, gone, elsewhere))]
+    events.put_targets(Rule="r", Targets=targets)
     code(aws.client("iam", canary).create_user, UserName="x")
     (message,) = drain(aws, url)
     assert json.loads(message["Message"])["detail"]["userIdentity"]["accessKeyId"] == canary.id
@@ -485,6 +505,11 @@ def test_eventbridge_reaches_a_topic_too(aws: Loopback, canary: LoopbackKey) -> 
 
 
 def test_an_organisation_trail_holds_the_members_records(aws: Loopback) -> None:
+    start_trail(aws, "early", IsOrganizationTrail=True)
+    aws.client("sts").get_caller_identity()
+    assert aws.trail.flush(), "without an organisation it is a trail of the account"
+    aws.client("cloudtrail").delete_trail(Name="early")
+    aws.trail.flush()
     organizations = aws.client("organizations")
     organizations.create_organization(FeatureSet="ALL")
     made = organizations.create_account(AccountName="dev", Email="dev@example.com")
