@@ -248,6 +248,23 @@ def at_once(data: bytes, start: Callable[[], Inflater], budget: Budget) -> bytes
     return whole
 
 
+class Chunks(Reader):
+    """Bytes that come in pieces, as a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._left = b""
+
+    def _more(self, count: int) -> bytes:
+        if not self._left:
+            piece = next(self._pieces, None)
+            self._over = piece is None
+            self._left = piece or b""
+        piece, self._left = self._left[:count], self._left[count:]
+        return piece
+
+
 class Slice(Reader):
     """Bytes start to start + size of a seekable file, as a seekable file."""
 

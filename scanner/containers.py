@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from firedamp.scanner import archives, documents, sevenzip, streams
+from firedamp.scanner import archives, documents, mail, sevenzip, streams
 from firedamp.scanner.budget import MIB, Broken, Budget, File, Part, Parts, Spent, in_memory, trouble_of
 from firedamp.storage.records import Outcome, Skipped
 
@@ -86,11 +86,11 @@ FORMATS: Final[tuple[Format, ...]] = (
         raw=True,
         plain=True,
     ),
-    Format("mbox", rb"From \S+ [^\n]{0,40}\d\d:\d\d[^\n]{0,60}\r?\n[!-9;-~]{1,60}:", documents.unmbox, raw=True),
+    Format("mbox", rb"From \S+ [^\n]{0,40}\d\d:\d\d[^\n]{0,60}\r?\n[!-9;-~]{1,60}:", mail.unmbox, raw=True),
     Format(
         "mail",
         _MAIL + rb":[^\n]*\n(?s:.{0,4000}?)(?:(?<=\n)(?i:MIME-Version|Message-ID|Received):|(?<=\n)Date:)",
-        documents.unmail,
+        mail.unmail,
         raw=True,
     ),
     # Last: anything may stand at the first 148 bytes of a tar, and the checksum has the last word.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import email
-import email.policy
 import json
 import plistlib
 import re
@@ -28,11 +26,12 @@ def unsqlite(file: File, budget: Budget) -> Parts:
 
 def rows(image: bytes, budget: Budget, wal: bytes = b"") -> Parts:
     """Read a database image; wal is the write-ahead log found beside it, whose committed pages are laid over it."""
-    pages = with_log(image, wal) if wal else bytearray(image)
+    pages = with_log(image, wal)
+    del image  # memory is short: SQLite makes its own copy
     pages[18:20] = b"\x01\x01"  # a copy in memory has no log: file format 3, 2.1.3 "read and write version"
     db = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        db.deserialize(bytes(pages))
+        db.deserialize(pages)
         del pages
         yield from _tables(db, budget)
     finally:
@@ -243,9 +242,9 @@ def unpdf(file: File, budget: Budget) -> Parts:
     """PDF: the text of each page, and the attachments, as pdfium reads them."""
     import pypdfium2
 
-    data = hold(file, budget)
+    source = file if file.seekable() else hold(file, budget)
     try:
-        document = pypdfium2.PdfDocument(data)
+        document = pypdfium2.PdfDocument(source)
     except pypdfium2.PdfiumError as error:
         raise Broken("is encrypted" if "password" in str(error).lower() else "is damaged") from None
     try:
@@ -266,59 +265,3 @@ def unpdf(file: File, budget: Budget) -> Parts:
             yield Part(attachment.get_name() or f"attachment {number + 1}", content)
     finally:
         document.close()
-
-
-def unmail(file: File, budget: Budget) -> Parts:
-    """One mail (RFC 5322, MIME): every leaf part with its transfer encoding undone."""
-    yield from _mail(hold(file, budget), "", budget)
-
-
-def _mail(data: bytes, prefix: str, budget: Budget) -> Parts:
-    message = email.message_from_bytes(data, policy=email.policy.compat32)
-    number = 0
-    for part in message.walk():
-        budget.check()
-        if part.is_multipart():
-            continue
-        number += 1
-        content = part.get_payload(decode=True)
-        if not isinstance(content, bytes) or not content:
-            continue
-        budget.spend(len(content))
-        try:
-            name = part.get_filename()
-        except (LookupError, ValueError, TypeError):
-            name = None
-        yield Part(prefix + (name or f"part {number}"), content)
-
-
-def unmbox(file: File, budget: Budget) -> Parts:
-    """Mbox: messages apart by `From ` lines; each is read as a mail, `message 3/part 2`."""
-    number = 0
-    message: list[bytes] = []
-    size = 0
-    empty = True
-    for line in _lines(file):
-        if empty and line.startswith(b"From ") and message:
-            number += 1
-            yield from _mail(b"".join(message[1:]), f"message {number}/", budget)
-            message, size = [], 0
-        message.append(line)
-        size += len(line)
-        if size > budget.limits.held // 2:
-            raise Broken("holds a message too large for memory")
-        empty = not line.strip()
-    if message:
-        yield from _mail(b"".join(message[1:]), f"message {number + 1}/", budget)
-
-
-def _lines(file: File) -> Iterator[bytes]:
-    """Yield the lines of a file; one longer than a block comes in pieces."""
-    if file.seekable():
-        file.seek(0)
-    rest = b""
-    while block := file.read(MIB):
-        *lines, rest = (rest + block).splitlines(keepends=True) if len(rest) < 8 * MIB else (rest, block)
-        yield from lines
-    if rest:
-        yield rest

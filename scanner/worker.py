@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from firedamp.scanner.budget import SMALL, Budget, File, Limits, Parts, Reader, buffered, in_memory
+from firedamp.scanner.budget import SMALL, Budget, Chunks, File, Limits, Parts, buffered, in_memory
 from firedamp.scanner.containers import HEAD, Member, container_of, opened, walk
 from firedamp.scanner.documents import rows, rows_on_disk
 from firedamp.scanner.unpack import encoded
@@ -108,7 +108,7 @@ class _Work:
         if head is None:
             return False
         wal = b"".join(_frames(requests))
-        content = buffered(_Incoming(requests))
+        content = buffered(Chunks(_frames(requests)))
         _more_cpu(self.limits)
         for item in self._answer(json.loads(head), content, wal):
             began = time.monotonic()
@@ -185,22 +185,6 @@ def _more_cpu(limits: Limits) -> None:
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (int(used + limits.seconds) + 5, hard))
-
-
-class _Incoming(Reader):
-    """The bytes of a request, read as their frames come."""
-
-    def __init__(self, pipe: IO[bytes]) -> None:
-        super().__init__()
-        self._frames = _frames(pipe)
-        self._left = b""
-
-    def _more(self, count: int) -> bytes:
-        if not self._left:
-            self._left = next(self._frames, b"")
-            self._over = not self._left
-        piece, self._left = self._left[:count], self._left[count:]
-        return piece
 
 
 def _frames(pipe: IO[bytes]) -> Iterator[bytes]:

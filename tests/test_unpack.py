@@ -509,7 +509,7 @@ def test_the_zip_tool_encrypts_and_we_say_so(tmp_path: Path) -> None:
 
 
 def test_a_gzip_of_gigabytes_stops_at_the_ratio() -> None:
-    bomb = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = zlib.compressobj(1, zlib.DEFLATED, 31)
     zeros = bytes(16 * MIB)
     data = b"".join(bomb.compress(zeros) for _ in range(20)) + bomb.flush()
     assert failures(data) == {"content": "unpacks to more than 200 times its size; nothing after this was read"}
@@ -784,10 +784,10 @@ def test_a_caller_may_stop_early_and_go_on_with_another() -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="address space is limited on Linux alone")
 def test_a_bomb_takes_bounded_memory_and_writes_nothing(tmp_path: Path) -> None:
-    bomb = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = zlib.compressobj(1, zlib.DEFLATED, 31)
     zeros = bytes(16 * MIB)
-    inner = b"".join(bomb.compress(zeros) for _ in range(64)) + bomb.flush()
-    members_ = {"noise": os.urandom(6 * MIB), "a.gz": inner, "b": zipped({"c.gz": inner})}
+    inner = b"".join(bomb.compress(zeros) for _ in range(20)) + bomb.flush()
+    members_ = {"noise": os.urandom(3 * MIB), "a.gz": inner, "b": zipped({"c.gz": inner})}
     (tmp_path / "bomb.zip").write_bytes(zipped(members_))
     with Unpacker(interesting=NOTHING) as unpacker:
         items = list(unpacker.members(tmp_path / "bomb.zip"))
