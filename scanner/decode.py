@@ -66,10 +66,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A shape as it looks encoded, and the phase at its end."""
+    """A shape as it looks encoded, the phase at its end, and what follows there that tells little by itself."""
 
     shape: Shape
     phase: int = 0
+    rest: Shape = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Decoder:
 
     joint: what may cut a raw value in two (Hyperscan syntax); wrap: what may cut the encoded form. signs: how the
     notation shows near a value that it leaves readable (`=3D`, `&quot;`): asked for around an id without a secret.
+    rhythm: after how many encoded bytes the phase is the same again.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Decoder:
     joint: bytes = b""
     wrap: bytes = b""
     signs: re.Pattern[bytes] | None = None
+    rhythm: int = 1
 
 
 def _windows(marks: Iterable[Mark], size: int, reach: int = REACH) -> Iterator[tuple[int, int]]:
@@ -134,12 +137,10 @@ def _base64_shapes(inner: Shape) -> Iterator[Encoded]:
         values = (*(b"",) * before, *inner, b"")
         first, last = before * 8 // 6, -(-(len(values) - 1) * 8 // 6)
         sextets = [_sextet(*values[6 * at // 8 : 6 * at // 8 + 2], 6 * at % 8) for at in range(first, last)]
-        while len(sextets[-1]) > _WEAK:
-            sextets.pop()
-        phase = (first + len(sextets)) % 4
-        while len(sextets[0]) > _WEAK:
-            sextets.pop(0)
-        yield Encoded(tuple(sextets), phase)
+        telling = [at for at, one in enumerate(sextets) if len(one) <= _WEAK]
+        if telling:
+            low, high = telling[0], telling[-1] + 1
+            yield Encoded(tuple(sextets[low:high]), (first + high) % 4, tuple(sextets[high:]))
 
 
 _RUN: Final = re.compile(rb"[A-Za-z0-9+/_-]*")
@@ -284,28 +285,30 @@ def _utf16_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
 # Encodings that spell each character with digits.
 
 
-def _styled(prefix: bytes, digits: str, suffix: bytes = b"") -> Callable[[Shape], Encoded]:
+def _styled(prefix: bytes, digits: str, suffix: bytes = b"") -> Callable[[Shape], Iterator[Encoded]]:
     """Return how a shape looks when each character is prefix, its number as `format` writes it, and suffix."""
 
-    def spell(inner: Shape) -> Encoded:
-        positions: list[bytes] = []
-        for values in inner:
-            spelled = [format(value, digits).encode() for value in values]
-            if len({len(one) for one in spelled}) > 1:
-                break
-            positions += [prefix[i : i + 1] for i in range(len(prefix))]
-            for column in zip(*spelled, strict=True):
-                either = bytes(column).lower() + bytes(column).upper() if digits[-1] == "x" else bytes(column)
-                positions.append(bytes(sorted(set(either))))
-            positions += [suffix[i : i + 1] for i in range(len(suffix))]
-        return Encoded(tuple(positions[: len(positions) - len(suffix)]))
+    def spell(inner: Shape) -> Iterator[Encoded]:
+        for spelling in {digits, digits.upper()} if digits[-1] == "x" else {digits}:
+            positions: list[bytes] = []
+            for values in inner:
+                spelled = [format(value, spelling).encode() for value in values]
+                if len({len(one) for one in spelled}) > 1:
+                    break
+                columns = [bytes(sorted(set(column))) for column in zip(*spelled, strict=True)]
+                positions += [*_positions(prefix), *columns, *_positions(suffix)]
+            yield Encoded(tuple(positions[: len(positions) - len(suffix)]))
 
     return spell
 
 
-def _spelled(*styles: Callable[[Shape], Encoded]) -> Callable[[Shape], Iterator[Encoded]]:
+def _positions(text: bytes) -> Iterator[bytes]:
+    return (text[i : i + 1] for i in range(len(text)))
+
+
+def _spelled(*styles: Callable[[Shape], Iterator[Encoded]]) -> Callable[[Shape], Iterator[Encoded]]:
     def shapes(inner: Shape) -> Iterator[Encoded]:
-        return (style(inner) for style in styles)
+        return itertools.chain.from_iterable(style(inner) for style in styles)
 
     return shapes
 
@@ -436,17 +439,18 @@ def _hex_run(text: bytes, start: int, end: int) -> Run:
 
 
 def _plain_hex_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
-    """Decode the digits around each mark, in pairs that end where it does, and whole values of hex around them."""
+    """Decode the digits around each mark, in pairs as the mark says, and whole values of hex around them."""
     taken: list[tuple[int, int]] = []
     done = [-1, -1]
     for mark in marks:
-        if mark.phase < 0 or mark.end <= done[mark.end % 2]:
+        odd = (mark.end - mark.phase) % 2
+        if mark.phase < 0 or mark.end <= done[odd]:
             continue
         back = _HEX_BACK.match(text, max(0, mark.end - RUN_LIMIT // 2), mark.end)
         forth = _HEX.match(text, mark.end, min(len(text), mark.end + RUN_LIMIT // 2))
         start, end = back.start() if back else mark.end, forth.end() if forth else mark.end
-        start, end = start + (mark.end - start) % 2, end - (end - mark.end) % 2
-        done[mark.end % 2] = end
+        start, end = start + (start + odd) % 2, end - (end + odd) % 2
+        done[odd] = end
         taken.append((start, end))
         yield _hex_run(text, start, end)
     for low, high in _windows(marks, len(text)):
@@ -476,11 +480,12 @@ DECODERS: Final[tuple[Decoder, ...]] = (
         "base64",
         _base64_shapes,
         _base64_runs,
-        wrap=_GAP,
+        wrap=rb"[\s\\nr\"'+.]{1,72}",
+        rhythm=4,
         signs=re.compile(rb"[A-Za-z0-9+/]{54}(?:==|[A-Za-z0-9+/]=)"),
     ),
-    Decoder("utf-16", _utf16_shapes, _utf16_runs),
-    Decoder("hex", _spelled(_styled(b"", "02x")), _plain_hex_runs),
+    Decoder("utf-16", _utf16_shapes, _utf16_runs, rhythm=2),
+    Decoder("hex", _spelled(_styled(b"", "02x")), _plain_hex_runs, rhythm=2),
     Decoder(
         "hex list",
         _spelled(

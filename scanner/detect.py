@@ -24,7 +24,7 @@ from firedamp.storage.records import Outcome, Skipped
 from firedamp.storage.secret import Secret
 
 _SOURCES: Final = (
-    *("candidates.py", "decode.py", "detect.py", "keys.py", "matching.py", "pairing.py", "prefilter.py"),
+    *("candidates.py", "decode.py", "detect.py", "forms.py", "keys.py", "matching.py", "pairing.py", "prefilter.py"),
     *("shape.py", "structure.py", "surroundings.py", "survey.py"),
 )
 

@@ -1,0 +1,220 @@
+"""What the prefilter and the delta filter look for: every head of `keys.KINDS` in every encoding of `decode`. Pure.
+
+Almost every form is a literal: hyperscan finds thousands of those at the speed of a few. Expressions are Hyperscan
+syntax; bytes that are no letters or digits are written by number, NUL too (DESIGN, section 7).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from firedamp.scanner.candidates import Role
+from firedamp.scanner.decode import DECODERS, Encoded
+from firedamp.scanner.keys import KINDS, Shape, shape
+
+BASE64_DEPTH: Final = 5
+"""How often base64 within base64 is recognised from outside. Other encodings are recognised inside base64, and base64,
+UTF-16 and hex inside each other."""
+_DEEP_HEADS: Final = (b"AKIA", b"ASIA")
+"""The heads looked for beyond two levels of base64: each level has three alignments, so the forms triple."""
+_TAIL: Final = 2
+"""Characters after an id's head that base64 is asked to show: without them chance would find too much in it."""
+_SHORTEST: Final = 4
+_SHORTEST_INSIDE: Final = 5
+"""Bytes of the shortest literal worth looking for; one more inside another encoding, where there are more of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One thing to look for.
+
+    kind and size: for a value as it stands, its row in KINDS and how many bytes before the end of the hit it begins;
+    size 0 is a name beside a value. decoder and phase: for an encoded one, its outermost decoder's row in DECODERS and
+    the place of the hit's end in that encoding's rhythm.
+    """
+
+    expression: bytes
+    kind: int | None = None
+    size: int = 0
+    decoder: int | None = None
+    phase: int = 0
+
+
+def expression(positions: Shape) -> bytes:
+    """Write a shape as an expression."""
+    parts: list[bytes] = []
+    for values, group in itertools.groupby(positions):
+        count = len(list(group))
+        one = _class(values)
+        parts.append(one * count if count < 3 else one + b"{%d}" % count)
+    return b"".join(parts)
+
+
+def _class(values: bytes) -> bytes:
+    escaped = [bytes([v]) if bytes([v]).isalnum() else b"\\x%02x" % v for v in values]
+    return escaped[0] if len(escaped) == 1 else b"[" + b"".join(escaped) + b"]"
+
+
+def _number(name: str) -> int:
+    return next(number for number, decoder in enumerate(DECODERS) if decoder.name == name)
+
+
+_BASE64: Final = _number("base64")
+_DENSE: Final = (_BASE64, _number("utf-16"), _number("hex"))
+
+
+def _literal(number: int, encoded: Encoded, shortest: int) -> Form | None:
+    """Return the form for the longest literal part of what a decoder encodes to, if that is long enough."""
+    low = high = at = 0
+    for single, group in itertools.groupby(encoded.shape, key=lambda values: len(values) == 1):
+        length = len(list(group))
+        if single and length > high - low:
+            low, high = at, at + length
+        at += length
+    if high - low < shortest:
+        return None
+    rhythm = DECODERS[number].rhythm
+    return Form(
+        expression(encoded.shape[low:high]), decoder=number, phase=(encoded.phase - len(encoded.shape) + high) % rhythm
+    )
+
+
+def _ids() -> Iterator[tuple[bytes, Shape]]:
+    """Yield the head and the shape of every sort of key id."""
+    for kind in KINDS:
+        if kind.role is Role.KEY_ID:
+            yield from zip(kind.heads, kind.shapes, strict=False)
+
+
+def _raw() -> Iterator[Form]:
+    for number, kind in enumerate(KINDS):
+        yield from (Form(expression(one), kind=number, size=len(one)) for one in kind.shapes)
+        yield from (Form(text, kind=number) for text in kind.expressions)
+
+
+def _once() -> Iterator[Form]:
+    """Yield every head and every name in one encoding."""
+    ids = {head for head, _ in _ids()}
+    for text in itertools.chain.from_iterable((*kind.heads, *kind.words) for kind in KINDS):
+        for number, decoder in enumerate(DECODERS):
+            if number != _BASE64 or text not in ids:
+                for encoded in decoder.shapes(shape(text)):
+                    if (form := _literal(number, encoded, _SHORTEST)) is not None:
+                        yield form
+    for head, one in _ids():
+        for encoded in DECODERS[_BASE64].shapes(one[: len(head) + _TAIL]):
+            yield Form(expression(encoded.shape), decoder=_BASE64, phase=encoded.phase)
+
+
+def _cut() -> Iterator[Form]:
+    """Yield key ids cut in two: a raw one by what a decoder takes out, an encoded one by the end of a line."""
+    for head, one in _ids():
+        for number, decoder in enumerate(DECODERS):
+            if decoder.joint:
+                tail = _class(one[len(head)])
+                yield from (
+                    Form(
+                        expression(shape(head[:at])) + decoder.joint + expression(shape(head[at:])) + tail,
+                        decoder=number,
+                    )
+                    for at in range(1, len(head))
+                )
+                longest = len(one) - len(head) - 1
+                yield Form(head + tail + b"{0,%d}" % longest + decoder.joint + tail, decoder=number)
+            if decoder.wrap:
+                for encoded in decoder.shapes(one[: len(head) + _TAIL]):
+                    for at in range(1, len(encoded.shape)):
+                        text = expression(encoded.shape[:at]) + decoder.wrap + expression(encoded.shape[at:])
+                        yield Form(text, decoder=number, phase=encoded.phase)
+
+
+def _twice() -> Iterator[Form]:
+    """Yield key ids encoded twice: anything in base64; base64, UTF-16 and hex in each other."""
+    for head, one in _ids():
+        for first_number, first_decoder in enumerate(DECODERS):
+            for first in first_decoder.shapes(one[: len(head) + _TAIL]):
+                for number in _DENSE if first_number in _DENSE else (_BASE64,):
+                    for second in DECODERS[number].shapes(first.shape):
+                        form = _literal(number, second, _SHORTEST_INSIDE)
+                        yield form or Form(expression(second.shape), decoder=number, phase=second.phase)
+
+
+def _deep() -> Iterator[Form]:
+    level = [shape(head) for head in _DEEP_HEADS]
+    for depth in range(1, BASE64_DEPTH + 1):
+        encoded = [one for inner in level for one in DECODERS[_BASE64].shapes(inner)]
+        if depth > 2:
+            yield from filter(None, (_literal(_BASE64, one, _SHORTEST_INSIDE) for one in encoded))
+        level = [one.shape for one in encoded]
+
+
+# Compressed data inside base64: gzip by its magic, method and flags, which stand at the first alignment; zlib by its
+# two bytes, at the start of a long run.
+_GZIP: Final = shape(b"\x1f\x8b\x08", bytes(range(32)))
+_ZLIB: Final = rb"[^A-Za-z0-9+/_-]e(?:J[w-z]|N[o-r]|A[E-H]|F[4-7])[A-Za-z0-9+/_-]{61}"
+
+
+def _compressed() -> Iterator[Form]:
+    first = next(DECODERS[_BASE64].shapes(_GZIP))
+    yield Form(expression(first.shape), decoder=_BASE64, phase=first.phase)
+    for number in _DENSE:
+        for second in DECODERS[number].shapes(first.shape):
+            if (form := _literal(number, second, _SHORTEST_INSIDE)) is not None:
+                yield form
+    yield Form(_ZLIB, decoder=_BASE64)
+
+
+def _distinct(*groups: Iterator[Form]) -> tuple[Form, ...]:
+    made: dict[bytes, Form] = {}
+    for form in itertools.chain(*groups):
+        made.setdefault(form.expression, form)
+    return tuple(made.values())
+
+
+@cache
+def forms() -> tuple[Form, ...]:
+    """Return everything the prefilter looks for, each expression once, the least encoded first."""
+    return _distinct(_raw(), _once(), _cut(), _twice(), _deep(), _compressed())
+
+
+# The delta filter's seeds. A delta cuts a value once, somewhere. Behind its head, or right at the head's end, the head
+# stands whole in the first piece; inside the head, the head's last character and all that follows it stand whole in the
+# second. So each form has two seeds (DESIGN, section 8).
+
+SEED_WORDS: Final = (rb"(?i)secret", rb"(?i)smtp")
+"""What stands in the name of a value without a head: a suspect only together with a value-shaped run."""
+_LONGEST_REST: Final = 64
+"""A longer rest is a run of base64 that the delta filter itself knows for long and random."""
+_REST: Final = 24
+"""Positions of an encoded rest that are looked for: all of it stands there, and this much tells enough."""
+
+
+@cache
+def seed_heads() -> tuple[bytes, ...]:
+    """Return what makes an object, and all that derives from it, worth reading when it stands in inserted bytes."""
+    return tuple(dict.fromkeys(itertools.chain(_bare(), _rests())))
+
+
+def _bare() -> Iterator[bytes]:
+    for kind in KINDS:
+        yield from (expression(shape(head)) for head in kind.heads)
+    wanted = _distinct(_once(), _cut(), _twice(), _deep(), _compressed())
+    for head, _ in _ids():
+        for encoded in DECODERS[_BASE64].shapes(shape(head)):
+            yield expression(encoded.shape)
+    yield from (form.expression for form in wanted)
+
+
+def _rests() -> Iterator[bytes]:
+    for kind in KINDS:
+        for head, one in zip(kind.heads, kind.shapes, strict=False):
+            if len(head) < len(one) <= _LONGEST_REST:
+                yield expression(one[len(head) - 1 :])
+    for head, one in _ids():
+        for decoder in DECODERS:
+            for first, whole in zip(decoder.shapes(shape(head)), decoder.shapes(one), strict=True):
+                yield expression((whole.shape + whole.rest)[len(first.shape) - 1 :][:_REST])
