@@ -1,21 +1,65 @@
-"""Every file under a folder, or one file, or a stream."""
+"""Every file under a folder, or one file, or a stream.
+
+The walk itself is in `walk`, its readers in `crew`; here what they found worth a look is read in full, named, and told
+with the places where it stands.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator
+from array import array
+from collections import Counter
+from collections.abc import Collection, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from io import FileIO
 from typing import BinaryIO, Final
 
-from firedamp.scanner.source import Blob, Checkpoint, Item, Nested
+from firedamp.scanner.crew import steps
+from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested
+from firedamp.scanner.walk import (
+    OVERLAP,
+    WINDOW,
+    ContainerOf,
+    Folder,
+    Interesting,
+    Listed,
+    Task,
+    World,
+    contains,
+    key_of,
+    open_file,
+    real_path,
+    shown,
+    trouble,
+)
 from firedamp.storage.errors import SourceFailure
-from firedamp.storage.records import FileProvenance, Met, Outcome, Provenance, Skipped, Tally
+from firedamp.storage.records import FileProvenance, Met, Outcome, Provenance, Skipped, SourceState, Tally
+from firedamp.storage.store import Store
 
-Interesting = Callable[[bytes], bool]
-"""Whether the prefilter sees anything in these bytes."""
+_HEAD: Final = 4096
+_LARGEST_STREAMED_CONTAINER: Final = 128 << 20
+_STEP_FILES: Final = 20_000
+_STEP_BYTES: Final = 2 << 30
+_CONTINUATION: Final = bytes(range(0x80, 0xC0))
+_CHUNK: Final = 1 << 20
 
-_LARGEST: Final = 256 << 20
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """How a folder is walked.
+
+    everything reads what the rules leave out; first are files read before the walk; own are files of firedamp itself;
+    jobs is how many processes read.
+    """
+
+    everything: bool = False
+    same_file_system: bool = True
+    first: tuple[str, ...] = ()
+    own: frozenset[str] = frozenset()
+    jobs: int = 2
 
 
 def blob_id(data: bytes) -> str:
@@ -24,72 +68,204 @@ def blob_id(data: bytes) -> str:
 
 
 class FolderSource:
-    """Every regular file under a folder. Links are not followed, repositories are handed on."""
+    """Every regular file under a folder. Links are not followed, repositories are handed on.
+
+    A file is remembered by its device, inode, size and times, eight bytes each, and not opened again while they stay.
+    """
 
     name: Final = "folder"
 
-    def __init__(self, root: str, interesting: Interesting) -> None:
-        self.target = os.path.realpath(root)
+    def __init__(
+        self,
+        root: str,
+        store: Store,
+        *,
+        detector: str,
+        interesting: Interesting,
+        container_of: ContainerOf,
+        walk: Walk = Walk(),
+    ) -> None:
+        self.target = shown(os.path.realpath(root))
+        self._root = os.path.realpath(root)
+        self._store = store
+        self._detector = detector
         self._interesting = interesting
+        self._container_of = container_of
+        self._walk = walk
         self._met: dict[str, list[FileProvenance]] = {}
-        self._read: set[str] = set()
+        self._fresh: list[Met] = []
+        self._unread: set[str] = set()
+        self._held: dict[str, list[Met]] = {}
+        self._gone: list[Met] = []
+        self._left_out = Counter[str]()
 
     def blobs(self) -> Iterator[Item]:
         """Yield the files worth a look, the repositories, and what was not read."""
-        tally = Tally()
-        for path in _walk(self.target):
-            if isinstance(path, Skipped | Nested):
-                yield path
-                continue
-            data = _read_file(path)
-            if isinstance(data, Skipped):
-                yield data
-                continue
-            self._read.add(path)
-            content, mode = data
-            tally += Tally(files=1, bytes=len(content))
-            if self._interesting(content):
-                blob = Blob(blob_id(content), content)
-                self._met.setdefault(blob.id, []).append(FileProvenance(path=path, mode=mode))
-                yield blob
-        yield Checkpoint(tally)
+        for met in self._store.held(roots=[self.target]):
+            if isinstance(met.provenance, FileProvenance):
+                self._held.setdefault(real_path(met.provenance.path), []).append(met)
+        known, early = self._remembered(), array("q")
+        if self._walk.first:
+            first = tuple(_listed(path) for path in self._walk.first)
+            found = [each for each in first if isinstance(each, Listed)]
+            yield from (each for each in first if isinstance(each, Skipped) and each.outcome is Outcome.FAILED)
+            fresh = [each for each in found if not contains(known, each.key)]
+            early = yield from self._read(self._world(known, array("q")), Task(files=tuple(fresh)), known)
+        task = self._start()
+        if isinstance(task, Skipped):
+            yield task
+            return
+        keys = yield from self._read(self._world(known, _sorted(early)), task, known)
+        yield from self._left_out_by_rule()
+        yield self._checkpoint(Tally(), _sorted(keys))
+
+    def _start(self) -> Task | Skipped:
+        try:
+            top = os.lstat(self._root)
+        except OSError as error:
+            raise SourceFailure(
+                f"{self.target} cannot be read: {error.strerror}", "does it exist, and may you read it?"
+            ) from error
+        if stat.S_ISDIR(top.st_mode):
+            return Task(folders=(Folder(self._root),))
+        if stat.S_ISREG(top.st_mode):
+            return Task(files=(Listed(self._root, key_of(top), top.st_size),))
+        return Skipped(outcome=Outcome.LEFT_OUT, what=self.target, why="neither a folder nor a regular file")
+
+    def _world(self, known: array[int], early: array[int]) -> World:
+        device = os.lstat(self._root).st_dev if self._walk.same_file_system and os.path.lexists(self._root) else None
+        return World(
+            interesting=self._interesting, container_of=self._container_of, known=known, early=early,
+            own=self._walk.own, held=frozenset(self._held), everything=self._walk.everything, device=device,
+        )  # fmt: skip
+
+    def _read(self, world: World, task: Task, known: array[int]) -> Generator[Item, None, array[int]]:
+        """Do the steps of a walk, and commit now and then; return the keys of everything that was read or is known."""
+        keys, tally = array("q"), Tally()
+        new = 0
+        for step in steps(world, task, self._walk.jobs):
+            tally += Tally(files=step.files, bytes=step.bytes, known=step.known)
+            new += step.files
+            yield from step.skipped
+            yield from (Nested(path) for path in step.nested)
+            self._left_out.update(step.left_out)
+            keys.extend(step.keys)
+            for path in step.cleared:
+                self._gone += self._held.pop(path, [])
+            for each in step.worth:
+                if (yield from self._looked(each)) and each.key:
+                    keys.append(each.key)
+            if new >= max(_STEP_FILES, len(keys) // 4) or tally.bytes >= _STEP_BYTES:
+                yield self._checkpoint(tally, _sorted(keys + known))
+                tally, new = Tally(), 0
+        yield self._checkpoint(tally, _sorted(keys + known))
+        return keys
+
+    def _looked(self, file: Listed) -> Generator[Item, None, bool]:
+        """Yield what a file worth a look holds; return whether it was read to its end."""
+        try:
+            handle = open_file(file.path)
+        except OSError as error:
+            yield trouble(file.path, error)
+            return False
+        with open(handle, "rb", buffering=0) as stream:  # noqa: PTH123
+            status = os.fstat(handle)
+            data = stream.read(WINDOW + 1) or b""
+            while 0 < len(data) <= WINDOW and (more := stream.read(WINDOW + 1 - len(data))):
+                data += more
+            whole = len(data) <= WINDOW
+            blob = blob_id(data) if whole else _hashed(stream)
+            place = FileProvenance(path=shown(file.path), mode=stat.S_IMODE(status.st_mode))
+            known = blob in self._met
+            self._met.setdefault(blob, []).append(place)
+            self._fresh.append(Met(source=self.name, blob=blob, provenance=place))
+            self._gone += [met for met in self._held.pop(file.path, []) if met.blob != blob]
+            if known:
+                yield Known(blob)
+                return blob not in self._unread
+            if whole:
+                yield Blob(blob, data, path=file.path)
+            else:
+                if self._container_of(data[:_HEAD]) is not None:
+                    yield Blob(blob, data[:_HEAD], path=file.path)
+                for window, line, column in windows(stream):
+                    if self._interesting(window):
+                        yield Blob(blob, window, line, column, window=True, path=file.path)
+        return blob not in self._unread
+
+    def unread(self, blob: str) -> None:
+        """Do not remember this blob's files: part of it could not be looked through."""
+        self._unread.add(blob)
+
+    def _checkpoint(self, tally: Tally, keys: array[int]) -> Checkpoint:
+        met, self._fresh = tuple(self._fresh), []
+        gone, self._gone = tuple(self._gone), []
+        state = SourceState(target=self.target, detector=self._detector, value=keys.tobytes())
+        return Checkpoint(tally, states=(state,), met=met, gone=gone)
+
+    def _remembered(self) -> array[int]:
+        state = self._store.source_state(self.target, self._detector)
+        known = array("q")
+        if state is not None and len(state.value) % known.itemsize == 0:
+            known.frombytes(state.value)
+        return known
+
+    def _left_out_by_rule(self) -> Iterator[Skipped]:
+        for why, count in sorted(self._left_out.items()):
+            yield Skipped(outcome=Outcome.LEFT_OUT, what=self.target, why=why, count=count)
 
     def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
-        """Yield every path at which these blobs were met."""
+        """Yield every path at which these blobs were met now; a file that was not opened again keeps its old ones."""
         for blob in ids:
             for place in self._met.get(blob, []):
                 yield blob, place
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
-        """Yield places whose file is no longer there, or holds other content now."""
+        """Yield places whose file is no longer there. What holds other content now was told with what was read."""
         for each in met:
-            match each.provenance:
-                case FileProvenance(path=path):
-                    here = {place.path for place in self._met.get(each.blob, [])}
-                    if not os.path.lexists(path) or (path in self._read and path not in here):
-                        yield each
-                case _:
-                    continue
+            if isinstance(each.provenance, FileProvenance) and not _is_file(real_path(each.provenance.path)):
+                yield each
 
 
 class StreamSource:
-    """Standard input, read to its end."""
+    """Standard input, read to its end. A stream too large to hold is looked at in windows, each a blob of its own."""
 
     name: Final = "stdin"
     target: Final = "-"
 
-    def __init__(self, stream: BinaryIO, interesting: Interesting) -> None:
+    def __init__(self, stream: BinaryIO, interesting: Interesting, container_of: ContainerOf) -> None:
         self._stream = stream
         self._interesting = interesting
-        self._blob = ""
+        self._container_of = container_of
+        self._blobs: set[str] = set()
 
     def blobs(self) -> Iterator[Item]:
-        """Yield the stream as one blob."""
-        data = self._stream.read()
-        self._blob = blob_id(data)
-        if self._interesting(data):
-            yield Blob(self._blob, data)
-        yield Checkpoint(Tally(files=1, bytes=len(data)) if data else Tally())
+        """Yield the stream, as one blob or in windows."""
+        first = self._stream.read(WINDOW)
+        if self._container_of(first[:_HEAD]) is not None:
+            yield from self._container(first)
+            return
+        size = 0
+        for data, line, column in windows(self._stream, first):
+            size += len(data)
+            blob = blob_id(data)
+            self._blobs.add(blob)
+            if self._interesting(data):
+                yield Blob(blob, data, line, column)
+        yield Checkpoint(Tally(files=1, bytes=size) if size else Tally())
+
+    def _container(self, first: bytes) -> Iterator[Item]:
+        data = first + self._stream.read(_LARGEST_STREAMED_CONTAINER + 1 - len(first))
+        if len(data) > _LARGEST_STREAMED_CONTAINER:
+            why = f"a container of more than {_LARGEST_STREAMED_CONTAINER >> 20} MiB can only be opened as a file"
+            yield Skipped(outcome=Outcome.FAILED, what=self.target, why=why)
+        blob = blob_id(data)
+        self._blobs.add(blob)
+        yield Blob(blob, data)
+        yield Checkpoint(Tally(files=1, bytes=len(data)))
+
+    def unread(self, blob: str) -> None:
+        """Do nothing: a stream is never remembered."""
 
     def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
         """Yield the one place there is."""
@@ -98,61 +274,86 @@ class StreamSource:
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield what an earlier stream held."""
-        return (each for each in met if each.blob != self._blob)
+        return (each for each in met if each.blob not in self._blobs)
 
 
-def _walk(root: str) -> Iterator[str | Nested | Skipped]:
-    """Yield regular files in a stable order, repositories, and what cannot be listed."""
+def windows(stream: BinaryIO | FileIO, first: bytes = b"") -> Iterator[tuple[bytes, int, int]]:
+    """Yield a stream in windows that overlap, each with the line and column (from 1, in code points) where it begins.
+
+    first is what was read of it already. Windows begin and end at line ends where lines are short enough, so that no
+    value is cut in two and taken for a whole one.
+    """
+    line, column, carried = 1, 1, b""
+    while True:
+        block = first
+        while len(block) < WINDOW and (more := stream.read(WINDOW - len(block))):
+            block += more
+        first = b""
+        data = carried + block
+        if len(block) < WINDOW:
+            if data:
+                yield data, line, column
+            return
+        end = data.rfind(b"\n", len(data) - OVERLAP // 2) + 1 or len(data)
+        yield data[:end], line, column
+        start = data.find(b"\n", len(data) - OVERLAP, len(data) - OVERLAP // 2) + 1 or len(data) - OVERLAP
+        passed, carried = data[:start], data[start:]
+        breaks = passed.count(b"\n")
+        if breaks:
+            line, column, passed = line + breaks, 1, passed[passed.rindex(b"\n") + 1 :]
+        column += len(passed.translate(None, _CONTINUATION))
+
+
+def read_again(path: str, blob: str) -> Iterator[Blob]:
+    """Yield a file's content if it is still the blob that was found there: whole, or in windows if it is large."""
     try:
-        top = os.lstat(root)
-    except OSError as error:
-        raise SourceFailure(
-            f"{root} cannot be read: {error.strerror}", "does it exist, and may you read it?"
-        ) from error
-    if stat.S_ISREG(top.st_mode):
-        yield root
+        handle = open_file(real_path(path))
+    except OSError:
         return
-    waiting = [root]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except FileNotFoundError:
-            yield Skipped(outcome=Outcome.GONE, what=folder, why="vanished")
-            continue
-        except OSError as error:
-            yield Skipped(outcome=Outcome.FAILED, what=folder, why=error.strerror or "cannot be listed")
-            continue
-        for entry in entries:
-            if entry.name == ".git":
-                yield Nested(folder)
-            elif entry.is_dir(follow_symlinks=False):
-                waiting.append(entry.path)
-            elif entry.is_file(follow_symlinks=False):
-                yield entry.path
+    with open(handle, "rb", buffering=0) as stream:  # noqa: PTH123
+        if _hashed(stream) != blob:
+            return
+        head = stream.read(_HEAD) or b""
+        stream.seek(0)
+        large = os.fstat(handle).st_size > WINDOW
+        if large:
+            yield Blob(blob, head, path=real_path(path))
+        for window, line, column in windows(stream):
+            yield Blob(blob, window, line, column, window=large, path=real_path(path))
 
 
-def _read_file(path: str) -> tuple[bytes, int] | Skipped:
-    """Return a regular file's bytes and permission bits. A link, FIFO or device put there meanwhile cannot hang it."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+def _hashed(stream: FileIO) -> str:
+    """Return git's hash of a file, and leave it at its beginning."""
+    size = stream.seek(0, os.SEEK_END)
+    digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    stream.seek(0)
+    for chunk in iter(functools.partial(stream.read, _CHUNK), b""):
+        digest.update(chunk or b"")
+    stream.seek(0)
+    return digest.hexdigest()
+
+
+def _listed(path: str) -> Listed | Skipped:
     try:
-        with open(os.open(path, flags), "rb") as file:  # noqa: PTH123
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                return Skipped(outcome=Outcome.LEFT_OUT, what=path, why="not a regular file")
-            if status.st_size > _LARGEST:
-                return Skipped(outcome=Outcome.FAILED, what=path, why=f"larger than {_LARGEST >> 20} MiB")
-            return file.read(), stat.S_IMODE(status.st_mode)
-    except FileNotFoundError:
-        return Skipped(outcome=Outcome.GONE, what=path, why="vanished")
+        status = os.lstat(path)
     except OSError as error:
-        return Skipped(outcome=Outcome.FAILED, what=path, why=error.strerror or "cannot be read")
+        return trouble(path, error)
+    if not stat.S_ISREG(status.st_mode):
+        return Skipped(outcome=Outcome.LEFT_OUT, what=shown(path), why="not a regular file")
+    return Listed(path, key_of(status), status.st_size)
 
 
-def read_blob(path: str, blob: str) -> bytes | None:
-    """Return a file's bytes if they are still the blob that was found there."""
-    match _read_file(path):
-        case Skipped():
-            return None
-        case (data, _):
-            return data if blob_id(data) == blob else None
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def _sorted(keys: array[int]) -> array[int]:
+    """Return keys sorted, each once. Through numpy: a list of Python integers would take five times the memory."""
+    import numpy as np
+
+    return array("q", np.unique(np.frombuffer(keys, dtype=np.int64)).tobytes()) if keys else keys

@@ -13,8 +13,8 @@ from firedamp.scanner.source import Blob
 from firedamp.storage.records import Finding, Provenance, Sight, Skipped
 from firedamp.storage.secret import fingerprint
 
-Open = Callable[[Provenance, str], bytes | None]
-"""Reads a blob (by where it was met, and its id) again; None when it is no longer there or its content changed."""
+Open = Callable[[Provenance, str], Iterable[Blob]]
+"""Reads a blob (by where it was met, and its id) again, perhaps in windows; nothing when it is gone or changed."""
 
 Detect = Callable[[Blob], Iterable[Located | Skipped]]
 """Finds every credential in a blob, in the containers inside it too: as the scan does."""
@@ -29,16 +29,14 @@ def reread(finding: Finding, sights: Iterable[Sight], read: Open, detect: Detect
     for sight in sorted(sights, key=lambda each: not each.match.secret_here):
         if sight.match.blob in tried:
             continue
-        data = read(sight.provenance, sight.match.blob)
-        if data is None:
-            continue
-        tried.add(sight.match.blob)
-        for located in detect(Blob(sight.match.blob, data)):
-            match located:
-                case Located(credential=found) if is_of(found, finding):
-                    return found
-                case _:
-                    continue
+        for blob in read(sight.provenance, sight.match.blob):
+            tried.add(blob.id)
+            for located in detect(blob):
+                match located:
+                    case Located(credential=found) if is_of(found, finding):
+                        return found
+                    case _:
+                        continue
     return None
 
 

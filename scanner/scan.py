@@ -135,6 +135,7 @@ def _read(  # noqa: PLR0917 - the whole of one scan's world, passed once
     progress: Progress | None,
 ) -> Iterator[Nested]:
     """Read one source to its end and commit it in steps; yield the repositories inside it."""
+    holding = set(store.blobs_with_findings())
     for item in source.blobs():
         match item:
             case Blob():
@@ -145,8 +146,11 @@ def _read(  # noqa: PLR0917 - the whole of one scan's world, passed once
                             run.hits += 1
                         case Skipped():
                             run.skipped.append(each)
+                            if each.outcome is Outcome.FAILED:
+                                source.unread(item.id)
                 run.blobs.setdefault(item.id)
                 if len(run.found) >= _STEP:
+                    holding.update(match.blob for _, match in run.found)
                     store.record(Batch(at=now(), detector=detector, found=_taken(run)))
             case Known():
                 run.blobs.setdefault(item.id)
@@ -156,13 +160,20 @@ def _read(  # noqa: PLR0917 - the whole of one scan's world, passed once
                 run.skipped.append(item)
             case Checkpoint():
                 run.tally += item.tally
-                store.record(Batch(at=now(), detector=detector, found=_taken(run), seen=item.seen, states=item.states))
+                holding.update(match.blob for _, match in run.found)
+                met = tuple(each for each in item.met if each.blob in holding)
+                store.record(
+                    Batch(
+                        at=now(), detector=detector, found=_taken(run), met=met, gone=item.gone, seen=item.seen,
+                        states=item.states,
+                    )
+                )  # fmt: skip
                 if progress is not None:
                     progress(run.tally, run.hits)
     store.record(Batch(at=now(), detector=detector, found=_taken(run)))
     # Provenance is asked for once, for all hits together; blobs without a finding need none.
-    holding = store.blobs_with_findings().intersection(run.blobs)
-    met = tuple(Met(source=source.name, blob=blob, provenance=p) for blob, p in source.provenance(holding))
+    hits = store.blobs_with_findings().intersection(run.blobs)
+    met = tuple(Met(source=source.name, blob=blob, provenance=p) for blob, p in source.provenance(hits))
     gone = tuple(source.gone(_held(store, source)))
     store.record(Batch(at=now(), detector=detector, met=met, gone=gone))
 

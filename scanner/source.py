@@ -14,13 +14,16 @@ class Blob:
     """Bytes worth a look: the prefilter saw something in them, or they are a container.
 
     id is git's hash of the whole content, for files too. data is the content, or one window of it when the content is
-    too large to hold; then first_line and first_column (in code points) say where the window begins.
+    too large to hold; then first_line and first_column (in code points) say where the window begins, and window is set:
+    no container begins in it. path is the file with the content, where there is one: a container is opened from there.
     """
 
     id: str
     data: bytes
     first_line: int = 1
     first_column: int = 1
+    window: bool = False
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,15 @@ class Known:
 class Checkpoint:
     """Everything yielded before this was read to the end: what may now be remembered, and what was read since the last.
 
-    The scan commits the findings so far together with seen and states, so that a crash costs a second read only.
+    The scan commits the findings so far together with seen, states, and the ways blobs were met and are met no longer,
+    as far as the source knows them by now: a crash costs a second read only, and leaves no finding without a place.
     """
 
     tally: Tally = Tally()
     seen: tuple[SeenObjects, ...] = ()
     states: tuple[SourceState, ...] = ()
+    met: tuple[Met, ...] = ()
+    gone: tuple[Met, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,10 @@ class Source(Protocol):
 
     def blobs(self) -> Iterator[Item]:
         """Yield what is new, what is known, what was skipped and the counts."""
+        ...
+
+    def unread(self, blob: str) -> None:
+        """Do not remember this blob as read: a part of it could not be looked through. Called before the next item."""
         ...
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:

@@ -122,7 +122,7 @@ def _suspects(store: Store, findings: Sequence[Finding]) -> list[list[Suspect]]:
                 verifier.grade(finding, Verification(status=Status.UNCHECKED)),
             )  # fmt: skip
             continue
-        credential = reread(finding, sights[finding.fingerprint], scanning.read_blob, scanning.detect_blob)
+        credential = reread(finding, sights[finding.fingerprint], scanning.read_again, scanning.detect_blob)
         if credential is None:
             _keep_old(store, finding)
             continue

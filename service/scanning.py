@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import platformdirs
 
-from firedamp.scanner import detect as detection
 from firedamp.scanner import scan as scanner
 from firedamp.scanner.candidates import Located
-from firedamp.scanner.files import FolderSource, StreamSource
-from firedamp.scanner.files import read_blob as read_file_blob
-from firedamp.scanner.prefilter import Prefilter
+from firedamp.scanner.containers import container_of
+from firedamp.scanner.detect import VERSION
+from firedamp.scanner.files import FolderSource, StreamSource, Walk
+from firedamp.scanner.files import read_again as read_file_again
+from firedamp.scanner.look import Look, Sense, prefilter
 from firedamp.scanner.scan import Report, Reported
 from firedamp.scanner.source import Blob, Source
+from firedamp.scanner.unpack import Unpacker
 from firedamp.service import show
-from firedamp.service.options import Common, FindingsOptions, Format, ScanOptions
+from firedamp.service.options import Common, FindingsOptions, Format, ScanOptions, default_db
 from firedamp.storage.errors import NotBuilt, UsageFailure
 from firedamp.storage.records import FileProvenance, GitProvenance, Provenance, Skipped, TriageState
+from firedamp.storage.store import Store
+
+_READERS: Final = 2
+"""Processes that read files beside this one: more would help a fast disk, and take more memory than is promised."""
 
 
 def scan(options: ScanOptions, common: Common) -> int:
     """Scan the targets and print what stands in them; return the exit status."""
-    with common.open_store() as store:
+    with common.open_store() as store, _unpacker() as unpacker:
+        sense = Sense(_cache())
+        walk = Walk(
+            everything=options.all_places, same_file_system=options.same_file_system, own=_own(common),
+            jobs=common.jobs or _READERS,
+        )  # fmt: skip
         report = scanner.scan(
-            [_source(target) for target in options.targets or (str(Path.home()),)], store, detect_blob,
-            detector=detection.VERSION, now=_now, open_repository=_repository,
+            [_source(target, store, sense, walk) for target in options.targets or (str(Path.home()),)], store,
+            Look(prefilter(_cache()), unpacker), detector=VERSION, now=_now, open_repository=_repository,
         )  # fmt: skip
         report = scanner.accepted(report, options.accept_incomplete, fnmatch.fnmatch)
         settings = common.settings()
@@ -51,35 +62,46 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _source(target: str) -> Source:
+def _cache() -> Path:
+    return Path(platformdirs.user_cache_dir("firedamp"))
+
+
+def _unpacker() -> Unpacker:
+    return Unpacker(interesting=("firedamp.scanner.worker:prefilter", str(_cache())))
+
+
+def read_again(place: Provenance, blob: str) -> Iterator[Blob]:
+    """Yield a blob again from where it was met, in windows if it is large; nothing when it is not there any more."""
+    match place:
+        case FileProvenance(path=path):
+            yield from read_file_again(path, blob)
+        case GitProvenance():
+            return
+
+
+def detect_blob(blob: Blob) -> Iterator[Located | Skipped]:
+    """Find every credential in a blob and in its containers."""
+    with _unpacker() as unpacker:  # its process starts with the first container
+        yield from Look(prefilter(_cache()), unpacker)(blob)
+
+
+def _own(common: Common) -> frozenset[str]:
+    """Return the files that this program writes itself: its database, and the output of this very run."""
+    database = str((common.db or default_db()).absolute())
+    files = {database, database + "-wal", database + "-shm"}
+    return frozenset(files if common.output is None else files | {str(common.output.absolute())})
+
+
+def _source(target: str, store: Store, sense: Sense, walk: Walk) -> Source:
     if target == "-":
-        return StreamSource(sys.stdin.buffer, _prefilter().any)
+        return StreamSource(sys.stdin.buffer, sense, container_of)
     if "://" in target:
         raise NotBuilt(f"{target}: git URLs are not built yet")
-    return FolderSource(target, _prefilter().any)
-
-
-@functools.cache
-def _prefilter() -> Prefilter:
-    return Prefilter(Path(platformdirs.user_cache_dir("firedamp")))
+    return FolderSource(target, store, detector=VERSION, interesting=sense, container_of=container_of, walk=walk)
 
 
 def _repository(path: str) -> Source:
     raise NotBuilt(f"{path}: repositories are not built yet")
-
-
-def read_blob(place: Provenance, blob: str) -> bytes | None:
-    """Return a blob's bytes again from where it was met, or None when it is not there any more."""
-    match place:
-        case FileProvenance(path=path):
-            return read_file_blob(path, blob)
-        case GitProvenance():
-            return None
-
-
-def detect_blob(blob: Blob) -> Iterable[Located | Skipped]:
-    """Find every credential in a blob."""
-    return detection.detect(blob.data, _prefilter(), first_line=blob.first_line, first_column=blob.first_column)
 
 
 def _chosen(report: Report, options: ScanOptions) -> Iterator[Reported]:

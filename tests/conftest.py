@@ -36,6 +36,8 @@ def _no_real_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    # The compiled prefilter is kept for the whole session: it takes a second to make.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     # Child processes of a test import this checkout, as an editable install would.
     links = Path(__file__).parent.parent / ".links"
     monkeypatch.setenv("PYTHONPATH", str(links))

@@ -1,0 +1,97 @@
+"""Readers beside this process: each does steps of a walk, one at a time.
+
+A reader that loses its parent ends by itself: its pipe closes. Little goes through the pipes, names out and verdicts
+back, and one task a reader is under way, so that neither side can wait for the other to read.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+
+from firedamp.scanner.walk import Step, Task, Walker, World
+from firedamp.storage.errors import SourceFailure
+
+
+def steps(world: World, tasks: Task, jobs: int) -> Iterator[Step]:
+    """Yield every step of a walk that begins with tasks. Readers are started only when one step was not enough."""
+    walker = Walker(world)
+    first = walker.step(tasks)
+    yield first
+    if not first.left.folders and not first.left.files:
+        return
+    if jobs < 2:
+        left = first.left
+        while left.folders or left.files:
+            step = walker.step(left)
+            left = step.left
+            yield step
+        return
+    yield from _beside(world, first.left, jobs)
+
+
+def _beside(world: World, left: Task, jobs: int) -> Iterator[Step]:
+    context = _context()
+    readers: dict[Connection, multiprocessing.process.BaseProcess] = {}
+    try:
+        for _ in range(jobs):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_read, args=(theirs, world), daemon=True)  # type: ignore[attr-defined]
+            process.start()
+            theirs.close()
+            readers[ours] = process
+        yield from _deal(left, list(readers))
+    finally:
+        for connection, process in readers.items():
+            connection.close()
+            process.terminate()
+            process.join()
+
+
+def _context() -> BaseContext:
+    """Return how readers start: a fork shares the compiled prefilter, but only a process of one thread may fork."""
+    forks = sys.platform == "linux" and threading.active_count() == 1
+    return multiprocessing.get_context("fork" if forks else "spawn")
+
+
+def _deal(left: Task, readers: list[Connection]) -> Iterator[Step]:
+    """Deal out what is left until nothing is and every reader is idle."""
+    waiting = deque(_split(left, len(readers)))
+    idle, busy = list(readers), list[Connection]()
+    while waiting or busy:
+        while waiting and idle:
+            reader = idle.pop()
+            reader.send(waiting.popleft())
+            busy.append(reader)
+        for reader in [each for each in wait(busy) if isinstance(each, Connection)]:
+            try:
+                step: Step = reader.recv()
+            except EOFError as error:
+                raise SourceFailure("a process that reads files was lost", "is there memory left?") from error
+            busy.remove(reader)
+            idle.append(reader)
+            waiting.extend(_split(step.left, 1 + len(idle) if len(waiting) < len(readers) else 1))
+            yield step
+
+
+def _split(task: Task, parts: int) -> Iterator[Task]:
+    """Cut a task into at most parts, none of them empty; folders nearest to the end of the walk go round in turn."""
+    for part in range(parts):
+        cut = Task(folders=task.folders[part::parts], files=task.files[part::parts])
+        if cut.folders or cut.files:
+            yield cut
+
+
+def _read(connection: Connection, world: World) -> None:
+    """Do steps until the pipe closes: the whole life of a reader."""
+    walker = Walker(world)
+    while True:
+        try:
+            connection.send(walker.step(connection.recv()))
+        except (EOFError, BrokenPipeError, KeyboardInterrupt):
+            return

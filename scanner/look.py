@@ -1,0 +1,101 @@
+"""Everything in a blob: its own text, and what the containers in it hold."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from firedamp.scanner.candidates import Located
+from firedamp.scanner.containers import FORMATS, HEAD, Member, container_of
+from firedamp.scanner.detect import detect
+from firedamp.scanner.prefilter import Prefilter
+from firedamp.scanner.source import Blob
+from firedamp.scanner.unpack import Unpacker
+from firedamp.storage.records import Skipped
+
+_TAIL: Final = 66_000
+_RAW: Final = frozenset(each.name for each in FORMATS if each.raw)
+
+
+@functools.cache
+def prefilter(cache: Path | None) -> Prefilter:
+    """Return this process's prefilter; cache keeps its compiled form between runs."""
+    return Prefilter(cache)
+
+
+@dataclass(frozen=True, slots=True)
+class Sense:
+    """Whether bytes are worth a look. Can be sent to another process, which then has a prefilter of its own."""
+
+    cache: Path | None
+
+    def __call__(self, data: bytes | memoryview) -> bool:
+        """Return whether the prefilter sees anything in data."""
+        return prefilter(self.cache).any(data)
+
+
+class Look:
+    """Finds every credential in a blob and in its containers, and says what could not be opened."""
+
+    def __init__(self, prefilter: Prefilter, unpacker: Unpacker) -> None:
+        self._prefilter = prefilter
+        self._unpacker = unpacker
+
+    def __call__(self, blob: Blob) -> Iterator[Located | Skipped]:
+        """Yield what stands in blob. A Skipped names the file, or the blob, and the chain inside it."""
+        head = blob.data[:HEAD]
+        kind = None if blob.window else container_of(head, blob.data[-_TAIL:] if head[:2] in _MAY_END_IN_ZIP else b"")
+        inside: set[tuple[str | None, object]] = set()
+        broken = False
+        if kind is not None:
+            for each in self._members(blob):
+                yield each
+                match each:
+                    case Located(credential=credential):
+                        inside.add((credential.key_id, credential.secret or credential.token))
+                        inside.add((credential.key_id, None))
+                    case Skipped():
+                        broken = True
+        if kind is None or broken or kind in _RAW:
+            # What the container gave already is not told a second time as raw bytes.
+            for each in _named(
+                detect(blob.data, self._prefilter, first_line=blob.first_line, first_column=blob.first_column), blob, ""
+            ):
+                if isinstance(each, Skipped) or not inside or _told(each) not in inside:
+                    yield each
+
+    def _members(self, blob: Blob) -> Iterator[Located | Skipped]:
+        for member in self._unpacker.members(blob.data if blob.path is None else Path(blob.path)):
+            match member:
+                case Skipped(what=chain):
+                    yield from _named([member], blob, "" if not chain else f"!{chain}")
+                case Member(container=chain, data=data, first_line=line, first_column=column):
+                    found = detect(data, self._prefilter, first_line=line or 1, first_column=column or 1)
+                    for each in _named(found, blob, f"!{chain}"):
+                        match each:
+                            case Located() if line is None:
+                                yield replace(each, container=chain, line=None, column=None)
+                            case Located():
+                                yield replace(each, container=chain)
+                            case Skipped():
+                                yield each
+
+
+def _told(located: Located) -> tuple[str | None, object]:
+    return located.credential.key_id, located.credential.secret or located.credential.token
+
+
+_MAY_END_IN_ZIP: Final = frozenset({b"MZ", b"#!", b"\x7fE"})
+
+
+def _named(found: Iterable[Located | Skipped], blob: Blob, chain: str) -> Iterator[Located | Skipped]:
+    """Yield found, with what was skipped named by the file or blob it stands in."""
+    for each in found:
+        if isinstance(each, Skipped):
+            limit = "" if each.what == chain.removeprefix("!") else f": {each.what}"
+            yield replace(each, what=f"{blob.path or blob.id}{chain}", why=each.why + limit)
+        else:
+            yield each

@@ -1,0 +1,406 @@
+"""One step of a walk: list some folders, and read what is new there as far as the prefilter needs.
+
+Steps run in this process or in readers beside it (`crew`); a step is bounded, and hands back what it did not come to.
+Only what the prefilter finds worth a look leaves a step, so that little goes through the pipes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import time
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from firedamp.scanner import rules
+from firedamp.storage.records import Outcome, Skipped
+
+Interesting = Callable[[bytes | memoryview], bool]
+"""Whether the prefilter sees anything in these bytes. Picklable, so that a reader process can have its own."""
+
+
+class ContainerOf(Protocol):
+    """Names the format of a container from its first and last bytes, or None."""
+
+    def __call__(self, head: bytes, tail: bytes = b"") -> str | None:
+        """Return the format's name."""
+        ...
+
+
+WINDOW: Final = 8 << 20
+"""Bytes of a file that are looked at together."""
+OVERLAP: Final = 128 << 10
+"""Bytes of a window that the next one repeats: a pair that crosses the border stands whole in one of them."""
+_HEAD: Final = 4096
+_TAIL: Final = 66_000
+"""A zip's end record stands within its last 64 KiB and 22 bytes."""
+_STEP_FILES: Final = 2_000
+_STEP_BYTES: Final = 48 << 20
+_MEDIA_MARK: Final = 5
+_TICK_NS: Final = 100_000_000
+"""A file that changed this shortly before it was looked at may change again within the same tick of its clock."""
+_DATALESS: Final = 0x40000000
+"""macOS SF_DATALESS: the content is in a cloud, and opening the file would fetch it."""
+_ELSEWHERE: Final = 0x1000 | 0x40000 | 0x400000
+"""Windows OFFLINE, RECALL_ON_OPEN and RECALL_ON_DATA_ACCESS."""
+_NO_LINK: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_FOLDER: Final = _NO_LINK | getattr(os, "O_DIRECTORY", 0)
+_ESCAPED: Final = re.compile(rb"\\x([89a-f][0-9a-f])")
+_GIT_OWN: Final = frozenset({"objects", "refs", "logs", "worktrees", "modules", "lfs"})
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder still to be listed. rule: why only the names that always count are read below it, or empty."""
+
+    path: str
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A file still to be read. key is `key_of` its status when it was listed, 0 when it must not be remembered."""
+
+    path: str
+    key: int
+    size: int
+    linked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one step is to do."""
+
+    folders: tuple[Folder, ...] = ()
+    files: tuple[Listed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What every step of one walk knows.
+
+    known and early are sorted keys: of what an earlier scan read, and of what this one read before the walk. own are
+    paths that are never read, held the paths at which earlier scans met something.
+    """
+
+    interesting: Interesting
+    container_of: ContainerOf
+    known: array[int] = field(default_factory=lambda: array("q"))
+    early: array[int] = field(default_factory=lambda: array("q"))
+    own: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+    everything: bool = False
+    """Read what `rules.LEFT_OUT` leaves out, too."""
+    device: int | None = None
+    """Stay on this file system; None goes everywhere."""
+
+
+@dataclass(slots=True)
+class Step:
+    """What one step did. left_out counts by rule; keys are of everything that need not be read again."""
+
+    worth: list[Listed] = field(default_factory=list)
+    cleared: list[str] = field(default_factory=list)
+    """Held paths that were read and hold nothing now."""
+    nested: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    keys: array[int] = field(default_factory=lambda: array("q"))
+    left: Task = field(default_factory=Task)
+    files: int = 0
+    bytes: int = 0
+    known: int = 0
+
+
+def key_of(status: os.stat_result) -> int:
+    """Condense what tells a changed file: device, inode, size, modification and change time. Never 0.
+
+    The hash of a tuple of integers is the same in every process; were it another in another Python, files would only
+    be read again.
+    """
+    return hash((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)) or 1
+
+
+def media_key(key: int) -> int:
+    """Return the key that remembers a file as media: with `--all` it is read after all."""
+    return hash((key, _MEDIA_MARK))
+
+
+def contains(keys: array[int], key: int) -> bool:
+    """Whether a sorted array holds key."""
+    at = bisect_left(keys, key)
+    return at < len(keys) and keys[at] == key
+
+
+class Walker:
+    """Does steps. names are the rules of this walk; verdicts remembers hard links, so that content is read once."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        everything = (*rules.NEVER,) if world.everything else (*rules.NEVER, *rules.LEFT_OUT)
+        self._names = rules.Names(everything)
+        self._never = frozenset(rule.name for rule in rules.NEVER)
+        self._verdicts: dict[int, bool | None] = {}
+        self._buffer = memoryview(bytearray(0))
+
+    def step(self, task: Task) -> Step:
+        """List and read until the step is full; what is left over comes back in it."""
+        done = Step()
+        folders, files = list(reversed(task.folders)), list(task.files)
+        while folders or files:
+            if len(files) >= _STEP_FILES or not folders:
+                self._read_files(files, done)
+                if files or done.bytes >= _STEP_BYTES or done.files + done.known >= _STEP_FILES:
+                    break
+                continue
+            self._list(folders.pop(), folders, files, done)
+            if done.known >= _STEP_FILES:
+                self._read_files(files, done)
+                break
+        done.left = Task(folders=tuple(folders), files=tuple(files))
+        return done
+
+    def _list(self, folder: Folder, folders: list[Folder], files: list[Listed], done: Step) -> None:
+        """List one folder: its folders and files that are new go to the lists, the rest is counted."""
+        world, path = self._world, folder.path
+        try:
+            handle = os.open(path, _FOLDER) if os.scandir in os.supports_fd else None
+            try:
+                if handle is not None and world.device is not None and os.fstat(handle).st_dev != world.device:
+                    done.skipped.append(_left_out(path, "on another file system; --cross-file-systems goes there"))
+                    return
+                with os.scandir(path if handle is None else handle) as entries:
+                    self._sort(folder, entries, folders, files, done)
+            finally:
+                if handle is not None:
+                    os.close(handle)
+        except OSError as error:
+            done.skipped.append(trouble(path, error))
+
+    def _sort(
+        self,
+        folder: Folder,
+        entries: Iterator[os.DirEntry[str]],
+        folders: list[Folder],
+        files: list[Listed],
+        done: Step,
+    ) -> None:
+        path = folder.path if folder.path.endswith("/") else folder.path + "/"
+        below: list[Folder] = []
+        plain: list[os.DirEntry[str]] = []
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                plain.append(entry)
+            elif entry.is_dir(follow_symlinks=False):
+                below.append(Folder(path + entry.name, folder.rule))
+        below = self._repository(path, below, plain, done)
+        for each in below:
+            name = each.path[len(path) :]
+            rule = rules.SYSTEM.name if each.path in rules.SYSTEM_FOLDERS else self._names.of_folder(name, each.path)
+            if rule in self._never:
+                done.left_out[rule] += 1
+            else:
+                folders.append(each if rule is None or each.rule else Folder(each.path, rule))
+        if folder.rule:
+            chosen = [entry for entry in plain if rules.always(entry.name)]
+            done.left_out[folder.rule] += len(plain) - len(chosen)
+            plain = chosen
+        self._new(path, plain, files, done)
+
+    def _repository(self, path: str, below: list[Folder], plain: list[os.DirEntry[str]], done: Step) -> list[Folder]:
+        """Hand a repository here to the git source, and return the folders that are not git's own."""
+        names = {each.path[len(path) :] for each in below}
+        if ".git" in names or any(entry.name == ".git" for entry in plain):
+            done.nested.append(path.rstrip("/") or "/")
+            return [each for each in below if each.path[len(path) :] != ".git"]
+        if {"objects", "refs"} <= names and any(entry.name == "HEAD" for entry in plain):
+            done.nested.append(path.rstrip("/") or "/")
+            return [each for each in below if each.path[len(path) :] not in _GIT_OWN]
+        return below
+
+    def _new(self, path: str, plain: Sequence[os.DirEntry[str]], files: list[Listed], done: Step) -> None:
+        """Count the files that are known, and list the others: this loop is the cost of an unchanged tree."""
+        known, size = self._world.known, len(self._world.known)
+        seen = done.keys.append
+        count = 0
+        for entry in plain:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError as error:
+                done.skipped.append(trouble(path + entry.name, error))
+                continue
+            key = hash((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)) or 1
+            at = bisect_left(known, key)
+            if at < size and known[at] == key:
+                count += 1
+                seen(key)
+            else:
+                self._candidate(path + entry.name, status, key, files, done)
+        done.known += count
+
+    def _candidate(self, path: str, status: os.stat_result, key: int, files: list[Listed], done: Step) -> None:
+        world = self._world
+        if contains(world.early, key):
+            done.keys.append(key)
+            return
+        if not world.everything and contains(world.known, media_key(key)):
+            done.left_out[rules.MEDIA.name] += 1
+            done.keys.append(media_key(key))
+            return
+        name = path.rpartition("/")[2]
+        rule = self._names.of_file(name)
+        if rule is not None and (rule in self._never or not rules.always(name)):
+            done.left_out[rule] += 1
+        elif path in world.own:
+            done.left_out["firedamp's own files"] += 1
+        elif world.device is not None and status.st_dev != world.device:
+            done.skipped.append(_left_out(path, "on another file system; --cross-file-systems goes there"))
+        elif elsewhere(status):
+            done.left_out["not downloaded from the cloud"] += 1
+        else:
+            changed = max(status.st_ctime_ns, status.st_mtime_ns)
+            files.append(
+                Listed(path, 0 if changed > time.time_ns() - _TICK_NS else key, status.st_size, status.st_nlink > 1)
+            )
+
+    def _read_files(self, files: list[Listed], done: Step) -> None:
+        """Read from the front of files until the step is full."""
+        count = 0
+        while count < len(files) and done.bytes < _STEP_BYTES:
+            each = files[count]
+            count += 1
+            done.files += 1
+            try:
+                verdict = self._linked(each, done)
+            except OSError as error:
+                done.files -= 1
+                done.skipped.append(trouble(each.path, error))
+                continue
+            if verdict is None:
+                done.files -= 1
+                done.left_out[rules.MEDIA.name] += 1
+                _remember(done, media_key(each.key) if each.key else 0)
+            elif verdict:
+                done.worth.append(each)
+            else:
+                _remember(done, each.key)
+                if each.path in self._world.held:
+                    done.cleared.append(each.path)
+        del files[:count]
+
+    def _linked(self, file: Listed, done: Step) -> bool | None:
+        """Read a file, or know from another of its names what is in it."""
+        if not file.linked or not file.key:
+            return self._verdict(file.path, done)
+        if file.key not in self._verdicts:
+            self._verdicts[file.key] = self._verdict(file.path, done)
+        return self._verdicts[file.key]
+
+    def _verdict(self, path: str, done: Step) -> bool | None:
+        """Say whether a file is worth a look; None is media. Raises OSError for what cannot be read."""
+        handle = os.open(path, _NO_LINK)
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise NotAFile
+            return self._content(handle, min(status.st_size, WINDOW), done)
+        finally:
+            os.close(handle)
+
+    def _content(self, handle: int, size: int, done: Step) -> bool | None:
+        world = self._world
+        buffer = self._room(size + 1)
+        length = os.readv(handle, [buffer]) if hasattr(os, "readv") else _filled(handle, buffer)
+        head = bytes(buffer[: min(length, _HEAD)])
+        if not world.everything and rules.is_media(head):
+            return None
+        done.bytes += length
+        whole = length <= size
+        tail = bytes(buffer[max(0, length - _TAIL) : length]) if head[:2] in {b"MZ", b"#!", b"\x7fE"} else b""
+        if world.container_of(head, tail) is not None or world.interesting(buffer[:length]):
+            return True
+        while not whole:
+            carried = buffer[max(0, length - OVERLAP) : length].tobytes()
+            buffer = self._room(WINDOW + OVERLAP)
+            buffer[: len(carried)] = carried
+            more = _filled(handle, buffer[len(carried) : len(carried) + WINDOW])
+            done.bytes += more
+            length = len(carried) + more
+            if more and world.interesting(buffer[:length]):
+                return True
+            whole = more < WINDOW
+        return False
+
+    def _room(self, size: int) -> memoryview:
+        """Return a buffer of at least size bytes, the same for every file: fresh memory costs more than reading it."""
+        if len(self._buffer) < size:
+            self._buffer = memoryview(bytearray(max(size, 1 << 20)))
+        return self._buffer[:size]
+
+
+class NotAFile(OSError):
+    """What stood in the listing as a regular file is something else now."""
+
+
+def open_file(path: str) -> int:
+    """Open a regular file and return its descriptor. A link, FIFO or device put there meanwhile is an OSError."""
+    handle = os.open(path, _NO_LINK)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    os.close(handle)
+    raise NotAFile
+
+
+def elsewhere(status: os.stat_result) -> bool:
+    """Whether a file's content is not on this machine, so that reading it would fetch it."""
+    flags: int = getattr(status, "st_flags", 0)
+    attributes: int = getattr(status, "st_file_attributes", 0)
+    return bool(flags & _DATALESS or attributes & _ELSEWHERE)
+
+
+def trouble(path: str, error: OSError) -> Skipped:
+    """Say why a file or folder was not read: it is gone, is no file any more, or failed."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return Skipped(outcome=Outcome.GONE, what=shown(path), why="vanished")
+    if isinstance(error, NotAFile) or error.errno in {errno.ELOOP, errno.ENXIO}:
+        return _left_out(path, "not a regular file")
+    return Skipped(outcome=Outcome.FAILED, what=shown(path), why=error.strerror or "cannot be read")
+
+
+def shown(path: str) -> str:
+    r"""Return a path as text that every file and database takes: bytes that are no UTF-8 become `\xNN`."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def real_path(text: str) -> str:
+    r"""Return the path that `shown` made text of: the one that exists, for a name may hold `\xNN` by itself."""
+    if "\\x" not in text or os.path.lexists(text):
+        return text
+    return os.fsdecode(_ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), text.encode()))
+
+
+def _left_out(path: str, why: str) -> Skipped:
+    return Skipped(outcome=Outcome.LEFT_OUT, what=shown(path), why=why)
+
+
+def _remember(done: Step, key: int) -> None:
+    if key:
+        done.keys.append(key)
+
+
+def _filled(handle: int, buffer: memoryview) -> int:
+    """Read until buffer is full or the file ends; return how many bytes there are."""
+    done = 0
+    while done < len(buffer):
+        data = os.read(handle, min(len(buffer) - done, 1 << 20))
+        if not data:
+            break
+        buffer[done : done + len(data)] = data
+        done += len(data)
+    return done
