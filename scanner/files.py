@@ -40,7 +40,6 @@ from firedamp.storage.records import FileProvenance, Met, Outcome, Provenance, S
 from firedamp.storage.store import Store
 
 _HEAD: Final = 4096
-_LARGEST_STREAMED_CONTAINER: Final = 128 << 20
 _STEP_FILES: Final = 20_000
 _STEP_BYTES: Final = 2 << 30
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))
@@ -228,13 +227,19 @@ class FolderSource:
 
 
 class StreamSource:
-    """Standard input, read to its end. A stream too large to hold is looked at in windows, each a blob of its own."""
+    """Standard input, read to its end. A stream too large to hold is looked at in windows, each a blob of its own.
+
+    largest is the size in bytes up to which a container is held in memory.
+    """
 
     name: Final = "stdin"
     target: Final = "-"
 
-    def __init__(self, stream: BinaryIO, interesting: Interesting, container_of: ContainerOf) -> None:
+    def __init__(
+        self, stream: BinaryIO, interesting: Interesting, container_of: ContainerOf, largest: int = 128 << 20
+    ) -> None:
         self._stream = stream
+        self._largest = largest
         self._interesting = interesting
         self._container_of = container_of
         self._blobs: set[str] = set()
@@ -255,9 +260,9 @@ class StreamSource:
         yield Checkpoint(Tally(files=1, bytes=size) if size else Tally())
 
     def _container(self, first: bytes) -> Iterator[Item]:
-        data = first + self._stream.read(_LARGEST_STREAMED_CONTAINER + 1 - len(first))
-        if len(data) > _LARGEST_STREAMED_CONTAINER:
-            why = f"a container of more than {_LARGEST_STREAMED_CONTAINER >> 20} MiB can only be opened as a file"
+        data = first + self._stream.read(self._largest + 1 - len(first))
+        if len(data) > self._largest:
+            why = f"a container of more than {self._largest >> 20} MiB can only be opened as a file"
             yield Skipped(outcome=Outcome.FAILED, what=self.target, why=why)
         blob = blob_id(data)
         self._blobs.add(blob)

@@ -1,0 +1,469 @@
+"""The walk of a folder: what is read, what is not, and that it is told."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import socket
+import stat
+import time
+from array import array
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tests.builders import make_key_id, make_secret
+
+from firedamp.scanner import files, walk
+from firedamp.scanner.containers import container_of
+from firedamp.scanner.crew import steps
+from firedamp.scanner.files import FolderSource, StreamSource, Walk, blob_id, windows
+from firedamp.scanner.rules import always, is_media
+from firedamp.scanner.source import Blob, Checkpoint, Known, Nested
+from firedamp.scanner.walk import Folder, Listed, Task, Walker, World, elsewhere, real_path, shown, trouble
+from firedamp.storage.errors import SourceFailure
+from firedamp.storage.records import Batch, FileProvenance, Finding, KeyKind, Match, Met, Outcome, Skipped, Tally
+from firedamp.storage.secret import Fingerprint
+from firedamp.storage.store import Store
+
+
+def holds_key(data: bytes | memoryview) -> bool:
+    return b"AKIA" in bytes(data)
+
+
+@dataclass
+class Seen:
+    """What a source yielded."""
+
+    blobs: list[Blob] = field(default_factory=list)
+    known: list[Known] = field(default_factory=list)
+    nested: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+
+    @property
+    def tally(self) -> Tally:
+        return sum((each.tally for each in self.checkpoints), Tally())
+
+    @property
+    def paths(self) -> set[str]:
+        return {each.provenance.path or "" for point in self.checkpoints for each in point.met}
+
+    def left_out(self) -> dict[str, int]:
+        return {each.why: each.count for each in self.skipped if each.outcome is Outcome.LEFT_OUT}
+
+
+def run(source: FolderSource | StreamSource, store: Store | None = None) -> Seen:
+    """Read a source to its end, and let the store remember what it says."""
+    seen = Seen()
+    for item in source.blobs():
+        match item:
+            case Blob():
+                seen.blobs.append(item)
+            case Known():
+                seen.known.append(item)
+            case Nested(path=path):
+                seen.nested.append(path)
+            case Skipped():
+                seen.skipped.append(item)
+            case Checkpoint():
+                seen.checkpoints.append(item)
+                if store is not None:
+                    store.record(
+                        Batch(at=WHEN, detector="1", met=item.met, gone=item.gone, states=item.states, seen=item.seen)
+                    )
+    return seen
+
+
+WHEN = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def folder(root: Path, store: Store | None = None, **options: object) -> FolderSource:
+    return FolderSource(
+        str(root), store or Store(None), detector="1", interesting=holds_key, container_of=container_of,
+        walk=Walk(**options),  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def settle() -> None:
+    """Wait until what was just written is old enough to be remembered."""
+    time.sleep(0.15)
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_links_are_not_followed_and_special_files_cannot_hang_the_walk(tmp_path: Path, rng: random.Random) -> None:
+    outside = write(tmp_path / "outside" / "key", make_key_id(rng))
+    root = tmp_path / "root"
+    write(root / "plain", "nothing")
+    (root / "link").symlink_to(outside)
+    (root / "linked").symlink_to(outside.parent)
+    (root / "loop").symlink_to(root)
+    os.mkfifo(root / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(root / "socket"))
+        seen = run(folder(root))
+    assert seen.tally.files == 1
+    assert not seen.blobs
+
+
+def test_what_became_a_link_a_fifo_or_nothing_since_it_was_listed_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "file", "x")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    os.mkfifo(tmp_path / "fifo")
+    names = ("link", "fifo", "vanished")
+    task = Task(
+        folders=(Folder(str(tmp_path / "no folder")), Folder(str(tmp_path / "file"))),
+        files=tuple(Listed(str(tmp_path / name), 1, 1) for name in names),
+    )
+    step = Walker(World(interesting=holds_key, container_of=container_of)).step(task)
+    told = {Path(each.what).name: (each.outcome, each.why) for each in step.skipped}
+    assert told == {
+        "link": (Outcome.LEFT_OUT, "not a regular file"),
+        "fifo": (Outcome.LEFT_OUT, "not a regular file"),
+        "vanished": (Outcome.GONE, "vanished"),
+        "no folder": (Outcome.GONE, "vanished"),
+        "file": (Outcome.GONE, "vanished"),
+    }
+    assert step.files == 0
+
+
+def test_what_may_not_be_read_has_failed() -> None:
+    assert trouble("/x", PermissionError(13, "Permission denied")) == Skipped(
+        outcome=Outcome.FAILED, what="/x", why="Permission denied"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_file_and_an_unreadable_folder_have_failed(tmp_path: Path) -> None:
+    write(tmp_path / "secret" / "file", "x").parent.chmod(0)
+    write(tmp_path / "file", "x").chmod(0)
+    seen = run(folder(tmp_path))
+    assert {each.outcome for each in seen.skipped} == {Outcome.FAILED}
+    (tmp_path / "secret").chmod(0o700)
+
+
+def test_the_walk_stays_on_its_file_system(tmp_path: Path) -> None:
+    write(tmp_path / "file", "x")
+    world = World(interesting=holds_key, container_of=container_of, device=-1)
+    walker = Walker(world)
+    step = walker.step(Task(folders=(Folder(str(tmp_path)),)))
+    assert [each.why for each in step.skipped] == ["on another file system; --cross-file-systems goes there"]
+    assert step.files == 0
+    assert run(folder(tmp_path, same_file_system=False)).tally.files == 1
+
+
+def test_a_file_with_two_names_is_read_once_and_told_twice(tmp_path: Path, rng: random.Random) -> None:
+    first = write(tmp_path / "a" / "first", make_key_id(rng))
+    os.link(first, tmp_path / "second")
+    other = write(tmp_path / "b" / "other", "nothing here")
+    os.link(other, tmp_path / "another")
+    settle()
+    seen = run(folder(tmp_path))
+    assert seen.paths == {str(first), str(tmp_path / "second")}
+    assert len(seen.blobs) == 1
+    assert len(seen.known) == 1
+    assert seen.tally.bytes == 20 + len("nothing here")
+
+
+def test_a_repository_is_handed_on_and_its_work_tree_is_read(tmp_path: Path, rng: random.Random) -> None:
+    write(tmp_path / "project" / ".git" / "config", make_key_id(rng))
+    write(tmp_path / "project" / "file", make_key_id(rng))
+    write(tmp_path / "worktree" / ".git", "gitdir: elsewhere")
+    for name in ("HEAD", "objects/pack/p", "refs/heads/main", "description"):
+        write(tmp_path / "bare.git" / name, make_key_id(rng))
+    seen = run(folder(tmp_path))
+    assert sorted(seen.nested) == [str(tmp_path / name) for name in ("bare.git", "project", "worktree")]
+    assert seen.paths == {
+        str(tmp_path / "project" / "file"),
+        str(tmp_path / "bare.git" / "HEAD"),
+        str(tmp_path / "bare.git" / "description"),
+    }
+
+
+def test_default_skips_are_counted_by_rule_and_credentials_in_them_are_read(tmp_path: Path, rng: random.Random) -> None:
+    write(tmp_path / "node_modules" / "left-pad" / "index.js", make_key_id(rng))
+    write(tmp_path / "node_modules" / "left-pad" / "deep" / "er.js", make_key_id(rng))
+    write(tmp_path / "node_modules" / "left-pad" / ".env.local", make_key_id(rng))
+    write(tmp_path / "node_modules" / "x" / ".claude" / "settings.local.json", make_key_id(rng))
+    write(tmp_path / "venv" / "lib" / "site-packages" / "botocore" / "x.py", make_key_id(rng))
+    write(tmp_path / "go" / "pkg" / "mod" / "terraform.tfstate", make_key_id(rng))
+    write(tmp_path / "pkg" / "mine.go", make_key_id(rng))
+    write(tmp_path / "vm" / "disk.qcow2", make_key_id(rng))
+    write(tmp_path / "picture.txt", b"\x89PNG\r\n" + make_key_id(rng).encode())
+    seen = run(folder(tmp_path))
+    names = {Path(path).name for path in seen.paths}
+    assert names == {".env.local", "settings.local.json", "terraform.tfstate", "mine.go"}
+    assert seen.left_out() == {
+        "installed packages": 3,
+        "virtual disks, models and games": 1,
+        "pictures, sound, video and fonts": 1,
+    }
+    everything = run(folder(tmp_path, everything=True))
+    assert everything.tally.files == 9
+    assert everything.left_out() == {}
+
+
+def test_password_stores_and_private_keys_are_never_read(tmp_path: Path, rng: random.Random) -> None:
+    for name in (".ssh/id_ed25519", ".gnupg/private-keys-v1.d/x", ".password-store/aws.gpg", "a.kdbx"):
+        write(tmp_path / name, make_key_id(rng))
+    write(tmp_path / ".ssh" / "environment", make_key_id(rng))
+    seen = run(folder(tmp_path, everything=True))
+    assert {Path(path).name for path in seen.paths} == {"environment"}
+    assert seen.left_out() == {"keychains, password stores and private keys": 4}
+
+
+def test_our_own_files_are_not_read(tmp_path: Path, rng: random.Random) -> None:
+    write(tmp_path / "firedamp.db", make_key_id(rng))
+    seen = run(folder(tmp_path, own=frozenset({str(tmp_path / "firedamp.db")})))
+    assert seen.left_out() == {"firedamp's own files": 1}
+
+
+def test_a_file_in_a_cloud_is_not_fetched() -> None:
+    here = SimpleNamespace(st_flags=0x40, st_file_attributes=0x20)
+    assert not elsewhere(here)  # type: ignore[arg-type]
+    assert elsewhere(SimpleNamespace(st_flags=0x40000040))  # type: ignore[arg-type]
+    assert elsewhere(SimpleNamespace(st_file_attributes=0x400020))  # type: ignore[arg-type]
+
+
+def test_an_unchanged_file_is_not_opened_again(tmp_path: Path, rng: random.Random) -> None:
+    root, store = tmp_path / "root", Store(None)
+    write(root / "holds", make_key_id(rng))
+    write(root / "clean", "nothing")
+    write(root / "sound", b"OggS\0")
+    settle()
+    first = run(folder(root, store), store)
+    assert (first.tally.files, first.tally.known) == (2, 0)
+    again = run(folder(root, store), store)
+    assert (again.tally.files, again.tally.known) == (0, 2)
+    assert again.left_out() == first.left_out(), "what a rule left out by its content is counted every time"
+    status = (root / "clean").stat()
+    (root / "clean").write_text("changed")
+    os.utime(root / "clean", ns=(status.st_atime_ns, status.st_mtime_ns))
+    settle()
+    third = run(folder(root, store), store)
+    assert (third.tally.files, third.tally.known) == (1, 1), "the change time tells, whatever the others say"
+    assert run(folder(root, store, everything=True), store).tally.files == 1, "media is read with --all"
+
+
+def test_a_file_written_a_moment_ago_is_not_yet_remembered(tmp_path: Path) -> None:
+    store = Store(None)
+    write(tmp_path / "hot", "x")
+    assert run(folder(tmp_path, store), store).tally.files == 1
+    settle()
+    assert run(folder(tmp_path, store), store).tally.files == 1
+    assert run(folder(tmp_path, store), store).tally.files == 0
+
+
+def test_a_blob_that_could_not_be_looked_through_is_read_again(tmp_path: Path, rng: random.Random) -> None:
+    store = Store(None)
+    write(tmp_path / "holds", make_key_id(rng))
+    settle()
+    source = folder(tmp_path, store)
+    for item in source.blobs():
+        if isinstance(item, Blob):
+            source.unread(item.id)
+        if isinstance(item, Checkpoint):
+            store.record(Batch(at=WHEN, detector="1", states=item.states))
+    assert run(folder(tmp_path, store), store).tally.files == 1
+
+
+def remember(store: Store, blob: str, path: Path) -> None:
+    finding = Finding(
+        fingerprint=Fingerprint("0" * 32), kind=KeyKind.ACCESS_KEY, access_key_id="AKIAEXAMPLE", account_id=None,
+        has_secret=False, first_seen=WHEN, last_seen=WHEN,
+    )  # fmt: skip
+    met = Met(source="folder", blob=blob, provenance=FileProvenance(path=shown(str(path))))
+    match = Match(blob=blob, kind=KeyKind.ACCESS_KEY)
+    store.record(Batch(at=WHEN, detector="1", found=((finding, match),), met=(met,)))
+
+
+def test_a_place_that_holds_something_else_now_is_gone(tmp_path: Path, rng: random.Random) -> None:
+    store, old = Store(None), blob_id(b"old")
+    cleared, replaced, deleted, kept = (tmp_path / name for name in ("cleared", "replaced", "deleted", "kept"))
+    content = make_key_id(rng).encode()
+    write(cleared, "nothing")
+    write(replaced, make_key_id(rng))
+    write(kept, content)
+    for path in (cleared, replaced, deleted):
+        remember(store, old, path)
+    remember(store, blob_id(content), kept)
+    source = folder(tmp_path, store)
+    seen = run(source, store)
+    told = {met.provenance.path for point in seen.checkpoints for met in point.gone}
+    assert told == {str(cleared), str(replaced)}
+    assert {met.provenance.path for met in source.gone(store.held(roots=[str(tmp_path)]))} == {str(deleted)}
+
+
+def test_a_name_that_is_no_utf8_keeps_its_findings(tmp_path: Path, rng: random.Random) -> None:
+    store = Store(None)
+    content = make_key_id(rng).encode()
+    path = os.fsencode(tmp_path) + b"/caf\xe9"
+    with open(path, "wb") as file:  # noqa: PTH123
+        file.write(content)
+    seen = run(folder(tmp_path, store), store)
+    assert seen.paths == {str(tmp_path / "caf\\xe9")}
+    assert os.fsencode(real_path(str(tmp_path / "caf\\xe9"))) == path
+    write(tmp_path / "a\\xe9", "x")
+    assert real_path(str(tmp_path / "a\\xe9")) == str(tmp_path / "a\\xe9"), "a backslash may be in a name"
+    source = folder(tmp_path, store)
+    run(source, store)
+    assert not list(source.gone(store.held(roots=[str(tmp_path)])))
+
+
+def test_a_large_file_is_read_in_windows_and_a_key_across_the_border_is_seen(
+    tmp_path: Path, rng: random.Random
+) -> None:
+    key_id = make_key_id(rng).encode()
+    line = b"a line of some length, again and again\n"
+    before = line * (files.WINDOW // len(line)) + b"here: "
+    content = before + key_id + b"\n" + line * (2 * files.WINDOW // len(line))
+    path = write(tmp_path / "log", content)
+    (blob, *more) = run(folder(tmp_path)).blobs
+    assert {each.id for each in (blob, *more)} == {blob_id(content)}
+    lines = content[: content.index(key_id)].count(b"\n") + 1
+    for each in (blob, *more):
+        assert each.window
+        at = each.first_line + each.data[: each.data.index(key_id)].count(b"\n")
+        assert (at, each.first_column) == (lines, 1)
+    assert path.stat().st_size > 2 * files.WINDOW
+    assert not run(folder(write(tmp_path / "clean" / "log", line * (2 * files.WINDOW // len(line))).parent)).blobs
+
+
+def test_windows_of_one_endless_line_know_their_column() -> None:
+    text = "é" * files.WINDOW
+    pieces = list(windows(io.BytesIO(text.encode())))
+    assert len(pieces) == 3
+    assert [line for _, line, _ in pieces] == [1, 1, 1]
+    step = files.WINDOW - files.OVERLAP
+    assert pieces[1][2] == step // 2 + 1
+    rebuilt = pieces[0][0][:step] + pieces[1][0][: files.WINDOW] + pieces[2][0]
+    assert rebuilt.decode() == text
+
+
+def test_a_large_container_is_given_by_its_path(tmp_path: Path, rng: random.Random) -> None:
+    path = write(tmp_path / "big.gz", b"\x1f\x8b\x08" + rng.randbytes(files.WINDOW + 1))
+    blobs = run(folder(tmp_path)).blobs
+    assert blobs[0].path == str(path)
+    assert len(blobs[0].data) == 4096
+    assert not blobs[0].window
+
+
+def test_many_folders_are_read_by_several_processes(tmp_path: Path, rng: random.Random) -> None:
+    planted = set()
+    for number in range(60):
+        for name in range(50):
+            path = write(tmp_path / f"d{number}" / f"f{name}", f"file {number} {name}")
+        path.write_text(make_key_id(rng))
+        planted.add(str(path))
+    settle()
+    store = Store(None)
+    seen = run(folder(tmp_path, store), store)
+    assert seen.tally.files == 3000
+    assert seen.paths == planted
+    assert run(folder(tmp_path, store), store).tally == Tally(known=3000)
+    alone = run(folder(tmp_path, jobs=1))
+    assert (alone.tally, alone.paths) == (seen.tally, planted)
+
+
+def _dies(data: bytes | memoryview) -> bool:
+    if bytes(data).startswith(b"die"):
+        os._exit(1)
+    return False
+
+
+def test_a_lost_reader_fails_the_source(tmp_path: Path) -> None:
+    for number in range(2100):
+        write(tmp_path / str(number), "x")
+    for number in range(100):
+        write(tmp_path / "z" / str(number), "die")
+    world = World(interesting=_dies, container_of=container_of)
+    with pytest.raises(SourceFailure, match="was lost"):
+        list(steps(world, Task(folders=(Folder(str(tmp_path)),)), 2))
+
+
+def test_early_files_are_read_first_and_only_once(tmp_path: Path, rng: random.Random) -> None:
+    early = write(tmp_path / "z" / "credentials", make_key_id(rng))
+    write(tmp_path / "a", make_key_id(rng))
+    settle()
+    store = Store(None)
+    first = (str(early), str(tmp_path / "missing"), str(tmp_path))
+    seen = run(folder(tmp_path, store, first=first), store)
+    assert [blob.path for blob in seen.blobs] == [str(early), str(tmp_path / "a")]
+    assert seen.tally.files == 2
+    assert run(folder(tmp_path, store, first=first), store).tally == Tally(known=2)
+
+
+def test_a_target_may_be_a_file_and_must_be_there(tmp_path: Path, rng: random.Random) -> None:
+    assert run(folder(write(tmp_path / "file", make_key_id(rng)))).tally.files == 1
+    with pytest.raises(SourceFailure, match="cannot be read"):
+        run(folder(tmp_path / "missing"))
+    os.mkfifo(tmp_path / "fifo")
+    assert [each.why for each in run(folder(tmp_path / "fifo")).skipped] == ["neither a folder nor a regular file"]
+
+
+def test_a_stream_is_one_blob_or_windows_or_a_container(rng: random.Random) -> None:
+    key_id, secret = make_key_id(rng).encode(), make_secret(rng).encode()
+    source = StreamSource(io.BytesIO(key_id + b" " + secret), holds_key, container_of)
+    (blob,) = run(source).blobs
+    assert list(source.provenance([blob.id])) == [(blob.id, FileProvenance(path="-"))]
+    other = Met(source="stdin", blob="another", provenance=FileProvenance(path="-"))
+    assert list(source.gone([other])) == [other]
+    source.unread(blob.id)
+    line = b"x" * 99 + b"\n"
+    long = StreamSource(io.BytesIO(line * (files.WINDOW // 60) + key_id), holds_key, container_of)
+    (blob,) = run(long).blobs
+    assert blob.first_line > 1
+    zipped = StreamSource(io.BytesIO(b"\x1f\x8b\x08rest"), holds_key, container_of)
+    assert [each.data for each in run(zipped).blobs] == [b"\x1f\x8b\x08rest"]
+    assert run(StreamSource(io.BytesIO(b""), holds_key, container_of)).tally == Tally()
+
+
+def test_a_streamed_container_has_a_size_limit() -> None:
+    seen = run(StreamSource(io.BytesIO(b"\x1f\x8b\x08" + b"x" * 20), holds_key, container_of, 10))
+    assert [each.outcome for each in seen.skipped] == [Outcome.FAILED]
+
+
+def test_names_that_count_everywhere() -> None:
+    for name in (".env", ".env.production", "prod.env", ".envrc", "credentials", "Credentials.csv", "x.tfstate.backup"):
+        assert always(name), name
+    for name in ("environment", "index.js", "credential", "tfstate.js"):
+        assert not always(name), name
+
+
+def test_media_is_told_by_its_first_bytes() -> None:
+    for head in (
+        b"\xff\xd8\xff\xe0",
+        b"GIF89a",
+        b"RIFF1234WEBP",
+        b"\0\0\0\x20ftypisom",
+        b"ID3\x03",
+        b"wOF2\0",
+        b"OTTO\0",
+    ):
+        assert is_media(head), head
+    for head in (
+        b"",
+        b"GIF",
+        b"RIFF1234junk",
+        b"#!/bin/sh",
+        b"PK\x03\x04",
+        b"SQLite format 3\0",
+        b"<svg>",
+        b"BMW = fast",
+    ):
+        assert not is_media(head), head
+
+
+def test_keys_are_found_in_a_sorted_array() -> None:
+    keys = array("q", [-5, 1, 7])
+    assert [walk.contains(keys, key) for key in (-5, 1, 7, -6, 0, 8)] == [True, True, True, False, False, False]
+    status = os.stat_result((stat.S_IFREG, 1, 2, 1, 0, 0, 3, 0, 0, 0))
+    assert walk.key_of(status) != walk.media_key(walk.key_of(status))
