@@ -3,20 +3,21 @@
 A tie is judged by the smallest container that holds both values, by the secret's label, and by the gap. Passes run
 from the firmest rule to the loosest; a pass takes containers from the smallest up, and what it binds is bound. Inside
 a container, equal numbers of ids and secrets pair in order, which is right for `id secret id secret`, for
-`secret id secret id` and for `id id secret secret`; unequal numbers pair by nearness.
+`secret id secret id` and for `id id secret secret`; unequal numbers pair by nearness, none crossing another.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from firedamp.scanner import structure
-from firedamp.scanner.structure import Container, Label, Shape
+from firedamp.scanner import labels
+from firedamp.scanner.labels import Label
+from firedamp.scanner.structure import Container, Shape
 from firedamp.scanner.survey import Value
 
 CLOSE: Final = 1024
@@ -26,8 +27,13 @@ FAR: Final = 10 * 1024
 WIDEST: Final = 64 * 1024
 """Widest gap of a labelled pair that are both members of the same bracket or tag."""
 _NEIGHBOURS: Final = 6
+_LONGEST_LIST: Final = 256
 _AGAINST_THE_ORDER: Final = 400
 _ANOTHER_LINE: Final = 40
+_ANOTHER_STYLE: Final = 500
+_NO_LABEL: Final = 200
+_EXACT: Final = 1024
+"""Ids times secrets up to which the cheapest pairs in order are found exactly."""
 
 STRUCTURAL: Final = frozenset({Shape.BRACKET, Shape.TAG, Shape.SECTION, Shape.BLOCK})
 
@@ -37,24 +43,25 @@ class Firmness(IntEnum):
 
     TOUCHING = 0
     LABELLED = 1
-    """A secret's label, and one of both is a direct member of what holds both."""
+    """A strong label, and both are direct members of what holds both."""
     MEMBERS = 2
     """Some label, both direct members of one bracket, tag, section or block."""
-    NAMELESS_MEMBERS = 3
-    LABELLED_APART = 4
-    MEDIUM = 5
+    LABELLED_BELOW = 3
+    """A strong label; one is a direct member, or the id's own structure holds nothing that could be its secret."""
+    NAMELESS_MEMBERS = 4
+    LABELLED_APART = 5
     NEAR = 6
     DOUBTFUL = 7
 
 
-FIRM: Final = frozenset({Firmness.TOUCHING, Firmness.LABELLED, Firmness.LABELLED_APART})
+FIRM: Final = frozenset({Firmness.TOUCHING, Firmness.LABELLED, Firmness.LABELLED_BELOW, Firmness.LABELLED_APART})
 
 _WORST: Final = {
     Firmness.LABELLED: Label.STRONG,
     Firmness.MEMBERS: Label.MEDIUM,
+    Firmness.LABELLED_BELOW: Label.STRONG,
     Firmness.NAMELESS_MEMBERS: Label.NEUTRAL,
     Firmness.LABELLED_APART: Label.STRONG,
-    Firmness.MEDIUM: Label.MEDIUM,
     Firmness.NEAR: Label.NEUTRAL,
     Firmness.DOUBTFUL: Label.DOUBTFUL,
 }
@@ -88,8 +95,10 @@ def homes(
     found: list[Container | None] = [None] * len(values)
     for span in sorted((s for s in spans if s.shape in shapes), key=lambda s: s.size):
         low, high = _inside(starts, span)
-        if high - low == 1 and structure.filled(text, span, values[low].start, values[low].end):
-            continue
+        if 0 < high - low <= _LONGEST_LIST:
+            members = [(value.start, value.end) for value in values[low:high]]
+            if labels.filled(text, span.start, span.end, members):
+                continue
         for at in range(low, high):
             found[at] = found[at] or span
     return found
@@ -116,7 +125,9 @@ class _Matcher:
         ]
 
     def run(self) -> list[Tie]:
-        self.chains()
+        # What stands on one line belongs together before a list that goes on from line to line.
+        self.chains(lines=0)
+        self.chains(lines=1)
         for firmness in list(Firmness)[1:]:
             for span, low, high, first, last in self.shared:
                 if len(self.ties) == len(self.ids) or len(self.bound) == len(self.secrets):
@@ -129,20 +140,20 @@ class _Matcher:
                     self.settle(wanted, free, firmness, span)
         return sorted(self.ties.values(), key=lambda tie: tie.id)
 
-    def chains(self) -> None:
+    def chains(self, lines: int) -> None:
         """Bind values that only punctuation parts: positional arguments, `id:secret`, columns, lists."""
         merged = sorted(
-            [(v.start, True, at) for at, v in enumerate(self.ids)]
+            [(v.start, True, at) for at, v in enumerate(self.ids) if at not in self.ties]
             + [
                 (v.start, False, at)
                 for at, v in enumerate(self.secrets)
-                if v.weight <= Label.MEDIUM or v.label.start < 0
+                if at not in self.bound and (v.weight <= Label.MEDIUM or v.label.start < 0)
             ]
         )
         chain: list[tuple[int, bool, int]] = []
         for item in merged:
             value = self.of(item)
-            if chain and not structure.touching(self.text, self.of(chain[-1]).end, value.start):
+            if chain and not labels.touching(self.text, self.of(chain[-1]).end, value.start, lines):
                 self.settle_chain(chain)
                 chain = []
             chain.append(item)
@@ -164,9 +175,9 @@ class _Matcher:
         if len(wanted) > 1 or len(free) > 1:
             by_stem: defaultdict[tuple[str, ...], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
             for i in wanted:
-                by_stem[structure.stem(self.ids[i].label)][0].append(i)
+                by_stem[labels.stem(self.ids[i].label)][0].append(i)
             for s in free:
-                by_stem[structure.stem(self.secrets[s].label)][1].append(s)
+                by_stem[labels.stem(self.secrets[s].label)][1].append(s)
             for words, (ids, secrets) in by_stem.items():
                 if words and ids and secrets:
                     self.assign(ids, secrets, firmness, span)
@@ -185,16 +196,20 @@ class _Matcher:
         starts = [self.secret_starts[s] for s in free]
         first, last = self.ids[wanted[0]].start, self.ids[wanted[-1]].start
         secret_first = starts[0] < first and starts[-1] < last
-        edges = [
-            (self.cost(i, s, secret_first=secret_first), i, s)
+        edges = {
+            (i, s): self.cost(i, s, secret_first=secret_first)
             for i in wanted
             for at in [bisect_left(starts, self.ids[i].start)]
             for s in free[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS]
             if self.allowed(i, s, firmness, span)
-        ]
-        for _, i, s in sorted(edges):
-            if i not in self.ties and s not in self.bound:
+        }
+        if len(edges) > 1 and len(wanted) * len(free) <= _EXACT:
+            for i, s in _in_order(wanted, free, edges):
                 self.bind(i, s, firmness, span)
+        else:
+            for i, s in sorted(edges, key=edges.__getitem__):
+                if i not in self.ties and s not in self.bound:
+                    self.bind(i, s, firmness, span)
 
     def bind(self, i: int, s: int, firmness: Firmness, span: Container) -> None:
         self.ties[i] = Tie(i, s, firmness, span)
@@ -208,6 +223,10 @@ class _Matcher:
         low, high = min(one.end, other.end), max(one.start, other.start)
         if self.text.find("\n", low, high) >= 0:
             cost += _ANOTHER_LINE
+        if not labels.akin(one.label, other.label):
+            cost += _ANOTHER_STYLE
+        if other.weight > Label.MEDIUM:
+            cost += _NO_LABEL
         return cost
 
     def allowed(self, i: int, s: int, firmness: Firmness, span: Container) -> bool:
@@ -217,14 +236,17 @@ class _Matcher:
         id_direct = _direct(self.id_homes[i], span)
         secret_direct = _direct(self.secret_homes[s], span)
         structural = span.shape in STRUCTURAL
+        passage = span.shape is Shape.PARAGRAPH
         both = id_direct and secret_direct
         distance = gap(self.ids[i], self.secrets[s])
         match firmness:
-            case Firmness.LABELLED if not (id_direct or secret_direct):
+            case Firmness.LABELLED if not both:
+                return False
+            case Firmness.LABELLED_BELOW if passage or not (id_direct or secret_direct or self.alone(i)):
                 return False
             case Firmness.MEMBERS | Firmness.NAMELESS_MEMBERS if not (both and structural):
                 return False
-            case Firmness.LABELLED | Firmness.LABELLED_APART:
+            case Firmness.LABELLED | Firmness.LABELLED_BELOW | Firmness.LABELLED_APART:
                 if both and span.shape in {Shape.BRACKET, Shape.TAG}:
                     return distance <= WIDEST
                 tied = structural or span.shape is Shape.LINE or _names_id(self.ids[i])
@@ -233,6 +255,35 @@ class _Matcher:
                 return distance <= FAR
             case _:
                 return distance <= CLOSE
+
+    def alone(self, i: int) -> bool:
+        """Whether the structure that an id stands in holds nothing that could be its secret."""
+        home = self.id_homes[i]
+        if home is None:
+            return False
+        first, last = _inside(self.secret_starts, home)
+        return first == last
+
+
+def _in_order(
+    wanted: Sequence[int], free: Sequence[int], edges: Mapping[tuple[int, int], int]
+) -> list[tuple[int, int]]:
+    """Return as many pairs as can be, none crossing another, at the least cost.
+
+    The first ids go with the first secrets in all that people write; the nearest alone would tie the last id of a
+    list to the first secret of the next.
+    """
+    best: list[tuple[int, int, tuple[tuple[int, int], ...]]] = [(0, 0, ())] * (len(free) + 1)
+    for i in wanted:
+        row = [best[0]]
+        for at, s in enumerate(free):
+            option = min(row[at], best[at + 1])
+            if (i, s) in edges:
+                count, cost, pairs = best[at]
+                option = min(option, (count - 1, cost + edges[i, s], (*pairs, (i, s))))
+            row.append(option)
+        best = row
+    return list(best[-1][2])
 
 
 def _inside(starts: Sequence[int], span: Container) -> tuple[int, int]:

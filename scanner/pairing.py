@@ -13,9 +13,10 @@ from typing import Final
 
 from firedamp.scanner import matching, structure
 from firedamp.scanner.candidates import Candidate, Credential, Role
+from firedamp.scanner.labels import Label
 from firedamp.scanner.matching import CLOSE, FAR, FIRM, WIDEST, Firmness, Tie
 from firedamp.scanner.shape import is_placeholder
-from firedamp.scanner.structure import Container, Label, Shape
+from firedamp.scanner.structure import Container, Shape
 from firedamp.scanner.surroundings import Surroundings, around
 from firedamp.scanner.survey import Survey, Value, survey
 from firedamp.storage.records import KeyKind

@@ -16,10 +16,11 @@ SMTP_LENGTH: Final = 44
 TOKEN_LENGTHS: Final = range(100, 2001)
 
 # `+` and `/` as they stand in URLs, in JSON (in JSON, in JSON …) and in XML.
-_SIGN: Final = r"%(?:25)*2[BbFf]|\\+/|\\+u002[bBfF]|\\+x2[bBfF]|&#(?:0*43|0*47|[xX]0*2[bBfF]);|&plus;|&sol;"
+_SIGN: Final = r"%(?:25)*2[BbFf]|\\{1,8}(?:/|u002[bBfF]|x2[bBfF])|&(?:amp;)?(?:#0?4[37]|#[xX]0?2[bBfF]|plus|sol);"
 # An escape that ends in letters or digits would otherwise be read as the first characters of what follows it.
 _ESCAPE: Final = (
-    r"\\+(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[nrtbfv0])|%(?:25)*[0-9a-fA-F]{2}|(?:\x1b|\\+u001[bB]|\\+033)\[[0-9;]*m"
+    r"\\{1,8}(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[nrtbfv0])|%(?:25)*[0-9a-fA-F]{2}"
+    r"|(?:\x1b|\\{1,8}u001[bB]|\\{1,8}033)\[[0-9;]{0,16}m"
 )
 _RUNS: Final = re.compile(
     rf"(?=[A-Za-z0-9+/%\\&#;]{{40}})((?:[A-Za-z0-9+/]++|{_SIGN})++)|{_ESCAPE}",

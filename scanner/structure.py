@@ -1,4 +1,4 @@
-"""How text is built around a value: its label, and the containers that tie two values together. Pure.
+"""How text is built around a value: the containers that tie two values together. Pure.
 
 No parser: brackets, tags, sections, indents, paragraphs and lines are found by one tolerant scan, which works alike in
 broken files, in JSON inside a JSON string, and in source code of any language.
@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Final
 
 MAX_DEPTH: Final = 64
 """Brackets, tags and indents nested deeper than this tie nothing: hostile nesting stays linear."""
-LONGEST_ROW: Final = 4096
-"""Characters of a table's row or header."""
-LOOK_BACK: Final = 240
-"""Characters before a value in which its label may stand."""
 
 
 class Shape(StrEnum):
@@ -50,14 +46,24 @@ class Container:
         return self.start <= at < self.end
 
 
-# A line ends at a newline, or at an escaped one inside a string; an escaped one is `\n`, `\\n`, `\u000a`.
-_NEWLINE: Final = r"\r?\n|\r(?!\n)|(?:\\+r)?\\+n|(?:\\+u000[dD])?\\+u000[aA]"
+# Backslashes double with every string inside a string; more than eight are no text but an attack on time.
+NEWLINE: Final = r"\r?\n|\r(?!\n)|(?:\\{1,8}r)?\\{1,8}n|(?:\\{1,8}u000[dD])?\\{1,8}u000[aA]"
+"""A line's end, also as it stands inside a string, or inside a string inside a string."""
+GUTTER: Final = (
+    r"(?:[ ]*\d{1,6}(?:\t|\\{1,8}t|\\{1,8}u2192|\xe2\x86\x92|[|:]|[ ]{2,4}(?=\S))"
+    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?Z?[ ](?:[A-Z]{4,5}[ ])?)"
+)
+"""What stands before a line's text: its number (`cat -n`, editors, AI transcripts) or its time (logs)."""
+OPEN_TAG: Final = r"<|&lt;|\\{1,8}u003[cC]"
+CLOSE_TAG: Final = r">|&gt;|\\{1,8}u003[eE]"
 _TOKENS: Final = re.compile(
-    rf"(?P<open>[{{\[(])|(?P<close>[}}\])])|<(?P<end>/?)(?P<tag>[A-Za-z][\w:.-]{{0,63}})(?:\s[^<>]{{0,400}})?(?<!/)>"
-    rf"|(?P<line>{_NEWLINE})"
+    rf"(?P<open>[{{\[(])|(?P<close>[}}\])])"
+    rf"|(?:{OPEN_TAG})(?P<end>\\{{0,8}}/?)(?P<tag>[A-Za-z][\w:.-]{{0,63}})(?:\s[^<>]{{0,400}}?)?(?<!/)(?:{CLOSE_TAG})"
+    rf"|(?P<line>{NEWLINE})"
 )
 _SECTION: Final = re.compile(r"[ \t]*\[{1,2}[A-Za-z0-9_\"'][^\[\]\n{}=,]{0,120}\]{1,2}[ \t]*(?=\r?\n|\\|$)")
-_INDENT: Final = re.compile(r"[ \t]*(?:- +)*")
+_GUTTER: Final = re.compile(GUTTER)
+_INDENT: Final = re.compile(r"[+>]?[ \t]*(?:- +)*")
 _PAIRS: Final = {"}": "{", "]": "[", ")": "("}
 
 
@@ -124,8 +130,10 @@ class _Scan:
 
     def begin_line(self, start: int, *, real: bool) -> None:
         text = self.text
-        indent = _INDENT.match(text, start, self.high)
-        first = start if indent is None else indent.end()
+        gutter = _GUTTER.match(text, start, self.high)
+        content = start if gutter is None else gutter.end()
+        indent = _INDENT.match(text, content, self.high)
+        first = content if indent is None else indent.end()
         self.line = start
         if real and self.section is not None and not self.section[1]:
             self.end_section(start)
@@ -133,10 +141,10 @@ class _Scan:
             self.add(self.paragraph, start, Shape.PARAGRAPH)
             self.paragraph = start
             return
-        if _SECTION.match(text, start, self.high) is not None:
+        if _SECTION.match(text, content, self.high) is not None:
             self.end_section(start)
             self.section = (start, real)
-        depth = _column(text, start, first)
+        depth = _column(text, content, first)
         while self.indents and self.indents[-1][0] >= depth:
             _, begun = self.indents.pop()
             if begun != self.latest:
@@ -160,173 +168,3 @@ def _column(text: str, start: int, first: int) -> int:
 def containers(text: str, low: int, high: int) -> list[Container]:
     """Return every container in text[low:high], in no order; the window itself is one of shape WHOLE."""
     return _Scan(text, low, high).run()
-
-
-class Label(IntEnum):
-    """How strongly a value's label says that it is a secret access key."""
-
-    STRONG = 0
-    """`aws_secret_access_key`, `SecretAccessKey`, `fs.s3a.secret.key`, a CSV column of that name."""
-    MEDIUM = 1
-    """`secret`, `password`, `key`."""
-    NEUTRAL = 2
-    DOUBTFUL = 3
-    """Inside an URL-safe token, or made of words."""
-    OTHER = 4
-    """The label says that it is something else: a digest, a signature, a token."""
-
-
-# Words that stand between a label and its value in XML, plists, Kubernetes, CloudFormation and HTML.
-_FILLER: Final = frozenset(
-    "value string val default defaultvalue none text td th tr b i strong code span p em pre tt nbsp quot amp lt gt"
-    " apos x env new static final const var let str plaintext kbd br li dd dt entry type description sensitive true"
-    " false".split()
-)
-_WORD: Final = re.compile(r"[A-Za-z_$@][\w$]*(?:[.-][A-Za-z_][\w$]*|[.]\d+)*")
-_TAGS: Final = re.compile(r"</?[A-Za-z][\w:.-]*\s*/?>")
-_ANY_TAG: Final = re.compile(r"</?[A-Za-z][^<>]{0,80}>")
-_PROMPT: Final = re.compile(r"(?<= )\[[^\[\]\n\"']{0,40}\](?=\s*:)|</[A-Za-z][\w:.-]*\s*>")
-_ESCAPES: Final = re.compile(
-    r"\\+(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[nrt])|%(?:25)*[0-9a-fA-F]{2}|&(?:[a-z]{2,6}|#\w{1,5});"
-    r"|(?:\x1b|\\+u001[bB]|\\+033)\[[0-9;]*m"
-)
-_CAMEL: Final = re.compile(r"[sS]3[aAnN]?(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_STRONG: Final = re.compile(
-    r"secret(?:access)?key|secretaccess|access(?:key)?secret|awssecret|s3secret|secretaws|amazonsecret|iamsecret|awssk$"
-)
-_OTHER: Final = re.compile(
-    r"sha\d|sha$|digest|checksum|commit|hash|etag|integrity|signature|nonce|uuid|guid|fingerprint|csrf|xsrf|token"
-    r"|revision|cert|md5|cookie|salt$|requestid|version|thumbprint|publickey|challenge|verifier|id2$|hmac|session"
-    r"|clientsecret|webhook|azure|github|accountkey"
-)
-_MEDIUM: Final = re.compile(r"secret|pass|pwd|pw$|sk$|key$|credential|private")
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A value's label: its words in lower case, and where it begins; an empty label has no words."""
-
-    words: tuple[str, ...]
-    start: int
-
-    @property
-    def joined(self) -> str:
-        """The words without anything between."""
-        return "".join(self.words)
-
-
-NAMELESS: Final = Named((), -1)
-
-
-def name_of(text: str, start: int, floor: int) -> Named:
-    """Find the label of the value at start; nothing before floor (the end of the value before it) is looked at.
-
-    The nearest name before the value, fillers skipped: `name = `, `"name": "`, `<name>`, `name="NAME" value="`,
-    `- name: NAME` above `value:`, `<key>NAME</key><string>`, `set NAME `, `setName("`. Words that only spaces part
-    belong to one label (`Secret access key`). A label stands on the value's line, or on the one above when nothing
-    but fillers and punctuation stands between.
-    """
-    low = max(floor, start - LOOK_BACK)
-    before = _blank(_PROMPT, _blank(_ESCAPES, text[low:start]))
-    words = list(_WORD.finditer(before))
-    while words and words[-1][0].lower().rstrip("_.-") in _FILLER:
-        words.pop()
-    if not words or before.count("\n", words[-1].end()) > 2:
-        return NAMELESS
-    label = [words.pop()]
-    while words and len(label) < 5:
-        between = before[words[-1].end() : label[0].start()]
-        if between.strip(" *_`") or not between:
-            break
-        label.insert(0, words.pop())
-    spelled = tuple(part.lower() for word in label for part in _CAMEL.findall(word[0]))
-    return Named(spelled, low + label[0].start())
-
-
-def _blank(pattern: re.Pattern[str], text: str) -> str:
-    """Blank out what matches, newlines kept as newlines, offsets as they were."""
-    return pattern.sub(lambda found: ("\n" if _is_newline(found[0]) else " ").rjust(len(found[0])), text)
-
-
-def _is_newline(escape: str) -> bool:
-    return escape.startswith("\\") and escape.endswith(("n", "000a", "000A", "x0a"))
-
-
-def weigh(label: Named) -> Label:
-    """Say how strongly a label means a secret access key."""
-    name = label.joined
-    if not name:
-        return Label.NEUTRAL
-    if _STRONG.search(name) is not None:
-        return Label.STRONG
-    if _OTHER.search(name) is not None:
-        return Label.OTHER
-    return Label.MEDIUM if _MEDIUM.search(name) is not None else Label.NEUTRAL
-
-
-# Words that say what a value is, not whose it is.
-_ROLE_WORDS: Final = frozenset(
-    "aws s3 s3a fs iam amazon access secret key keys id ids accesskey secretkey accesskeyid secretaccesskey keyid token"
-    " user username name login password pass passwd pwd value env export set setx const var let string credentials"
-    " credential default public private with".split()
-)
-
-
-def stem(label: Named) -> tuple[str, ...]:
-    """Return the words beside the role: `PROD_AWS_ACCESS_KEY_ID` and `PROD_AWS_SECRET_ACCESS_KEY` share `prod`."""
-    return tuple(word for word in label.words if word not in _ROLE_WORDS)
-
-
-def touching(text: str, left: int, right: int) -> bool:
-    """Whether only punctuation, tags, escapes and at most one line end part two values."""
-    if not 0 <= right - left <= 120:
-        return False
-    between = _blank(_ESCAPES, _blank(_TAGS, text[left:right]))
-    return not any(c.isalnum() for c in between) and between.count("\n") <= 1
-
-
-_HEADER: Final = re.compile(r"[,;\t|]")
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The first line of a table, a CSV's or a markdown table's: where it ends, its delimiter, its column names."""
-
-    start: int
-    end: int
-    delimiter: str
-    names: tuple[Named, ...]
-
-    def of(self, text: str, line: int, at: int) -> Named:
-        """Return the name of the column that offset at stands in; line is where its row begins."""
-        end = text.find("\n", at, line + LONGEST_ROW)
-        end = end if end >= 0 else min(len(text), line + LONGEST_ROW)
-        if text.count(self.delimiter, line, end) != len(self.names) - 1:
-            return NAMELESS
-        return self.names[text.count(self.delimiter, line, at)]
-
-
-def header_at(text: str, start: int, end: int) -> Header | None:
-    """Read a line as a table's header, or None when no two of its columns name an id and a secret."""
-    line = text[start:end]
-    first = _HEADER.search(line)
-    if first is None:
-        return None
-    names = tuple(Named(tuple(w.lower() for w in _CAMEL.findall(field)), start) for field in line.split(first[0]))
-    strong = [name for name in names if weigh(name) is Label.STRONG]
-    ids = [name for name in names if {"key", "id"} <= set(name.words) or "accesskey" in "".join(name.words)]
-    return Header(start, end, first[0], names) if strong and ids else None
-
-
-def row_start(text: str, at: int) -> int | None:
-    """Return where the line that at stands on begins, None when that is too far off for a table's row."""
-    found = text.rfind("\n", max(0, at - LONGEST_ROW), at)
-    return found + 1 if found >= 0 or at < LONGEST_ROW else None
-
-
-def filled(text: str, span: Container, start: int, end: int) -> bool:
-    """Whether a value fills a container: nothing but punctuation and tags stands beside it, as in `<a>VALUE</a>`."""
-    if span.size - (end - start) > 160:
-        return False
-    rest = text[span.start : start] + " " + text[end : span.end]
-    return not any(c.isalnum() for c in _blank(_ESCAPES, _blank(_ANY_TAG, rest)))

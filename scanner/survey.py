@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from firedamp.scanner import shape, structure
+from firedamp.scanner import labels, shape
 from firedamp.scanner.candidates import Candidate, Role
-from firedamp.scanner.structure import NAMELESS, Header, Label, Named
+from firedamp.scanner.labels import NAMELESS, Header, Label, Named
 from firedamp.storage.records import KeyKind
 from firedamp.storage.secret import Secret
 
@@ -70,6 +70,8 @@ def survey(text: str, found: Sequence[Candidate]) -> Survey:
     starts = [v.start for v in values]
     # A line that holds a value is a row, never a header.
     headers = [h for h in _headers(text, words) if bisect_left(starts, h.start) == bisect_left(starts, h.end)]
+    nexts = [*(h.start for h in headers), len(text)][1:]
+    headers = [replace(h, until=labels.table_end(text, h.end, n)) for h, n in zip(headers, nexts, strict=True)]
     named = [v for v in _name(text, values, headers) if v.weight is not Label.OTHER]
     return Survey(
         ids=[v for v in named if v.kind in {KeyKind.ACCESS_KEY, KeyKind.TEMPORARY_KEY}],
@@ -120,6 +122,12 @@ def _windows(size: int, ids: Iterable[Candidate], words: Iterable[int]) -> Itera
 def _read(text: str, lowered: str, run: shape.Run) -> Iterator[Value]:
     """Say what a run may be: a secret, an SMTP password, a token, or a secret with a path or an id before it."""
     size = len(run.value)
+    before = text[max(0, run.start - 1) : run.start]
+    # A diff marks an added line with a plus; quoted-printable mail writes `=` as `=3D`.
+    prefix = "+" if before in {"", "\n"} else "3D" if before == "=" else ""
+    if prefix and size == shape.SECRET_LENGTH + len(prefix) and run.value.startswith(prefix):
+        run = shape.Run(run.start + len(prefix), run.end, run.value[len(prefix) :])
+        size = shape.SECRET_LENGTH
     if size == shape.SECRET_LENGTH:
         if shape.plausible(run.value):
             yield Value(run.start, run.end, KeyKind.SECRET_KEY, Secret(run.value))
@@ -151,10 +159,9 @@ def _headers(text: str, words: Iterable[int]) -> list[Header]:
     for at in words:
         if at < done:
             continue
-        start = structure.row_start(text, at)
-        end = text.find("\n", at, at + structure.LONGEST_ROW)
-        done = end if end >= 0 else at + structure.LONGEST_ROW
-        if start is not None and end >= 0 and (header := structure.header_at(text, start, end)) is not None:
+        start, end = labels.row_start(text, at), labels.row_end(text, at)
+        done = at + labels.LONGEST_ROW if end is None else end
+        if start is not None and end is not None and (header := labels.header_at(text, start, end)) is not None:
             headers.append(header)
     return headers
 
@@ -167,10 +174,10 @@ def _name(text: str, values: Iterable[Value], headers: Sequence[Header]) -> Iter
     for value in values:
         label = _column(text, value, headers, ends)
         if label is NAMELESS:
-            label = structure.name_of(text, value.start, floor)
+            label = labels.name_of(text, value.start, floor)
         # In a list, as in `secrets = S1, S2`, the first value carries the label for all of its kind.
         if label is NAMELESS and previous is not None and previous.kind is value.kind:
-            label = previous.label if structure.touching(text, previous.end, value.start) else label
+            label = previous.label if labels.touching(text, previous.end, value.start) else label
         floor = max(floor, value.end)
         weight = value.weight
         if value.kind is KeyKind.SESSION_TOKEN:
@@ -178,7 +185,7 @@ def _name(text: str, values: Iterable[Value], headers: Sequence[Header]) -> Iter
                 continue
             weight = Label.STRONG
         elif value.kind in {KeyKind.SECRET_KEY, KeyKind.SES_SMTP}:
-            weight = max(value.weight, structure.weigh(label))
+            weight = max(value.weight, labels.weigh(label))
             if weight in {Label.NEUTRAL, Label.MEDIUM} and _doubtful(text, value):
                 weight = Label.DOUBTFUL
             elif weight is Label.MEDIUM and value.kind is KeyKind.SES_SMTP:
@@ -191,9 +198,9 @@ def _name(text: str, values: Iterable[Value], headers: Sequence[Header]) -> Iter
 def _column(text: str, value: Value, headers: Sequence[Header], ends: Sequence[int]) -> Named:
     """Return the name of the table column a value stands in, NAMELESS where it stands in no table."""
     at = bisect_right(ends, value.start) - 1
-    if at < 0:
+    if at < 0 or value.start >= headers[at].until:
         return NAMELESS
-    line = structure.row_start(text, value.start)
+    line = labels.row_start(text, value.start)
     if line is None or line < ends[at]:
         return NAMELESS
     return headers[at].of(text, line, value.start)

@@ -1,0 +1,242 @@
+"""What a value is called: its label, and what the label says of it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from firedamp.scanner.structure import GUTTER, NEWLINE
+
+LONGEST_ROW: Final = 4096
+"""Characters of a table's row or header."""
+LOOK_BACK: Final = 240
+"""Characters before a value in which its label may stand."""
+
+
+class Label(IntEnum):
+    """How strongly a value's label says that it is a secret access key."""
+
+    STRONG = 0
+    """`aws_secret_access_key`, `SecretAccessKey`, `fs.s3a.secret.key`, a CSV column of that name."""
+    MEDIUM = 1
+    """`secret`, `password`, `key`."""
+    NEUTRAL = 2
+    DOUBTFUL = 3
+    """Inside an URL-safe token, or made of words."""
+    OTHER = 4
+    """The label says that it is something else: a digest, a signature, a token."""
+
+
+# Words that stand between a label and its value in XML, plists, Kubernetes, CloudFormation and HTML.
+_FILLER: Final = frozenset(
+    "value string val default defaultvalue none text td th tr b i strong code span p em pre tt nbsp quot amp lt gt"
+    " apos x env new static final const var let str plaintext kbd br li dd dt entry type description sensitive true"
+    " false".split()
+)
+_WORD: Final = re.compile(r"[A-Za-z_$@][\w$]*(?:[.-][A-Za-z_][\w$]*|[.]\d+)*")
+_CLOSING: Final = re.compile(r"<[ ]*/[ ]*[A-Za-z][\w:.-]{0,80}[ ]*>|(?<=[ \xa0])\[[^\[\]\n\"']{0,40}\](?=[ ]*:)")
+"""A closing tag repeats a name, and `[None]:` in a prompt is an old value: neither is a label."""
+_TAG: Final = re.compile(r"<[ ]*/?[ ]*[A-Za-z][^<>]{0,80}>")
+_ENCODED: Final = re.compile(
+    rf"(?P<line>{NEWLINE}|%(?:25)*0[aA])(?:{GUTTER})?|(?P<space>%(?:25)*(?:20|09)|\\{{1,8}}t|&nbsp;)"
+    r"|(?P<slash>%(?:25)*2[fF]|\\{1,8}/|&#47;)"
+    r"|(?P<lt>&lt;|\\{1,8}u003[cC]|%(?:25)*3[cC])|(?P<gt>&gt;|\\{1,8}u003[eE]|%(?:25)*3[eE])"
+    r"|\\{1,8}(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[rbfv])|%(?:25)*[0-9a-fA-F]{2}|&(?:[a-z]{2,6}|#\w{1,5});"
+    r"|(?:\x1b|\\{1,8}u001[bB]|\\{1,8}033)\[[0-9;]{0,16}m"
+)
+_CAMEL: Final = re.compile(r"[sS]3[aAnN]?(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_STRONG: Final = re.compile(
+    r"secret(?:access)?key|secretaccess|access(?:key)?secret|awssecret|s3secret|secretaws|amazonsecret|iamsecret|awssk$"
+)
+_OTHER: Final = re.compile(
+    r"sha\d|sha$|digest|checksum|commit|hash|etag|integrity|signature|nonce|uuid|guid|fingerprint|csrf|xsrf|token"
+    r"|revision|cert|md5|cookie|salt$|requestid|version|thumbprint|publickey|challenge|verifier|id2$|hmac|session"
+    r"|clientsecret|webhook|azure|github|accountkey"
+)
+_MEDIUM: Final = re.compile(r"secret|pass|pwd|pw$|sk$|key$|credential|private")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A value's label: its words in lower case, and where it begins; an empty label has no words."""
+
+    words: tuple[str, ...]
+    start: int
+
+    @property
+    def joined(self) -> str:
+        """The words without anything between."""
+        return "".join(self.words)
+
+
+NAMELESS: Final = Named((), -1)
+
+
+def name_of(text: str, start: int, floor: int) -> Named:
+    """Find the label of the value at start; nothing before floor (the end of the value before it) is looked at.
+
+    The nearest name before the value, fillers skipped: `name = `, `"name": "`, `<name>`, `name="NAME" value="`,
+    `- name: NAME` above `value:`, `<key>NAME</key><string>`, `set NAME `, `setName("`. Words that only spaces part
+    belong to one label (`Secret access key`). A label stands on the value's line, or on the one above when nothing
+    but fillers and punctuation stands between.
+    """
+    low = max(floor, start - LOOK_BACK)
+    before = _CLOSING.sub(lambda found: " " * len(found[0]), plain(text[low:start]))
+    words = list(_WORD.finditer(before))
+    while words and words[-1][0].lower().rstrip("_.-") in _FILLER:
+        words.pop()
+    if not words or before.count("\n", words[-1].end()) > 2:
+        return NAMELESS
+    label = [words.pop()]
+    while words and len(label) < 5:
+        between = before[words[-1].end() : label[0].start()]
+        if between.strip(" *_`") or not between:
+            break
+        label.insert(0, words.pop())
+    spelled = tuple(part.lower() for word in label for part in _CAMEL.findall(word[0]))
+    return Named(spelled, low + label[0].start())
+
+
+def plain(text: str) -> str:
+    """Undo escapes without moving anything: what has no plain form of interest becomes middle dots."""
+    return _ENCODED.sub(_plain_form, text)
+
+
+def _plain_form(found: re.Match[str]) -> str:
+    size = len(found[0])
+    match found.lastgroup:
+        case "line":
+            return "\n".ljust(size)
+        case "space":
+            return " " * size
+        case "lt":
+            return "<".rjust(size)
+        case "slash":
+            return "/".rjust(size)
+        case "gt":
+            return ">".ljust(size)
+        case _:
+            return "\xb7" * size
+
+
+def weigh(label: Named) -> Label:
+    """Say how strongly a label means a secret access key."""
+    name = label.joined
+    if not name:
+        return Label.NEUTRAL
+    if _STRONG.search(name) is not None:
+        return Label.STRONG
+    if _OTHER.search(name) is not None:
+        return Label.OTHER
+    return Label.MEDIUM if _MEDIUM.search(name) is not None else Label.NEUTRAL
+
+
+# Words that say what a value is, not whose it is.
+_ROLE_WORDS: Final = frozenset(
+    "aws s3 s3a fs iam amazon access secret key keys id ids accesskey secretkey accesskeyid secretaccesskey keyid token"
+    " user username name login password pass passwd pwd value env export set setx const var let string credentials"
+    " credential default public private with".split()
+)
+
+
+_STYLELESS: Final = frozenset({"id", "secret", "access"})
+
+
+def stem(label: Named) -> tuple[str, ...]:
+    """Return the words beside the role: `PROD_AWS_ACCESS_KEY_ID` and `PROD_AWS_SECRET_ACCESS_KEY` share `prod`."""
+    return tuple(word for word in label.words if word not in _ROLE_WORDS)
+
+
+def akin(one: Named, other: Named) -> bool:
+    """Whether two labels are of one style.
+
+    As are `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or `accessKey` and `secretKey`.
+    """
+    return {*one.words} - _STYLELESS == {*other.words} - _STYLELESS
+
+
+def touching(text: str, left: int, right: int, lines: int = 1) -> bool:
+    """Whether only punctuation, tags, escapes and at most so many line ends part two values."""
+    if not 0 <= right - left <= 120:
+        return False
+    between = _TAG.sub("", plain(text[left:right]))
+    return not any(c.isalnum() for c in between) and between.count("\n") <= lines
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first line of a table, a CSV's or a markdown table's. until is where the table ends, at a blank line."""
+
+    start: int
+    end: int
+    until: int
+    delimiter: str
+    names: tuple[Named, ...]
+
+    def of(self, text: str, line: int, at: int) -> Named:
+        """Return the name of the column that offset at stands in; line is where its row begins."""
+        end = row_end(text, at)
+        if end is None or text.count(self.delimiter, line, end) != len(self.names) - 1:
+            return NAMELESS
+        return self.names[text.count(self.delimiter, line, at)]
+
+
+def header_at(text: str, start: int, end: int) -> Header | None:
+    """Read a line as a table's header, or None when no two of its columns name an id and a secret."""
+    # A table inside a JSON string begins behind the string's name.
+    line = _MEMBER.split(text[start:end])[-1]
+    delimiter = max(",;\t|", key=line.count)
+    if delimiter not in line:
+        return None
+    names = tuple(Named(tuple(w.lower() for w in _CAMEL.findall(field)), start) for field in line.split(delimiter))
+    strong = [name for name in names if weigh(name) is Label.STRONG]
+    ids = [name for name in names if {"key", "id"} <= set(name.words) or "accesskey" in name.joined]
+    if not strong or all(name in strong for name in ids):
+        return None
+    return Header(start, end, len(text), delimiter, names)
+
+
+def table_end(text: str, start: int, end: int) -> int:
+    """Return where the table that begins at start ends: at the first blank line before end, or at end."""
+    found = _BLANK_LINE.search(text, start, end)
+    return end if found is None else found.start()
+
+
+_BLANK_LINE: Final = re.compile(rf"(?:{NEWLINE})[ \t]*(?:{NEWLINE})")
+_MEMBER: Final = re.compile(r"\\{0,8}\":[ ]?\\{0,8}\"")
+_ROW_END: Final = re.compile(NEWLINE)
+
+
+def row_start(text: str, at: int) -> int | None:
+    """Return where the line that at stands on begins, None when that is too far off for a table's row."""
+    low = max(0, at - LONGEST_ROW)
+    found = max(text.rfind("\n", low, at) + 1, text.rfind("\\n", low, at) + 2)
+    if found > low or low == 0:
+        return max(found, 0) if found > 1 else 0
+    return None
+
+
+def row_end(text: str, at: int) -> int | None:
+    """Return where the line that at stands on ends, None when that is too far off for a table's row."""
+    found = _ROW_END.search(text, at, at + LONGEST_ROW)
+    if found is not None:
+        return found.start()
+    return len(text) if len(text) <= at + LONGEST_ROW else None
+
+
+def filled(text: str, start: int, end: int, values: Sequence[tuple[int, int]]) -> bool:
+    """Whether values fill text[start:end]: only punctuation and tags stand beside them, as in `<a>V</a>` and `[V, V]`.
+
+    values are spans in text order.
+    """
+    if end - start > sum(last - first for first, last in values) + 40 * len(values) + 120:
+        return False
+    rest = []
+    for first, last in values:
+        rest.append(text[start:first])
+        start = last
+    rest.append(text[start:end])
+    return not any(c.isalnum() for c in _TAG.sub("", plain("\n".join(rest))))
