@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +16,16 @@ import platformdirs
 
 from firedamp.scanner import scan as scanner
 from firedamp.scanner.candidates import Located
-from firedamp.scanner.containers import container_of
+from firedamp.scanner.containers import PLAIN, container_of
 from firedamp.scanner.detect import VERSION
 from firedamp.scanner.files import FolderSource, StreamSource, Walk
 from firedamp.scanner.files import read_again as read_file_again
+from firedamp.scanner.git import GitSource, Settings
+from firedamp.scanner.git import read_again as read_object_again
+from firedamp.scanner.idset import Seen
 from firedamp.scanner.look import Look, Sense, prefilter
+from firedamp.scanner.mirror import is_bundle, is_mirrored, is_url, mirror, unbundle, without_user
+from firedamp.scanner.objects import is_git_dir
 from firedamp.scanner.scan import Report, Reported
 from firedamp.scanner.source import Blob, Source
 from firedamp.scanner.unpack import Unpacker
@@ -31,18 +38,18 @@ from firedamp.storage.store import Store
 _READERS: Final = 2
 """Processes that read files beside this one: more would help a fast disk, and take more memory than is promised."""
 
+_REPOSITORIES: Final = "repositories"
+"""The folder in our cache where clones and unpacked bundles are kept."""
+
 
 def scan(options: ScanOptions, common: Common) -> int:
     """Scan the targets and print what stands in them; return the exit status."""
     with common.open_store() as store, _unpacker() as unpacker:
-        sense = Sense(_cache())
-        walk = Walk(
-            everything=options.all_places, same_file_system=options.same_file_system, own=_own(common),
-            jobs=common.jobs or _READERS,
-        )  # fmt: skip
+        opener = _Opener(store, options, common)
         report = scanner.scan(
-            [_source(target, store, sense, walk) for target in options.targets or (str(Path.home()),)], store,
-            Look(prefilter(_cache()), unpacker), detector=VERSION, now=_now, open_repository=_repository,
+            [opener.source(target) for target in options.targets or (str(Path.home()),)], store,
+            Look(prefilter(_cache()), unpacker), detector=opener.seen.detector, now=_now,
+            open_repository=opener.repository,
         )  # fmt: skip
         report = scanner.accepted(report, options.accept_incomplete, fnmatch.fnmatch)
         settings = common.settings()
@@ -76,7 +83,7 @@ def read_again(place: Provenance, blob: str) -> Iterator[Blob]:
         case FileProvenance(path=path):
             yield from read_file_again(path, blob)
         case GitProvenance():
-            return
+            yield from read_object_again(place, blob, _cache() / _REPOSITORIES)
 
 
 def detect_blob(blob: Blob) -> Iterator[Located | Skipped]:
@@ -92,16 +99,47 @@ def _own(common: Common) -> frozenset[str]:
     return frozenset(files if common.output is None else files | {str(common.output.absolute())})
 
 
-def _source(target: str, store: Store, sense: Sense, walk: Walk) -> Source:
-    if target == "-":
-        return StreamSource(sys.stdin.buffer, sense, container_of)
-    if "://" in target:
-        raise NotBuilt(f"{target}: git URLs are not built yet")
-    return FolderSource(target, store, detector=VERSION, interesting=sense, container_of=container_of, walk=walk)
+class _Opener:
+    """Makes the source of each target. Repositories share what was seen, and the settings of one scan."""
 
+    def __init__(self, store: Store, options: ScanOptions, common: Common) -> None:
+        # What the delta filter ruled out was not read in full: a thorough scan remembers apart.
+        self.seen = Seen(store, VERSION + ("+thorough" if options.thorough else ""))
+        self._store = store
+        self._offline = common.offline
+        jobs = common.jobs or _READERS
+        self._walk = Walk(
+            everything=options.all_places, same_file_system=options.same_file_system, own=_own(common), jobs=jobs
+        )
+        self._settings = Settings(
+            hits=prefilter(_cache()).hits, container=lambda head: container_of(head) not in {None, *PLAIN}, jobs=jobs
+        )
 
-def _repository(path: str) -> Source:
-    raise NotBuilt(f"{path}: repositories are not built yet")
+    def source(self, target: str) -> Source:
+        """Tell targets apart: a stream, a URL, a git folder without a work tree, a bundle, else a folder."""
+        if target == "-":
+            return StreamSource(sys.stdin.buffer, Sense(_cache()), container_of)
+        folder = _cache() / _REPOSITORIES
+        if is_url(target):
+            if self._offline and not is_mirrored(target, folder):
+                raise UsageFailure(f"{without_user(target)} is elsewhere, and --offline contacts nobody")
+            place = functools.partial(mirror, target, folder, offline=self._offline)
+            return self._git(place, without_user(target))
+        if is_git_dir(Path(target)):
+            return self.repository(target)
+        if is_bundle(Path(target)):
+            return self._git(functools.partial(unbundle, Path(target), folder), os.path.realpath(target))
+        return FolderSource(
+            target, self._store, detector=self.seen.detector, interesting=Sense(_cache()), container_of=container_of,
+            walk=self._walk,
+        )  # fmt: skip
+
+    def repository(self, path: str) -> Source:
+        """Make the source of a repository met in a folder."""
+        return self._git(functools.partial(Path, path), os.path.realpath(path))
+
+    def _git(self, place: Callable[[], Path], target: str) -> Source:
+        return GitSource(place, self._store, self.seen, self._settings, target=target)
 
 
 def _chosen(report: Report, options: ScanOptions) -> Iterator[Reported]:

@@ -1,0 +1,141 @@
+"""What a git folder holds besides objects: text, LFS content, submodules, and what shows that something changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from firedamp.scanner.listing import loose_folders
+from firedamp.scanner.objects import Layout
+from firedamp.scanner.reading import OVERLAP, WINDOW, Hits, after
+from firedamp.scanner.source import Blob
+from firedamp.storage.records import Outcome, Skipped
+
+_ELSEWHERE: Final = frozenset({"objects", "lfs", "modules", "refs"})
+"""Parts of a git folder that are read in other ways, or hold ids only."""
+_NO_TEXT: Final = frozenset({"index", "commondir", "gitdir"})
+_HEAD: Final = 4096
+_TICK: Final = 50_000_000
+"""Nanoseconds. What changed this shortly before it was looked at may change again and keep its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a repository looks like from outside. settled: nothing changed in the very moment it was taken."""
+
+    digest: str
+    settled: bool
+
+
+def stamp(layout: Layout) -> Stamp:
+    """Take names, sizes and times of packs, loose folders, alternates, refs and all other files. Reads no content."""
+    now, newest = time.time_ns(), 0
+    digest = hashlib.blake2b(digest_size=16)
+    for path in _telling(layout):
+        try:
+            status = path.lstat()
+        except OSError:
+            continue
+        newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
+        size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+        digest.update(b"%s\0%d %d %d\0" % (os.fsencode(path), status.st_ino, size, status.st_mtime_ns))
+    return Stamp(digest.hexdigest(), newest < now - _TICK)
+
+
+def _telling(layout: Layout) -> Iterator[Path]:
+    """Yield everything whose name, size or time says that something was added or taken away."""
+    for store in layout.stores:
+        yield store / "info" / "alternates"
+        yield from sorted(loose_folders(store))
+        yield from sorted(_below(store / "pack", frozenset()))
+    yield from sorted(_below(layout.common, frozenset({"objects", "modules"})))
+
+
+def text_files(layout: Layout) -> Iterator[Path]:
+    """Yield configuration, packed refs, reflogs, hooks, messages half written: of linked work trees too."""
+    for path in sorted(_below(layout.common, _ELSEWHERE)):
+        if path.name not in _NO_TEXT and not path.name.endswith(".lock"):
+            yield path
+
+
+def lfs_files(layout: Layout) -> Iterator[Path]:
+    """Yield the LFS objects that are on disk (git-lfs specification: `lfs/objects/OID[0:2]/OID[2:4]/OID`)."""
+    yield from sorted(_below(layout.common / "lfs" / "objects", frozenset()))
+
+
+def modules(layout: Layout) -> Iterator[Path]:
+    """Yield the git folders of submodules. A submodule's name may hold slashes, so folders are walked to the first."""
+    waiting = [layout.common / "modules"]
+    while waiting:
+        folder = waiting.pop()
+        if (folder / "HEAD").is_file():
+            yield folder
+            continue
+        try:
+            with os.scandir(folder) as entries:
+                waiting += [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+
+
+def _below(top: Path, without: frozenset[str]) -> Iterator[Path]:
+    """Yield every regular file below top; `without` are names of folders at the top that are passed by."""
+    for folder, folders, files in os.walk(top):
+        if folder == str(top):
+            folders[:] = [name for name in folders if name not in without]
+        for name in files:
+            path = Path(folder, name)
+            if not path.is_symlink() and path.is_file():
+                yield path
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file that was read: its name as a blob, its bytes' number, and whether anything is worth a look."""
+
+    blob: str
+    size: int
+    interesting: bool
+    head: bytes
+
+
+def read(path: Path, hits: Hits, width: int) -> Content | Skipped:
+    """Read a file once through the prefilter, and name it as the repository's git would."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest = hashlib.sha256() if width == 32 else hashlib.sha1(usedforsecurity=False)
+            digest.update(b"blob %d\0" % size)
+            head, interesting, kept = b"", False, b""
+            for window in iter(lambda: file.read(WINDOW), b""):
+                digest.update(window)
+                head = head or window[:_HEAD]
+                interesting = interesting or bool(hits(memoryview(kept + window)))
+                kept = window[-OVERLAP:]
+            return Content(digest.hexdigest(), size, interesting, head)
+    except FileNotFoundError:
+        return Skipped(outcome=Outcome.GONE, what=str(path), why="vanished")
+    except OSError as error:
+        return Skipped(outcome=Outcome.FAILED, what=str(path), why=error.strerror or "cannot be read")
+
+
+def pieces(path: Path, blob: str, hits: Hits) -> Iterator[Blob]:
+    """Yield a file worth a look: whole, or if it is large its windows, each begun with the end of the one before."""
+    line, column, kept = 1, 1, b""
+    with path.open("rb") as file:
+        large = os.fstat(file.fileno()).st_size > WINDOW
+        if large:
+            yield Blob(blob, file.read(_HEAD), path=str(path))
+            file.seek(0)
+        for more in iter(lambda: file.read(WINDOW), b""):
+            window = kept + more
+            if not large or hits(memoryview(window)):
+                yield Blob(blob, window, line, column, window=large, path=str(path))
+            kept = window[-OVERLAP:]
+            line, column = after(memoryview(window)[: len(window) - len(kept)], line, column)

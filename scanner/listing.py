@@ -1,0 +1,114 @@
+"""Which objects a repository has: packs from their indexes, loose ones from their names. Nothing is inflated."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firedamp.scanner.idset import Ids, IdSet, empty, from_hex, keys
+from firedamp.scanner.objects import Layout, ObjectAccess
+from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, list_pack
+from firedamp.storage.records import Outcome, Skipped
+
+_FOLDER: Final = re.compile("[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listing:
+    """Every object of a repository but the trees of its packs, each once."""
+
+    packs: tuple[tuple[PackListing, NDArray[np.int32]], ...]
+    """Each pack, and which of its positions are to be read from it (those that no earlier pack has)."""
+    rest: Ids
+    """Loose objects, and those of packs that only git can list, trees among them."""
+    skipped: tuple[Skipped, ...]
+
+    def has(self, ids: Ids) -> NDArray[np.bool_]:
+        """Return for each of ids whether the repository has it."""
+        wanted, held = keys(ids), np.isin(keys(ids), keys(self.rest))
+        for pack, _ in self.packs:
+            if len(pack):
+                names = keys(pack.index_ids)
+                held |= names[np.minimum(np.searchsorted(names, wanted), names.size - 1)] == wanted
+        return held
+
+    def commits(self, loose: Ids) -> Ids:
+        """Return every commit. loose: those among `rest`, whose types only git knows."""
+        parts = [pack.ids(np.flatnonzero(pack.kinds == Kind.COMMIT).astype(np.int32)) for pack, _ in self.packs]
+        return np.concatenate((*parts, loose))
+
+
+def list_objects(layout: Layout, git: ObjectAccess) -> Listing:
+    """List every object of the repository and of its alternates, in the order in which packs hold them."""
+    packs, skipped, rest = list[tuple[PackListing, NDArray[np.int32]]](), list[Skipped](), [empty(layout.width)]
+    met = IdSet()
+    for index in _indexes(layout):
+        pack = index.with_suffix(".pack")
+        listed = list_pack(pack, index, width=layout.width)
+        if isinstance(listed, Unfilterable):
+            ids = _shown(git, index, layout.width)
+            if ids is None:
+                skipped.append(Skipped(outcome=Outcome.FAILED, what=str(pack), why=listed.why))
+            else:
+                rest.append(ids)
+            continue
+        positions = listed.besides_trees()
+        if len(positions):
+            positions = positions[~_held(met, listed.ids(positions))]
+            met.add(listed.ids(positions))
+        packs.append((listed, positions))
+    rest += [from_hex(list(_loose(store, layout.width)), layout.width) for store in layout.stores]
+    others = np.unique(np.concatenate(rest), axis=0) if len(rest) > 2 else np.concatenate(rest)
+    return Listing(tuple(packs), others[~met.holds(others)], tuple(skipped))
+
+
+def _held(met: IdSet, ids: Ids) -> NDArray[np.bool_]:
+    return met.holds(ids) if len(met) else np.zeros(len(ids), np.bool_)
+
+
+def _indexes(layout: Layout) -> Iterator[Path]:
+    """Yield pack indexes, the largest pack first; a pack without one is no part of the repository (git skips it)."""
+    found = []
+    for store in layout.stores:
+        try:
+            with os.scandir(store / "pack") as entries:
+                found += [(entry.stat().st_size, entry.path) for entry in entries if entry.name.endswith(".idx")]
+        except FileNotFoundError:
+            continue
+    for _, path in sorted(found, reverse=True):
+        yield Path(path)
+
+
+def _shown(git: ObjectAccess, index: Path, width: int) -> Ids | None:
+    """Return the ids that git reads from an index, None when it cannot."""
+    try:
+        with index.open("rb") as file:
+            names = [line.split(b" ")[1].decode() for line in git.output("show-index", given=file)]
+    except (OSError, IndexError):
+        return None
+    return from_hex(names, width) if names else None
+
+
+def _loose(store: Path, width: int) -> Iterator[str]:
+    """Yield the ids of loose objects."""
+    for folder in loose_folders(store):
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = folder.name + entry.name
+                if len(name) == 2 * width and re.fullmatch("[0-9a-f]+", name):
+                    yield name
+
+
+def loose_folders(store: Path) -> Iterator[Path]:
+    """Yield the folders that hold loose objects."""
+    with os.scandir(store) as entries:
+        for entry in entries:
+            if _FOLDER.fullmatch(entry.name) and entry.is_dir():
+                yield store / entry.name

@@ -1,0 +1,299 @@
+"""Where a repository keeps its objects, and the private place from which git reads them.
+
+A scanned repository is hostile: its configuration, hooks, refs and replacements are never loaded by a git that reads
+objects. Git gets an empty GIT_DIR of ours, with only the object folder and the shallow boundary of theirs. What else
+is worth knowing of the repository (HEAD, refs, configuration) is read here, as text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+from firedamp.storage.errors import SourceFailure
+from firedamp.storage.records import Outcome, Skipped
+
+if sys.platform == "linux":
+    import fcntl
+
+_SMALL: Final = 1 << 20
+"""No file that says where something is has more bytes than this."""
+_DEEPEST: Final = 5
+_PIPE: Final = 1 << 20
+"""How deep git itself follows alternates."""
+_SHA256: Final = re.compile(rb"^\s*objectformat\s*=\s*\"?sha256\b", re.IGNORECASE | re.MULTILINE)
+_PROMISOR: Final = re.compile(rb"^\s*(?:promisor\s*=\s*\"?true|partialclone\s*=)", re.IGNORECASE | re.MULTILINE)
+_ESCAPES: Final = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
+_QUOTED: Final = re.compile(r"\\([0-7]{3}|.)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the parts of a repository are."""
+
+    root: Path
+    """The work tree, or the folder of a bare repository."""
+    git_dir: Path
+    """HEAD, index and logs of this work tree."""
+    common: Path
+    """Objects, refs and configuration: shared by linked work trees, else the same as git_dir."""
+    stores: tuple[Path, ...]
+    """Object folders: the repository's own, then its alternates that may be read, nested ones too."""
+    fenced: bool
+    """Some alternate must not be followed, so git may not see the list of them."""
+    width: int
+    """Bytes of an object id: 20 for SHA-1, 32 for SHA-256."""
+    promisor: bool
+    """A partial clone: objects may be absent, and are never fetched."""
+    shallow: Path | None
+    skipped: tuple[Skipped, ...]
+
+
+def is_git_dir(path: Path) -> bool:
+    """Whether path looks like a git folder, as `is_git_directory` of git's setup.c sees it."""
+    if not os.path.lexists(path / "HEAD"):
+        return False
+    return (path / "commondir").is_file() or ((path / "objects").is_dir() and (path / "refs").is_dir())
+
+
+def find(path: Path) -> Layout:
+    """Find the parts of the repository at path, a work tree or a git folder. Raises SourceFailure if there is none."""
+    root = Path(os.path.realpath(path))
+    git_dir = root if is_git_dir(root) else _git_dir(root)
+    common = git_dir
+    if (git_dir / "commondir").is_file():
+        common = Path(os.path.realpath(git_dir / os.fsdecode(small(git_dir / "commondir").strip())))
+    objects = common / "objects"
+    if not objects.is_dir():
+        raise SourceFailure(f"{root} has no object folder", "is the repository damaged?")
+    config = small(common / "config")
+    stores, skipped = _stores(objects)
+    shallow = common / "shallow"
+    promisor = _PROMISOR.search(config) is not None or any((objects / "pack").glob("*.promisor"))
+    return Layout(
+        root=root, git_dir=git_dir, common=common, stores=stores, width=32 if _SHA256.search(config) else 20,
+        fenced=any(each.outcome is Outcome.LEFT_OUT for each in skipped), promisor=promisor,
+        shallow=shallow if shallow.is_file() else None, skipped=skipped,
+    )  # fmt: skip
+
+
+def _git_dir(root: Path) -> Path:
+    """Return the git folder of a work tree. A `.git` file may point anywhere: nothing there is run, so it may."""
+    inside = root / ".git"
+    if inside.is_dir():
+        if is_git_dir(inside):
+            return Path(os.path.realpath(inside))
+        raise SourceFailure(f"{inside} is no repository", "HEAD, objects or refs are missing")
+    text = small(inside)
+    if not text.startswith(b"gitdir:"):
+        raise SourceFailure(f"{root} is no repository")
+    pointed = root / os.fsdecode(text[len(b"gitdir:") :].strip())
+    if not is_git_dir(pointed):
+        raise SourceFailure(f"{inside} points to {pointed}, which is no repository", "was it moved or removed?")
+    return Path(os.path.realpath(pointed))
+
+
+def small(path: Path) -> bytes:
+    """Return the content of a small regular file, empty when there is none."""
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(handle, "rb") as file:  # noqa: PTH123 - opened by descriptor, so that a FIFO cannot hang it
+            return file.read(_SMALL) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
+    except OSError:
+        return b""
+
+
+def _stores(own: Path) -> tuple[tuple[Path, ...], tuple[Skipped, ...]]:
+    """Follow alternates as git does, but not to another user's: that would read what the scanned one only names."""
+    stores, skipped, owner = [own], list[Skipped](), own.stat().st_uid
+    waiting = [(own, 0)]
+    for store, depth in waiting:
+        for path in _alternates(store):
+            if path in stores:
+                continue
+            if not path.is_dir():
+                why = f"alternate of {store} that is not there"
+                skipped.append(Skipped(outcome=Outcome.FAILED, what=str(path), why=why))
+            elif path.stat().st_uid != owner:
+                why = f"alternate of {store} that belongs to another user"
+                skipped.append(Skipped(outcome=Outcome.LEFT_OUT, what=str(path), why=why))
+            elif depth == _DEEPEST:
+                why = f"alternate of {store}, nested deeper than git follows"
+                skipped.append(Skipped(outcome=Outcome.LEFT_OUT, what=str(path), why=why))
+            else:
+                stores.append(path)
+                waiting.append((path, depth + 1))
+    return tuple(stores), tuple(skipped)
+
+
+def _alternates(store: Path) -> Iterator[Path]:
+    """Yield what `info/alternates` names (gitrepository-layout(5)): a path a line, relative to the object folder."""
+    for line in os.fsdecode(small(store / "info" / "alternates")).split("\n"):
+        if line and not line.startswith("#"):
+            yield Path(os.path.realpath(store / unquote(line)))
+
+
+def unquote(text: str) -> str:
+    """Undo git's C-style quoting of a path; text that is not quoted stays as it is."""
+    if len(text) < 2 or not text.startswith('"') or not text.endswith('"'):
+        return text
+    raw = _QUOTED.sub(lambda m: chr(_ESCAPES[m[1]] if m[1] in _ESCAPES else int(m[1], 8) & 255), _narrow(text[1:-1]))
+    return os.fsdecode(raw.encode("latin-1"))
+
+
+def _narrow(text: str) -> str:
+    return os.fsencode(text).decode("latin-1")
+
+
+def resolve(layout: Layout, name: str = "HEAD", depth: int = 0) -> str | None:
+    """Return the object id that a ref holds, None for an unborn one. Read as files: a ref backend is not asked."""
+    text = small((layout.git_dir if name == "HEAD" else layout.common) / name).decode("utf-8", "replace").strip()
+    if text.startswith("ref: ") and depth < _DEEPEST:
+        target = text[5:].strip()
+        safe = target.startswith("refs/") and ".." not in target.split("/")
+        return resolve(layout, target, depth + 1) if safe else None
+    if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text):
+        return text
+    for line in _packed(layout.common / "packed-refs"):
+        if line[layout.width * 2 + 1 :].rstrip(b"\n").decode("utf-8", "replace") == name:
+            return line[: layout.width * 2].decode("ascii", "replace")
+    return None
+
+
+def _packed(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as lines:
+            yield from lines
+    except OSError:
+        return
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of every git that reads: no settings of the user, the system or the scanned repository.
+
+    Nothing is fetched, no replacement is looked up, nobody is asked for a password (git(1), "Environment variables").
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return kept | {
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_ALLOW_PROTOCOL": "",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C",
+    } | more  # fmt: skip
+
+
+class ObjectAccess:
+    """A git that sees the objects of one repository and nothing else of it. A context manager: it has a folder."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._folder = tempfile.TemporaryDirectory(prefix="firedamp-git-", ignore_cleanup_errors=True)
+        private = Path(self._folder.name)
+        (private / "refs").mkdir()
+        (private / "objects").mkdir()
+        (private / "HEAD").write_text("ref: refs/heads/none\n")
+        # Index files that only save time are not believed: a wrong one would hide objects or parents.
+        lines = ["[core]", "repositoryformatversion = 1", "bare = true", "commitGraph = false",
+                 "multiPackIndex = false", "quotePath = false", "deltaBaseCacheLimit = 96m"]  # fmt: skip
+        if layout.width == 32:
+            lines += ["[extensions]", "objectFormat = sha256"]
+        (private / "config").write_text("\n".join(lines) + "\n")
+        stores = layout.stores
+        more = {"GIT_DIR": str(private)}
+        if layout.fenced:
+            stores = tuple(_linked(store, private / f"store{n}") for n, store in enumerate(stores))
+            more["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = os.pathsep.join(str(store) for store in stores[1:])
+        more["GIT_OBJECT_DIRECTORY"] = str(stores[0])
+        if layout.shallow is not None:
+            more["GIT_SHALLOW_FILE"] = str(layout.shallow)
+        self._environment = environment(**more)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the private folder."""
+        self._folder.cleanup()
+
+    def start(self, *arguments: str, lines: Iterable[bytes] = (), given: IO[bytes] | None = None) -> Running:
+        """Start git with these arguments. lines, or a file, are its standard input: no pipe can block on it.
+
+        Raises SourceFailure when there is no git.
+        """
+        with tempfile.TemporaryFile(dir=self._folder.name) as file:
+            file.writelines(lines)
+            file.seek(0)
+            reading, writing = os.pipe()
+            try:
+                process = subprocess.Popen(
+                    ["git", "--no-pager", *arguments], stdin=given or file, stdout=writing, stderr=subprocess.DEVNULL,
+                    env=self._environment, cwd=self._folder.name,
+                )  # fmt: skip
+            except FileNotFoundError as error:
+                os.close(reading)
+                raise SourceFailure("git is not installed", "repositories are read with git: install it") from error
+            finally:
+                os.close(writing)
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):  # a larger pipe only saves time
+                fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, _PIPE)
+        return Running(process, io.FileIO(reading))
+
+    def output(self, *arguments: str, lines: Iterable[bytes] = (), given: IO[bytes] | None = None) -> Iterator[bytes]:
+        """Yield the lines that git prints, without their ends; ends early where git does."""
+        with (
+            self.start(*arguments, lines=lines, given=given) as running,
+            io.BufferedReader(running.stdout, _PIPE) as stdout,
+        ):
+            for line in stdout:
+                yield line.rstrip(b"\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A git that was started, and what it prints. A context manager: at its end the process is ended too."""
+
+    process: subprocess.Popen[bytes]
+    stdout: io.FileIO
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stdout.close()
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait()
+
+
+def _linked(store: Path, private: Path) -> Path:
+    """Make a folder that shows the packs and loose objects of store, but not whom it borrows from."""
+    private.mkdir()
+    with os.scandir(store) as entries:
+        for entry in entries:
+            if entry.name == "pack" or re.fullmatch("[0-9a-f]{2}", entry.name):
+                (private / entry.name).symlink_to(entry.path)
+    return private
