@@ -28,7 +28,13 @@ test: .venv/ready-dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
 
-test-all: .venv/ready-dev
+.venv-second/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-second
+	.venv-second/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	.venv-second/bin/python -m pip install --quiet --disable-pip-version-check --group second-opinion
+	touch $@
+
+test-all: .venv/ready-dev .venv-second/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -41,4 +47,4 @@ demo: .venv/ready-dev
 	$(BIN)/firedamp demo
 
 clean:
-	rm -rf .venv .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-second .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
