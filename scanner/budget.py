@@ -88,12 +88,17 @@ File = io.BufferedReader
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A member of a container. thin: the one content of a compressed stream, which a container inside stands for."""
+    """A member of a container. thin: the one content of a compressed stream, which a container inside stands for.
+
+    lines is False where the text was put together from values. shown: its text is in another part already, so that
+    it is only looked into if it is a container itself.
+    """
 
     name: str
     body: bytes | File
     lines: bool = True
     thin: bool = False
+    shown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,8 @@ class _Walk:
         head = body[:HEAD] if isinstance(body, bytes) else body.peek(HEAD)[:HEAD]
         kind = container_of(head)
         if kind is None:
-            yield from self._leaf(_joined(chain, part.name), body, part.lines)
+            if not part.shown:
+                yield from self._leaf(_joined(chain, part.name), body, part.lines)
             return
         if not part.thin:
             chain = _joined(chain, part.name)
@@ -221,7 +222,7 @@ class _Walk:
             return
         file = in_memory(body) if isinstance(body, bytes) else body
         yield from self.parts(kind, known.open(file, self._budget), chain, depth + 1, file)
-        if known.raw:
+        if known.raw and not part.shown:
             file.seek(0)
             yield from self._leaf(chain, body, part.lines)
 

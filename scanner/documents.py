@@ -14,6 +14,8 @@ from firedamp.scanner.budget import MIB, Broken, Budget, File, Part, Parts, Unre
 
 _TEXT: Final = 4 * MIB
 """How much text of rows goes into one part."""
+_BINARY_CELL, _TEXT_CELL = 20, 100
+"""Cells of up to this size hold no container: the smallest gzip has 20 bytes, a mail or notebook more."""
 
 
 def unsqlite(file: File, budget: Budget) -> Parts:
@@ -94,8 +96,9 @@ def _table(db: sqlite3.Connection, table: bytes, columns: list[bytes], budget: B
                 budget.spend(len(value))
                 size += len(value)
                 block += (table, b".", column, b" = ", value, b"\n")
-                if len(value) > 20 and not value.isascii():
-                    yield Part(f"{name}.{column.decode('utf-8', 'replace')}[{number}]", value, lines=False)
+                if len(value) > (_TEXT_CELL if value.isascii() else _BINARY_CELL):
+                    place = f"{name}.{column.decode('utf-8', 'replace')}[{number}]"
+                    yield Part(place, value, lines=False, shown=True)
             block.append(b"\n")
             if size > _TEXT:
                 yield Part(name, b"".join(block), lines=False)
