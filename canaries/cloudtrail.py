@@ -8,49 +8,107 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterator
 from typing import Any, Final
 
+from firedamp.storage import nonce
 from firedamp.storage.records import Event, Rejected
 from firedamp.storage.times import parse_time
 
 _TOKENS: Final = frozenset({"sessiontoken", "secretaccesskey", "x-amz-security-token", "password", "token"})
 """Fields whose value is a credential: taken out before the record is kept."""
 
+_DEEPEST: Final = 64
+"""Nothing that AWS writes is nested so deep; what is deeper is not looked into."""
+
 
 def parse(record: object, where: str) -> Event | Rejected:
     """Read one record. where names its place for a Rejected: no object, no eventID, or no eventTime."""
-    if not isinstance(record, dict):
-        return Rejected(where=where, why="no JSON object")
-    event_id, time = _text(record, "eventID"), parse_time(_text(record, "eventTime"))
-    if not event_id:
-        return Rejected(where=where, why="no eventID")
+    refused = refusal(record)
+    if refused or not isinstance(record, dict):
+        return Rejected(where=where, why=refused)
+    time = parse_time(_text(record, "eventTime"))
     if time is None:
-        return Rejected(where=where, why="no eventTime")
+        return Rejected(where=where, why="no eventTime that is a time")
     identity = _object(record, "userIdentity")
     issuer = _object(_object(identity, "sessionContext"), "sessionIssuer")
     addendum = _object(record, "addendum")
-    read_only = record.get("readOnly")
+    agent = _text(record, "userAgent")
     return Event(
-        id=event_id, time=time, name=_text(record, "eventName"), source=_text(record, "eventSource"),
-        region=_text(record, "awsRegion"), address=_text(record, "sourceIPAddress"),
-        user_agent=_text(record, "userAgent"), error=_text(record, "errorCode"),
-        error_message=_text(record, "errorMessage"), read_only=read_only if isinstance(read_only, bool) else None,
-        identity_type=_text(identity, "type"), access_key_id=_text(identity, "accessKeyId"),
-        arn=_text(identity, "arn"), principal_id=_text(identity, "principalId"), user_name=_text(identity, "userName"),
+        id=_text(record, "eventID"), time=time, name=_text(record, "eventName"), source=_text(record, "eventSource"),
+        region=_text(record, "awsRegion"), address=_text(record, "sourceIPAddress"), user_agent=agent,
+        error=_text(record, "errorCode"), error_message=_text(record, "errorMessage"),
+        read_only=_truth(record.get("readOnly")), identity_type=_text(identity, "type"),
+        access_key_id=_text(identity, "accessKeyId"), arn=_text(identity, "arn"),
+        principal_id=_text(identity, "principalId"), user_name=_text(identity, "userName"),
         account_id=_text(identity, "accountId"), invoked_by=_text(identity, "invokedBy"),
-        issuer_arn=_text(issuer, "arn"), issuer_principal_id=_text(issuer, "principalId"),
-        issuer_user_name=_text(issuer, "userName"), recipient_account_id=_text(record, "recipientAccountId"),
+        issuer_type=_text(issuer, "type"), issuer_arn=_text(issuer, "arn"),
+        issuer_principal_id=_text(issuer, "principalId"), issuer_user_name=_text(issuer, "userName"),
+        issuer_account_id=_text(issuer, "accountId"), recipient_account_id=_text(record, "recipientAccountId"),
         shared_event_id=_text(record, "sharedEventID"), category=_text(record, "eventCategory"),
         type=_text(record, "eventType"), addendum=_text(addendum, "reason"),
-        original_event_id=_text(addendum, "originalEventID"), raw=zlib.compress(_kept(record)),
+        original_event_id=_text(addendum, "originalEventID"), nonces=nonce.found(agent),
+        raw=zlib.compress(_kept(record)),
     )  # fmt: skip
+
+
+def refusal(record: object) -> str:
+    """Return why something is no CloudTrail record, or nothing when it is one."""
+    if not isinstance(record, dict):
+        return "no JSON object"
+    if not _text(record, "eventID"):
+        return "no eventID"
+    return "" if _text(record, "eventTime") else "no eventTime"
+
+
+def is_insight(record: object) -> bool:
+    """Whether a record tells of a pattern in others (CloudTrail Insights): it is about no call of its own."""
+    return isinstance(record, dict) and (
+        record.get("eventCategory") == "Insight" or record.get("eventType") == "AwsCloudTrailInsight"
+    )
+
+
+def texts(value: object, deep: int = 0) -> Iterator[str]:
+    """Yield every piece of text in a record: keys, values, at any depth that AWS writes."""
+    if isinstance(value, str):
+        yield value
+    elif deep < _DEEPEST and isinstance(value, dict):
+        for name, each in value.items():
+            yield name
+            yield from texts(each, deep + 1)
+    elif deep < _DEEPEST and isinstance(value, list):
+        for each in value:
+            yield from texts(each, deep + 1)
+
+
+def parameters(record: object) -> dict[str, Any]:
+    """Return a record's requestParameters, empty when there are none."""
+    return _object(record, "requestParameters") if isinstance(record, dict) else {}
+
+
+def minted(record: object) -> str:
+    """Return the access key id of the session that this call made (`credentials` in responseElements), or nothing."""
+    answer = _object(record, "responseElements") if isinstance(record, dict) else {}
+    return _text(_object(answer, "credentials"), "accessKeyId")
+
+
+def content(event: Event) -> dict[str, Any]:
+    """Return the record that an event was read from, as it is kept."""
+    record = json.loads(zlib.decompress(event.raw)) if event.raw else {}
+    return record if isinstance(record, dict) else {}
 
 
 def _text(record: dict[str, Any], name: str) -> str:
     value = record.get(name)
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(_cleaned(value))
+
+
+def _truth(value: object) -> bool | None:
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower())
+    return value if isinstance(value, bool) else None
 
 
 def _object(record: dict[str, Any], name: str) -> dict[str, Any]:
@@ -60,12 +118,14 @@ def _object(record: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _kept(record: dict[str, Any]) -> bytes:
     """Return the record as JSON without the session tokens and secrets that some responses carry."""
+    return json.dumps(_cleaned(record), separators=(",", ":")).encode()
 
-    def clean(value: object) -> object:
-        if isinstance(value, dict):
-            return {name: "(removed)" if name.lower() in _TOKENS else clean(each) for name, each in value.items()}
-        if isinstance(value, list):
-            return [clean(each) for each in value]
-        return value
 
-    return json.dumps(clean(record), separators=(",", ":")).encode()
+def _cleaned(value: object, deep: int = 0) -> object:
+    if isinstance(value, dict | list) and deep == _DEEPEST:
+        return "(nested too deep)"
+    if isinstance(value, dict):
+        return {
+            name: "(removed)" if name.lower() in _TOKENS else _cleaned(each, deep + 1) for name, each in value.items()
+        }
+    return [_cleaned(each, deep + 1) for each in value] if isinstance(value, list) else value

@@ -1,41 +1,59 @@
-"""The ways CloudTrail records reach us: each a Feed, made from its URL."""
+"""The ways CloudTrail records reach us: each a Feed, made from its URL. A feed brings bytes; it reads no record."""
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import base64
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from typing import Any, Final, Protocol
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from firedamp.storage.errors import NotBuilt, UsageFailure
-from firedamp.storage.records import Outcome, Rejected, Skipped, Watermark
+from firedamp.canaries.trailfiles import Document
+from firedamp.canaries.watchlist import digest
+from firedamp.storage.errors import UsageFailure
+from firedamp.storage.records import Outcome, Rejected, Skipped, WatchedKey, Watermark
+
+LARGEST: Final = 1 << 28
+"""Bytes of one file as it is stored: more is not read. CloudTrail's own hold a few megabytes."""
+
+_PAGE_FILES: Final = 256
+_PAGE_BYTES: Final = 1 << 25
+_SIBLINGS: Final = ("CloudTrail-Digest", "CloudTrail-Insight")
+"""Folders beside a trail's own that hold no records (CloudTrail guide, "Finding your CloudTrail log files")."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """What one read of a feed returned: parsed JSON records, what is no record, what could not be read."""
+    """What one read of a feed returned: documents, what is none, what could not be read.
 
-    records: Sequence[tuple[str, object]]
-    """(where it stands, the record)"""
+    position is how far the feed is read once this page is committed, None when that has not changed. receipt is what
+    the feed needs to acknowledge it; nobody else looks inside. unread is filled by whoever reads the page: where those
+    documents stand that could not be read, and are to be sent again.
+    """
+
+    documents: Sequence[Document] = ()
     rejected: Sequence[Rejected] = ()
     skipped: Sequence[Skipped] = ()
-    position: str = ""
-    """How far the feed is read once this page is committed."""
+    position: str | None = None
+    receipt: Sequence[str] = ()
+    unread: set[str] = field(default_factory=set)
 
 
 class Feed(Protocol):
     """A source of CloudTrail records that can be read again from where it was left."""
 
-    name: str
-    """The URL it was made from."""
+    @property
+    def name(self) -> str:
+        """The URL it was made from."""
+        ...
 
     def pages(self, since: Watermark | None) -> Iterator[Page]:
-        """Yield what is new since the watermark, oldest first as far as the feed can tell."""
+        """Yield what is new since the watermark, oldest first as far as the feed can tell. Raises SourceFailure."""
         ...
 
     def acknowledge(self, page: Page) -> None:
@@ -43,59 +61,145 @@ class Feed(Protocol):
         ...
 
 
-class FolderFeed:
-    """Every trail file below a folder: gzip or plain, a JSON object with Records, a list, or a record a line."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What feeds need of the world: all of it arguments.
 
-    def __init__(self, url: str) -> None:
-        self.name = url
-        self._root = Path(unquote(urlsplit(url).path))
+    clients makes an AWS client of (service, region, profile). watched returns the keys that are watched now.
+    """
+
+    clients: Callable[[str, str | None, str | None], Any]
+    watched: Callable[[], Sequence[WatchedKey]]
+    clock: Callable[[], datetime]
+    sleep: Callable[[float], None]
+
+
+class FolderFeed:
+    """Every file below a folder, links not followed. A file that did not change is not opened again.
+
+    When other keys are watched than at the last poll, everything is read again: they may stand in files already read.
+    """
+
+    def __init__(self, url: SplitResult, world: World, largest: int = LARGEST) -> None:
+        self.name = url.geturl()
+        self._root = Path(unquote(url.path))
+        self._watched = world.watched
+        self._largest = largest
         if not self._root.exists():
             raise UsageFailure(f"{self._root} does not exist", "file:///FOLDER takes an absolute path")
 
-    def pages(self, since: Watermark | None) -> Iterator[Page]:  # noqa: ARG002 - the records' own ids tell old from new
-        """Yield a page a file, in path order."""
-        for path in sorted(p for p in self._root.rglob("*") if p.is_file() and not p.is_symlink()):
-            yield _file_page(path)
+    def pages(self, since: Watermark | None) -> Iterator[Page]:
+        """Yield pages of many files, in path order; the position moves with the last."""
+        memory = _Memory.of(since, digest(self._watched()))
+        documents: list[Document] = []
+        skipped: list[Skipped] = []
+        size = 0
+        for path in self._files(skipped):
+            taken = self._taken(path, memory)
+            if isinstance(taken, Skipped):
+                skipped.append(taken)
+            elif taken is not None:
+                documents.append(taken)
+                size += len(taken.data)
+            if size >= _PAGE_BYTES or len(documents) >= _PAGE_FILES:
+                yield from _page(documents, skipped, memory)
+                documents, skipped, size = [], [], 0
+        yield from _page(documents, skipped, memory)
+        yield Page(position=memory.position())
 
     def acknowledge(self, page: Page) -> None:
         """Nothing: a folder keeps its files."""
 
+    def _files(self, skipped: list[Skipped]) -> Iterator[Path]:
+        if not self._root.is_dir():
+            yield self._root
+            return
 
-def _file_page(path: Path) -> Page:
-    try:
-        data = path.read_bytes()
-        if data.startswith(b"\x1f\x8b"):
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        return Page((), skipped=(Skipped(outcome=Outcome.FAILED, what=str(path), why=str(error)),))
-    try:
-        document = json.loads(data)
-    except ValueError:
-        return _lines_page(path, data)
-    records = document.get("Records", [document]) if isinstance(document, dict) else document
-    if not isinstance(records, list):
-        return Page((), rejected=(Rejected(where=str(path), why="no list of records"),))
-    return Page([(f"{path}#{n}", record) for n, record in enumerate(records)], position=str(path))
+        def failed(error: OSError) -> None:
+            skipped.append(_unread(str(error.filename), error))
 
+        for folder, folders, names in os.walk(self._root, onerror=failed):
+            for name in [name for name in folders if name in _SIBLINGS]:
+                why = "digest and Insight files are no records"
+                skipped.append(Skipped(outcome=Outcome.LEFT_OUT, what=str(Path(folder, name)), why=why))
+                folders.remove(name)
+            folders.sort()
+            yield from (Path(folder, name) for name in sorted(names))
 
-def _lines_page(path: Path, data: bytes) -> Page:
-    records: list[tuple[str, object]] = []
-    rejected: list[Rejected] = []
-    for n, line in enumerate(data.splitlines(), 1):
-        if not line.strip():
-            continue
+    def _taken(self, path: Path, memory: _Memory) -> Document | Skipped | None:
+        """Read a file that is new or changed."""
         try:
-            records.append((f"{path}:{n}", json.loads(line)))
-        except ValueError:
-            rejected.append(Rejected(where=f"{path}:{n}", why="no JSON"))
-    return Page(records, rejected, position=str(path))
+            about = path.lstat()
+            if not stat.S_ISREG(about.st_mode):
+                return Skipped(outcome=Outcome.LEFT_OUT, what=str(path), why="a link or no regular file")
+            seen = _hashed(f"{path}\0{about.st_size}\0{about.st_mtime_ns}\0{about.st_ino}")
+            if memory.knows(seen):
+                return None
+            if about.st_size > self._largest:
+                return Skipped(outcome=Outcome.FAILED, what=str(path), why=f"more than {self._largest} bytes")
+            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+            with os.fdopen(handle, "rb") as file:
+                data = file.read(self._largest + 1)
+        except OSError as error:
+            return _unread(str(path), error)
+        memory.add(str(path), seen)
+        return Document(str(path), data)
 
 
-def open_feed(url: str, now: datetime) -> Feed:  # noqa: ARG001 - the feeds of AWS need the clock
+def _page(documents: list[Document], skipped: list[Skipped], memory: _Memory) -> Iterator[Page]:
+    page = Page(documents=documents, skipped=skipped)
+    yield page
+    memory.forget(page.unread)
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What a feed read before: 8 bytes a file, valid for one set of watched keys."""
+
+    digest: str
+    before: frozenset[bytes]
+    still: set[bytes] = field(default_factory=set)
+    read_now: dict[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, since: Watermark | None, digest: str) -> _Memory:
+        digest_then, _, text = ("" if since is None else since.position).partition(":")
+        if digest_then != digest:
+            return cls(digest, frozenset())
+        packed = base64.b64decode(text)
+        return cls(digest, frozenset(packed[at : at + 8] for at in range(0, len(packed), 8)))
+
+    def knows(self, seen: bytes) -> bool:
+        if seen not in self.before:
+            return False
+        self.still.add(seen)
+        return True
+
+    def add(self, what: str, seen: bytes) -> None:
+        self.read_now[what] = seen
+
+    def forget(self, unread: Iterable[str]) -> None:
+        for what in unread:
+            self.read_now.pop(what, None)
+
+    def position(self) -> str:
+        kept = sorted(self.still.union(self.read_now.values()))
+        return f"{self.digest}:{base64.b64encode(b''.join(kept)).decode()}"
+
+
+def _hashed(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+
+
+def _unread(what: str, error: OSError) -> Skipped:
+    if isinstance(error, FileNotFoundError):
+        return Skipped(outcome=Outcome.GONE, what=what, why="vanished while it was read")
+    return Skipped(outcome=Outcome.FAILED, what=what, why=error.strerror or str(error))
+
+
+def open_feed(url: str, world: World) -> Feed:
     """Make the feed that a URL names. Raises UsageFailure for a URL of no feed."""
-    scheme = urlsplit(url).scheme
-    if scheme == "file":
-        return FolderFeed(url)
-    if scheme in {"s3", "sqs", "lookup"}:
-        raise NotBuilt(f"feeds of the kind {scheme}:// are not built yet")
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return FolderFeed(parts, world)
     raise UsageFailure(f"{url} names no feed", "file:///FOLDER, s3://…, sqs://… or lookup://…")

@@ -1,38 +1,53 @@
-"""The main path: feed page -> events -> sightings -> incidents -> store.
+"""The main path: feed page -> records -> sightings -> incidents -> store.
 
-Everything between the page and the transaction is a pure join. The watermark moves in the transaction that keeps what
-the page showed, and only then is the page acknowledged: a crash means a second read, never a lost record.
+Bytes are searched before JSON is parsed (`watchlist`, `trailfiles`); everything between there and the transaction is
+a pure join (`sight`, `incidents`). The watermark moves in the transaction that keeps what the page showed, and only
+then is the page acknowledged: a crash means a second read, never a lost record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
-from firedamp.canaries import cloudtrail
+from firedamp.canaries import facts, trailfiles
 from firedamp.canaries.feeds import Feed, Page
+from firedamp.canaries.incidents import QUIET, Known, decide
+from firedamp.canaries.sight import sightings
+from firedamp.canaries.tamper import Guarded
+from firedamp.canaries.watchlist import Watchlist, compiled
+from firedamp.storage.errors import Failure
 from firedamp.storage.records import (
-    Alert,
-    AlertKind,
     Canary,
-    Event,
-    Gathering,
+    Grown,
     Incident,
-    IncidentState,
+    Outcome,
+    PageRead,
     Rejected,
-    Severity,
     Sighting,
-    SightingKind,
     Skipped,
     WatchedKey,
     Watermark,
 )
 from firedamp.storage.store import Store
+from firedamp.storage.times import parse_time
 
-QUIET: Final = timedelta(hours=24)
-"""An incident ends when its key was not seen for so long, by event time."""
+_READERS: Final = 2
+"""Files that are inflated and searched at the same time: both let go of Python's lock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How a watch judges. guarded None: the accounts of our canaries, as far as their owners are known."""
+
+    quiet: timedelta = QUIET
+    guarded: Guarded | None = None
+    locate: facts.Locate = facts.nowhere
+    inflated: int = trailfiles.INFLATED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,103 +57,129 @@ class Polled:
     feed: str
     records: int
     sightings: int
-    opened: tuple[Incident, ...]
+    grown: tuple[Grown, ...]
+    """Every incident that got new sightings, once."""
     rejected: tuple[Rejected, ...]
     skipped: tuple[Skipped, ...]
 
+    @property
+    def opened(self) -> tuple[Incident, ...]:
+        """The incidents that became an alarm in this poll."""
+        return tuple(each.after for each in self.grown if each.alarming)
 
-def poll(feed: Feed, store: Store, now: datetime, quiet: timedelta = QUIET) -> Polled:
-    """Read what is new in a feed and commit it page by page."""
-    keys = {key.key_id: key for key in store.watched()}
-    opened: list[Incident] = []
-    rejected: list[Rejected] = []
-    skipped: list[Skipped] = []
-    records = seen = 0
-    for page in feed.pages(store.watermark(feed.name)):
-        events, bad = _events(page)
-        sightings = list(join(events, keys))
-        newest = max((event.time for event in events), default=None)
-        mark = Watermark(feed=feed.name, position=page.position, newest=newest, polled=now)
-        opened += store.record_page(
-            feed.name, sightings, mark, lambda old, new: gather(old, new, keys, quiet, now), now
-        )
-        feed.acknowledge(page)
-        records += len(page.records)
-        seen += len(sightings)
-        rejected += [*page.rejected, *bad]
-        skipped += page.skipped
-    return Polled(
-        feed=feed.name, records=records, sightings=seen, opened=tuple(opened), rejected=tuple(rejected),
-        skipped=tuple(skipped),
-    )  # fmt: skip
+    @property
+    def failed(self) -> tuple[Skipped, ...]:
+        """What could not be read: the watch was blind to it."""
+        return tuple(each for each in self.skipped if each.outcome is Outcome.FAILED)
 
 
-def _events(page: Page) -> tuple[list[Event], list[Rejected]]:
-    events: list[Event] = []
-    rejected: list[Rejected] = []
-    for where, record in page.records:
-        match cloudtrail.parse(record, where):
-            case Event() as event:
-                events.append(event)
-            case Rejected() as why:
-                rejected.append(why)
-    return events, rejected
+def poll(
+    feed: Feed, store: Store, now: datetime, rules: Rules = Rules(), clock: Callable[[], datetime] | None = None
+) -> Polled:
+    """Read what is new in a feed and commit it page by page. A feed that cannot be read at all has failed, told so.
+
+    now is when the poll began; clock, when given, dates each page's alerts by the time it is committed.
+    """
+    keys = store.watched()
+    guarded = guard(keys) if rules.guarded is None else rules.guarded
+    watchlist = compiled(tuple(keys), frozenset(guarded.calls))
+    placements = store.placements()
+    mark = store.watermark(feed.name)
+    counted = _Counted()
+    with ThreadPoolExecutor(_READERS) as readers:
+        try:
+            for page in feed.pages(mark):
+                at = now if clock is None else clock()
+                known = Known(
+                    keys=watchlist.keys, placements=placements, now=at, quiet=rules.quiet, locate=rules.locate
+                )
+                several = readers.map(partial(_read, watchlist=watchlist, limit=rules.inflated), page.documents)
+                read, records, newest = _joined(feed.name, page, several, watchlist, guarded)
+                mark = _moved(feed.name, mark, page, newest)
+                counted.grow(store.record_page(replace(read, watermark=mark), partial(decide, known=known), at))
+                counted.add(read, records)
+                feed.acknowledge(page)
+        except Failure as failure:
+            told = Skipped(outcome=Outcome.FAILED, what=feed.name, why=str(failure))
+            counted.skipped.append(told)
+            store.record_page(PageRead(feed=feed.name, skipped=(told,)), partial(decide, known=_nothing(now)), now)
+    polled = counted.polled(feed.name)
+    if not polled.failed:
+        ended = Watermark(feed=feed.name, position="" if mark is None else mark.position, polled=now)
+        store.record_page(PageRead(feed=feed.name, watermark=ended), partial(decide, known=_nothing(now)), now)
+    return polled
 
 
-def join(events: Iterable[Event], keys: dict[str, WatchedKey]) -> Iterator[Sighting]:
-    """Yield what these events are to the watched keys: use, then derived; the first that fits."""
-    owners = {key.owner.arn: key for key in keys.values() if key.owner.arn is not None}
-    for event in events:
-        if event.access_key_id in keys:
-            yield Sighting(key_id=event.access_key_id, kind=SightingKind.USE, event=event)
-            continue
-        owner = owners.get(event.arn) or owners.get(event.issuer_arn)
-        if owner is not None:
-            yield Sighting(key_id=owner.key_id, kind=SightingKind.DERIVED, event=event)
+def _read(document: trailfiles.Document, watchlist: Watchlist, limit: int) -> trailfiles.Contents:
+    return trailfiles.read(document, watchlist, limit)
 
 
-def gather(
-    old: Sequence[Incident], new: Sequence[Sighting], keys: dict[str, WatchedKey], quiet: timedelta, now: datetime
-) -> Iterator[Gathering]:
-    """Yield which incident each new sighting joins: one of its key and time, else a new one with its alert."""
-    by_key = dict[str, list[Sighting]]()
-    for sighting in new:
-        if sighting.key_id is not None:
-            by_key.setdefault(sighting.key_id, []).append(sighting)
-    for key_id, sightings in by_key.items():
-        sightings.sort(key=lambda sighting: (sighting.event.time, sighting.event.id))
-        canary = isinstance(keys[key_id], Canary)
-        mine = [incident for incident in old if incident.key_id == key_id]
-        run: list[Sighting] = []
-        for sighting in sightings:
-            home = next((i for i in mine if _belongs(sighting.event.time, i, quiet)), None)
-            if home is not None:
-                yield Gathering(incident=home.id, key_id=key_id, canary=canary, title=home.title, sightings=(sighting,))
-                continue
-            if run and sighting.event.time - run[-1].event.time > quiet:
-                yield _opening(keys[key_id], run, now)
-                run = []
-            run.append(sighting)
-        if run:
-            yield _opening(keys[key_id], run, now)
+def guard(keys: list[WatchedKey]) -> Guarded:
+    """Return the rule pack as it is when nobody says otherwise: on in the accounts that our canaries live in."""
+    accounts = {key.owner.account_id for key in keys if isinstance(key, Canary) and key.owner.account_id}
+    return Guarded(accounts=frozenset(accounts))
 
 
-def _belongs(time: datetime, incident: Incident, quiet: timedelta) -> bool:
-    late = quiet if incident.state is IncidentState.OPEN else timedelta(0)
-    return incident.first - quiet <= time <= incident.last + late
+class _Counted:
+    """What a poll brought so far."""
+
+    def __init__(self) -> None:
+        self.records = self.sightings = 0
+        self.rejected: list[Rejected] = []
+        self.skipped: list[Skipped] = []
+        self._grown: dict[int, Grown] = {}
+
+    def add(self, read: PageRead, records: int) -> None:
+        self.records += records
+        self.sightings += len(read.sightings)
+        self.rejected += read.rejected
+        self.skipped += read.skipped
+
+    def grow(self, grown: list[Grown]) -> None:
+        for each in grown:
+            earlier = self._grown.get(each.after.id, each)
+            self._grown[each.after.id] = Grown(before=earlier.before, after=each.after)
+
+    def polled(self, feed: str) -> Polled:
+        return Polled(
+            feed=feed, records=self.records, sightings=self.sightings, grown=tuple(self._grown.values()),
+            rejected=tuple(self.rejected), skipped=tuple(self.skipped),
+        )  # fmt: skip
 
 
-def _opening(key: WatchedKey, sightings: Sequence[Sighting], now: datetime) -> Gathering:
-    first = sightings[0]
-    alert = Alert(
-        key=f"use/{key.key_id}/{first.event.id}", kind=AlertKind.CANARY_USED, severity=Severity.CRITICAL, at=now,
-        key_id=key.key_id,
-        facts=(
-            ("key", key.key_id), ("name", key.name), ("call", first.event.name), ("address", first.event.address),
-            ("time", first.event.time.isoformat()),
-        ),
-    )  # fmt: skip
-    return Gathering(
-        incident=None, key_id=key.key_id, canary=isinstance(key, Canary), title=key.name, sightings=tuple(sightings),
-        alerts=(alert,),
-    )  # fmt: skip
+def _joined(
+    feed: str, page: Page, several: Iterator[trailfiles.Contents], watchlist: Watchlist, guarded: Guarded
+) -> tuple[PageRead, int, str]:
+    """Join what a page's documents hold to the watched keys; return it, the records counted, the newest eventTime."""
+    found: list[Sighting] = []
+    rejected, skipped = list(page.rejected), list(page.skipped)
+    records, newest = 0, ""
+    for document, contents in zip(page.documents, several, strict=True):
+        records += contents.total
+        newest = max(newest, contents.newest)
+        rejected += contents.rejected
+        skipped += contents.skipped
+        if any(each.outcome is Outcome.FAILED for each in contents.skipped):
+            page.unread.add(document.where)
+        for where, record in contents.records:
+            for each in sightings(record, where, watchlist, guarded):
+                if isinstance(each, Rejected):
+                    rejected.append(each)
+                else:
+                    found.append(each)
+    read = PageRead(feed=feed, sightings=tuple(found), rejected=tuple(rejected), skipped=tuple(skipped))
+    return read, records, newest
+
+
+def _moved(feed: str, mark: Watermark | None, page: Page, newest: str) -> Watermark | None:
+    """Return the watermark behind a page; a page without a position leaves it where it was."""
+    time = parse_time(newest)
+    if page.position is None and (mark is None or time is None):
+        return mark
+    position = page.position if page.position is not None else mark.position if mark is not None else ""
+    return Watermark(feed=feed, position=position, newest=time, polled=None)
+
+
+def _nothing(now: datetime) -> Known:
+    keys: Mapping[str, WatchedKey] = {}
+    return Known(keys=keys, now=now)

@@ -127,7 +127,7 @@ def incident_line(incident: Incident, sightings: Sequence[Sighting], placement: 
                 "error": sighting.event.error or None,
             }
             for sighting in sightings
-            if not sighting.own
+            if not (sighting.own or sighting.corrected)
         ],
     }
 

@@ -1,16 +1,22 @@
-"""`watch` and `incidents`: reads the feeds, shows the incidents."""
+"""`watch`, `incidents` and `usage`: reads the feeds, shows what came of it."""
 
 from __future__ import annotations
 
+import json
+import random
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
+from urllib.parse import unquote, urlsplit
 
 from firedamp.canaries import watch as watcher
-from firedamp.canaries.feeds import open_feed
-from firedamp.service import show
+from firedamp.canaries.feeds import World, open_feed
+from firedamp.canaries.tamper import Guarded
+from firedamp.service import show, show_incidents
+from firedamp.service.aws import Aws
+from firedamp.service.config import Config, WatchConfig, load
 from firedamp.service.options import Common, Format, IncidentsOptions, WatchOptions
 from firedamp.storage.errors import UsageFailure
 from firedamp.storage.records import Incident, IncidentState, Outcome
@@ -18,51 +24,113 @@ from firedamp.storage.store import Store
 
 
 def watch(options: WatchOptions, common: Common) -> int:
-    """Poll every feed, once or for ever; return 1 when an incident was opened, 2 when something could not be read."""
-    if not options.feeds:
+    """Poll every feed, once or for ever.
+
+    With `--once`, return 2 when something could not be read, else 1 when an incident became an alarm, else 0.
+    """
+    config = load(common.config) if common.config is not None else Config()
+    urls = options.feeds or config.watch.feeds
+    if not urls:
         raise UsageFailure("watch needs a feed", "firedamp watch --feed file:///FOLDER")
     with common.open_store() as store:
-        feeds = [open_feed(url, datetime.now(UTC)) for url in options.feeds]
+        feeds = [open_feed(url, world(store, common, config)) for url in urls]
+        rules = rules_of(config.watch, urls)
         while True:
-            polled = [watcher.poll(feed, store, datetime.now(UTC)) for feed in feeds]
-            opened = [incident for each in polled for incident in each.opened]
-            _show(opened, common, store)
-            failed = [s for each in polled for s in each.skipped if s.outcome is Outcome.FAILED]
-            for each in failed:
-                print(f"firedamp: {show.safe(each.what)}: {show.safe(each.why)}", file=sys.stderr)
+            polled = [watcher.poll(feed, store, now(), rules, now) for feed in feeds]
+            grown = {each.after.id: each.after for one in polled for each in one.grown}
+            _show(list(grown.values()), common, store)
+            for each in polled:
+                _tell(each, common)
             if options.once:
-                return 2 if failed else int(bool(opened))
+                return 2 if any(each.failed for each in polled) else int(any(each.opened for each in polled))
             time.sleep(options.interval)
+
+
+def now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+def world(store: Store, common: Common, config: Config) -> World:
+    """Return the world as feeds see it: our own access to AWS, unless `--offline` forbids it."""
+    aws = Aws(now=now, random=random.SystemRandom().randbytes, write_down=store.add_own_call)
+
+    def clients(service: str, region: str | None, profile: str | None) -> object:
+        if common.offline:
+            raise UsageFailure("--offline contacts nobody", "only file:// feeds work without AWS")
+        return aws.client(service, region, profile or config.aws.watch_profile or config.aws.profile)
+
+    return World(clients=clients, watched=store.watched, clock=now, sleep=time.sleep)
+
+
+def rules_of(config: WatchConfig, urls: Sequence[str]) -> watcher.Rules:
+    """Return how a watch judges: as configured, and with the bucket and queue names that its feeds tell."""
+    if not config.tamper_accounts:
+        return watcher.Rules(quiet=config.quiet)
+    parts = [urlsplit(url) for url in urls]
+    guarded = Guarded(
+        accounts=frozenset(config.tamper_accounts),
+        buckets=frozenset(each.netloc for each in parts if each.scheme == "s3"),
+        queues=frozenset(unquote(each.path).rpartition("/")[2] for each in parts if each.scheme == "sqs"),
+    )
+    return watcher.Rules(quiet=config.quiet, guarded=guarded)
+
+
+def _tell(polled: watcher.Polled, common: Common) -> None:
+    """Say what could not be read, always, and what was left out, unless asked to be quiet."""
+    for each in polled.failed:
+        print(f"firedamp: {show.safe(each.what)}: {show.safe(each.why)}", file=sys.stderr)
+    counts = [
+        (len(polled.rejected), "rejected"),
+        *((sum(each.count for each in polled.skipped if each.outcome is outcome), outcome.value)
+          for outcome in (Outcome.LEFT_OUT, Outcome.GONE)),
+    ]  # fmt: skip
+    told = "".join(f", {count} {what}" for count, what in counts if count)
+    if told and not common.quiet:
+        print(f"firedamp: {show.safe(polled.feed)}: {polled.records} records{told}", file=sys.stderr)
 
 
 def incidents(options: IncidentsOptions, common: Common) -> int:
     """List, show or close incidents."""
     with common.open_store() as store:
-        numbers = [int(each) for each in options.ids if each.isdecimal()]
+        numbers = [int(each) for each in options.ids if each.isdecimal() and each.isascii()]
         if len(numbers) < len(options.ids):
             raise UsageFailure("an incident is known by its number", "see firedamp incidents list")
+        if options.action in {"show", "close"} and not numbers:
+            raise UsageFailure(f"incidents {options.action} needs a number", "see firedamp incidents list")
         if options.action == "close":
             for number in numbers:
-                store.close_incident(number, options.reason)
+                if not store.close_incident(number, options.reason):
+                    raise UsageFailure(f"there is no incident {number}", "see firedamp incidents list --all")
             return 0
         state = None if options.all or numbers else IncidentState.OPEN
-        _show([i for i in store.incidents(state=state) if not numbers or i.id in numbers], common, store)
+        found = [each for each in store.incidents(state=state) if not numbers or each.id in numbers]
+        missing = set(numbers) - {each.id for each in found}
+        if missing:
+            raise UsageFailure(f"there is no incident {min(missing)}", "see firedamp incidents list --all")
+        _show(found, common, store, whole=options.action == "show")
     return 0
 
 
-def _show(incidents: Sequence[Incident], common: Common, store: Store) -> None:
+def _show(incidents: Sequence[Incident], common: Common, store: Store, *, whole: bool = False) -> None:
     placements = store.placements()
-    lines = [
-        show.incident_line(incident, store.sightings(incident.id), placements.get(incident.key_id or ""))
-        for incident in incidents
-    ]
     out = common.out()
     with closing(out) if common.output is not None else nullcontext():
-        if common.format is not Format.TABLE:
-            show.json_lines(lines, out.write)
+        if common.format is Format.JSON:
+            lines = [
+                show.incident_line(each, store.sightings(each.id), placements.get(each.key_id or ""))
+                for each in incidents
+            ]
+            out.write(json.dumps(lines, indent=1) + "\n")
             return
-        for incident in incidents:
-            out.write(
-                f"#{incident.id}  {incident.key_id or '-'}  {show.safe(incident.title)}  {incident.state}  "
-                f"{incident.use} use, {incident.derived} derived, {incident.mention} mention  last {incident.last}\n"
-            )
+        for each in incidents:
+            placement = placements.get(each.key_id or "")
+            match common.format:
+                case Format.JSONL:
+                    show.json_lines([show.incident_line(each, store.sightings(each.id), placement)], out.write)
+                case Format.TABLE if whole:
+                    out.write(show_incidents.story(each, store.sightings(each.id), placement))
+                case Format.TABLE:
+                    out.write(show_incidents.line(each, placement))
+                case _:
+                    raise UsageFailure(f"incidents have no form {common.format}", "table, json or jsonl")

@@ -24,6 +24,7 @@ class Worded:
 _TITLES: Final = {
     AlertKind.CANARY_USED: "{what} was used",
     AlertKind.ESCALATION: "{what}: the intruder goes on",
+    AlertKind.MENTIONED: "Somebody looked at {what}, or touched it",
     AlertKind.LEAK: "A live AWS key leaked: {what}",
     AlertKind.DRIFT: "The bait {what} is not as it was planted",
     AlertKind.TAMPER: "The watch itself is being touched",
@@ -45,6 +46,10 @@ _ADVICE: Final = {
     AlertKind.ESCALATION: (
         "The same intruder does something new.",
         "firedamp incidents show {incident} tells every call, in order.",
+    ),
+    AlertKind.MENTIONED: (
+        "If nobody of yours did this, an intruder with rights knows the key: find out who made the call.",
+        "A canary that was deactivated or deleted is blind: make another.",
     ),
     AlertKind.LEAK: (
         "firedamp key show {key} tells what it can do; firedamp key disable {key} shows what would break, then --yes.",

@@ -177,12 +177,15 @@ CREATE TABLE event (
     address      TEXT NOT NULL,
     user_agent   TEXT NOT NULL,
     error        TEXT NOT NULL,
+    original     TEXT NOT NULL, -- the record that this one corrects (addendum UPDATED_DATA), or empty
     fields       TEXT NOT NULL, -- the rest of the parsed fields, JSON
     raw          BLOB NOT NULL, -- the record, compressed, session tokens removed
     feed         TEXT NOT NULL,
     met          TEXT NOT NULL,
     UNIQUE (event_id, recipient, access_key)
 ) STRICT;
+
+CREATE INDEX event_by_original ON event (original) WHERE original != '';
 
 -- One alarm: the sightings of one watched key that belong together. key_id null: the watch itself.
 CREATE TABLE incident (
@@ -199,25 +202,49 @@ CREATE TABLE incident (
 
 CREATE INDEX incident_by_key ON incident (key_id, last);
 
--- How an event is about a watched key. key_id is empty for tamper.
+-- How an event is about a watched key. key_id is empty for tamper. incident null: our own call, or a failed attempt
+-- on the watch. corrected: another record says it better, so it does not count.
 CREATE TABLE sighting (
-    id       INTEGER PRIMARY KEY,
-    event    INTEGER NOT NULL REFERENCES event,
-    key_id   TEXT NOT NULL,
-    kind     TEXT NOT NULL CHECK (kind IN ('use', 'derived', 'mention', 'tamper')),
-    own      INTEGER NOT NULL CHECK (own IN (0, 1)),
-    note     TEXT NOT NULL,
-    incident INTEGER REFERENCES incident,
+    id        INTEGER PRIMARY KEY,
+    event     INTEGER NOT NULL REFERENCES event,
+    key_id    TEXT NOT NULL,
+    kind      TEXT NOT NULL CHECK (kind IN ('use', 'derived', 'mention', 'tamper')),
+    own       INTEGER NOT NULL CHECK (own IN (0, 1)),
+    note      TEXT NOT NULL,
+    corrected INTEGER NOT NULL CHECK (corrected IN (0, 1)),
+    incident  INTEGER REFERENCES incident,
     UNIQUE (event, key_id)
 ) STRICT;
 
 CREATE INDEX sighting_by_incident ON sighting (incident);
 
+-- Running counts of an incident, so that the millionth sighting costs no more than the first. what: kind, own, change,
+-- denied, write, address, service, region or call; the id keeps the order in which values were first met.
+CREATE TABLE tally (
+    id       INTEGER PRIMARY KEY,
+    incident INTEGER NOT NULL REFERENCES incident,
+    what     TEXT NOT NULL,
+    value    TEXT NOT NULL,
+    count    INTEGER NOT NULL,
+    UNIQUE (incident, what, value)
+) STRICT;
+
 CREATE TABLE watermark (
     feed     TEXT PRIMARY KEY,
     position TEXT NOT NULL,
     newest   TEXT,
-    polled   TEXT NOT NULL
+    polled   TEXT NOT NULL -- empty until a poll ended well
+) STRICT, WITHOUT ROWID;
+
+-- What feeds brought that was not read, counted by reason: a message is acknowledged only when it stands here.
+CREATE TABLE feed_trouble (
+    feed    TEXT NOT NULL,
+    outcome TEXT NOT NULL CHECK (outcome IN ('rejected', 'left out', 'gone', 'failed')),
+    why     TEXT NOT NULL,
+    count   INTEGER NOT NULL,
+    what    TEXT NOT NULL, -- the last of the kind
+    last    TEXT NOT NULL,
+    PRIMARY KEY (feed, outcome, why)
 ) STRICT, WITHOUT ROWID;
 
 -- The outbox: facts a person must be told. name makes a repeat harmless.

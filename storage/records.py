@@ -403,6 +403,9 @@ class AddressKind(StrEnum):
     OTHER = "other"
 
 
+_READS = ("Get", "List", "Describe", "Head", "Lookup", "BatchGet", "Search", "Query", "Scan", "Simulate", "Assume")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One CloudTrail record: the fields we read. A field that is missing there is None or empty here.
@@ -429,15 +432,19 @@ class Event:
     user_name: str = ""
     account_id: str = ""
     invoked_by: str = ""
+    issuer_type: str = ""
     issuer_arn: str = ""
     issuer_principal_id: str = ""
     issuer_user_name: str = ""
+    issuer_account_id: str = ""
     recipient_account_id: str = ""
     shared_event_id: str = ""
     category: str = ""
     type: str = ""
     addendum: str = ""
     original_event_id: str = ""
+    nonces: tuple[str, ...] = ()
+    """The marks of our own calls in the user agent."""
     raw: bytes = b""
 
     @property
@@ -449,6 +456,22 @@ class Event:
     def denied(self) -> bool:
         """Whether AWS refused for want of rights: `AccessDenied…`, `Client.UnauthorizedOperation` and their like."""
         return any(word in self.error for word in ("AccessDenied", "Unauthorized", "Forbidden", "NotAuthorized"))
+
+    @property
+    def call(self) -> str:
+        """The call as `service:Operation`, as in `sts:GetCallerIdentity`."""
+        return f"{self.service}:{self.name}"
+
+    @property
+    def failed(self) -> bool:
+        """Whether the call did not succeed. A failed console sign-in has a message and no code."""
+        return bool(self.error or self.error_message)
+
+    @property
+    def wrote(self) -> bool:
+        """Whether the call changed something: no read, and no failure. Records before 2020 lack readOnly."""
+        read = self.name.startswith(_READS) if self.read_only is None else self.read_only
+        return not read and not self.failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -479,6 +502,8 @@ class Sighting:
     """Caused by firedamp itself: kept and counted, and no alarm."""
     note: str = ""
     """What makes this record more than a line: a rule's name, a replayed nonce, a proposed owner."""
+    corrected: bool = False
+    """A later record says it better (addendum UPDATED_DATA): kept, and not counted."""
 
 
 class IncidentState(StrEnum):
@@ -513,8 +538,17 @@ class Incident:
     addresses: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
+    """What succeeded, as `service:Operation`."""
     denied: int = 0
     writes: int = 0
+    changes: int = 0
+    """Mentions that changed something: the owner or the key itself was touched."""
+
+    @property
+    def serious(self) -> bool:
+        """Whether this is an alarm: more than somebody who looked at the key, or failed to touch it."""
+        return self.use + self.derived + self.tamper + self.changes > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -533,14 +567,81 @@ class Gathering:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """New sightings that belong to no incident and open none: our own calls, failed attempts on the watch."""
+
+    sightings: tuple[Sighting, ...]
+    alerts: tuple[Alert, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One record recognised as one of our own calls: the next with this nonce is an intruder's."""
+
+    nonce: str
+    event_id: str
+
+
+Decision = Gathering | Kept | Claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What is known of the keys that new sightings are about, read in the transaction that keeps them."""
+
+    incidents: tuple[Incident, ...] = ()
+    own_calls: tuple[OwnCall, ...] = ()
+    """Those whose nonce stands in a new sighting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grown:
+    """An incident that got new sightings: before (None when it is new), and after."""
+
+    before: Incident | None
+    after: Incident
+
+    @property
+    def alarming(self) -> bool:
+        """Whether it became an alarm just now."""
+        return self.after.serious and not (self.before is not None and self.before.serious)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Watermark:
     """How far a feed was read. position is the feed's own (a file name, a time, a page); newest an event time."""
 
     feed: str
     position: str
     newest: datetime | None = None
-    polled: datetime
-    """When the last poll ended well: the proof that the watch sees."""
+    polled: datetime | None = None
+    """When the last poll ended well: the proof that the watch sees. None until one did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRead:
+    """What one page of a feed showed: committed whole, with the watermark, or not at all."""
+
+    feed: str
+    sightings: tuple[Sighting, ...] = ()
+    watermark: Watermark | None = None
+    rejected: tuple[Rejected, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedTrouble:
+    """What a feed brought that was not read, counted by outcome (`rejected`, `left out`, `gone`, `failed`) and reason.
+
+    what is the last of the kind.
+    """
+
+    feed: str
+    outcome: str
+    why: str
+    count: int
+    what: str
+    last: datetime
 
 
 # Alerts and their delivery.
@@ -551,6 +652,8 @@ class AlertKind(StrEnum):
 
     CANARY_USED = "canary used"
     ESCALATION = "escalation"
+    MENTIONED = "key mentioned"
+    """Somebody looked at a watched key or its owner, or touched it, without using it."""
     LEAK = "live key leaked"
     DRIFT = "placement changed"
     TAMPER = "watch touched"

@@ -16,16 +16,16 @@ from sqlite_utils import Database
 
 from firedamp.storage.errors import StoreFailure
 from firedamp.storage.findings import FindingRows
+from firedamp.storage.incidents import IncidentRows
 from firedamp.storage.jobs import JobRows
 from firedamp.storage.migrations import STEPS
 from firedamp.storage.outbox import OutboxRows
-from firedamp.storage.watching import WatchRows
 
 _BUSY_MS = 30_000
 _OLDEST = (3, 37)  # STRICT tables
 
 
-class Store(FindingRows, WatchRows, OutboxRows, JobRows):
+class Store(FindingRows, IncidentRows, OutboxRows, JobRows):
     """Everything firedamp remembers. A context manager; safe for several processes on one file.
 
     path None is a database in memory. Raises StoreFailure when the file is no firedamp database, is newer than this

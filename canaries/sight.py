@@ -1,0 +1,83 @@
+"""Records x watched keys = sightings. Pure.
+
+For each watched key the first of these that fits (DESIGN, section 2): *use*, the call was signed with it; *derived*,
+its owner made the call some other way; *mention*, it or its owner stands elsewhere in the record; and for no key,
+*tamper*, the watch itself is touched. A refused call is a use like any other. Where an owner has several watched
+keys, what only the owner tells is told of one: a second alarm would tell nothing new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from firedamp.canaries import cloudtrail
+from firedamp.canaries.tamper import Guarded, Touch, touched
+from firedamp.canaries.watchlist import Watchlist
+from firedamp.storage.records import Event, Rejected, Sighting, SightingKind
+
+QUARANTINE: Final = "AWSCompromisedKeyQuarantine"
+"""The policies that AWS puts on a key it found in public: V1 to V4 so far, by prefix (IAM guide, AWS policies)."""
+
+
+EXPOSED: Final = "AWS found this key in public and quarantined it"
+PROPOSED: Final = "its owner is not known here, the record says "
+ATTEMPT: Final = "a failed attempt: "
+MINTED: Final = "a session was made: "
+
+
+def sightings(record: object, where: str, watchlist: Watchlist, guarded: Guarded) -> Iterator[Sighting | Rejected]:
+    """Yield what one record tells of the watched keys and of the watch, at most one sighting a key."""
+    event = cloudtrail.parse(record, where)
+    if isinstance(event, Rejected):
+        yield event
+        return
+    found = _found(event, record, watchlist)
+    touch = touched(event, cloudtrail.parameters(record), guarded)
+    for key_id, kind in found.items():
+        unowned = kind is SightingKind.USE and watchlist.keys[key_id].owner.arn is None
+        yield Sighting(key_id=key_id, kind=kind, event=event, note="; ".join(_notes(event, record, unowned, touch)))
+    if touch is not None and not found:
+        note = f"{ATTEMPT}{touch.what}" if touch.failed else touch.what
+        yield Sighting(key_id=None, kind=SightingKind.TAMPER, event=event, note=note)
+
+
+def _found(event: Event, record: object, watchlist: Watchlist) -> dict[str, SightingKind]:
+    found: dict[str, SightingKind] = {}
+
+    def of_owner(key_id: str | None, kind: SightingKind) -> None:
+        if key_id is not None and not any(watchlist.kin(key_id, other) for other in found):
+            found[key_id] = kind
+
+    if event.access_key_id in watchlist.keys:
+        found[event.access_key_id] = SightingKind.USE
+    of_owner(watchlist.owned(event), SightingKind.DERIVED)
+    mentioned = watchlist.mentioned(cloudtrail.texts(record))
+    for key_id in mentioned.ids:
+        found.setdefault(key_id, SightingKind.MENTION)
+    for key_id in mentioned.owners:
+        of_owner(key_id, SightingKind.MENTION)
+    of_owner(_named(event, record, watchlist), SightingKind.MENTION)
+    return found
+
+
+def _named(event: Event, record: object, watchlist: Watchlist) -> str | None:
+    """Return the watched key whose owner a request names: `userName` as a parameter, in the owner's own account."""
+    for name, value in cloudtrail.parameters(record).items():
+        if name.lower() in {"username", "newusername"} and isinstance(value, str):
+            found = watchlist.named(value, event.recipient_account_id or event.account_id)
+            if found is not None:
+                return found
+    return None
+
+
+def _notes(event: Event, record: object, unowned: bool, touch: Touch | None) -> Iterator[str]:
+    if not event.failed and any(QUARANTINE in text for text in cloudtrail.texts(cloudtrail.parameters(record))):
+        yield EXPOSED
+    if unowned and event.arn:
+        yield f"{PROPOSED}{event.arn}"
+    session = cloudtrail.minted(record)
+    if session:
+        yield f"{MINTED}{session}"
+    if touch is not None:
+        yield f"{ATTEMPT}{touch.what}" if touch.failed else touch.what

@@ -1,0 +1,313 @@
+"""The bytes of a trail file -> the records in it that may concern a watched key. Pure.
+
+A file of CloudTrail's own is gzip of `{"Records":[…]}` (CloudTrail guide, "Finding your CloudTrail log files"). People
+keep records in other shapes too, and every one of them is read here: a list, a record, a record a line, values one
+after the other, the answer of LookupEvents, the envelopes of EventBridge, SNS and CloudWatch Logs.
+
+Records in `{"Records":[…]}` are parsed only when a watched id or owner stands in them; of the others it is only seen
+that they are objects with an eventID and an eventTime. What holds no record at all is left out, counted; what holds
+records and breaks off has failed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+import msgspec
+from isal import isal_zlib
+
+from firedamp.canaries import cloudtrail
+from firedamp.canaries.watchlist import Watchlist
+from firedamp.storage.records import Outcome, Rejected, Skipped
+
+INFLATED: Final = 1 << 29
+"""A file that inflates to more bytes than this is not read: CloudTrail's own hold up to 50 MB."""
+
+_GZIP: Final = b"\x1f\x8b"
+_UNREADABLE: Final[tuple[type[Exception], ...]] = (EOFError, ValueError, cast("type[Exception]", isal_zlib.error))
+_OPENING: Final = re.compile(rb"\s*\{\s*\"Records\"\s*:\s*\[")
+_SPACE: Final = re.compile(r"[\s,]*")
+_NESTED: Final = 6
+"""How many envelopes stand around a record at most: SQS, SNS, EventBridge, CloudWatch Logs, and a list or two."""
+_DEEPEST: Final = 200
+"""Levels of JSON that are read: Python's parser gives up near a thousand, and AWS writes fewer than twenty."""
+_TRIES: Final = 10_000
+"""Places in a broken file where reading is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Some bytes that a feed brought: a whole file, or one record. where says whence, for a person."""
+
+    where: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class Contents:
+    """What a document holds. records are those that may concern a watched key; total counts all."""
+
+    records: list[tuple[str, object]] = field(default_factory=list)
+    total: int = 0
+    newest: str = ""
+    """The latest eventTime, as it is written."""
+    rejected: list[Rejected] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+class _Stamp(msgspec.Struct, gc=False):
+    """What every record must have; the rest is passed over without being built."""
+
+    id: str = msgspec.field(name="eventID", default="")
+    time: str = msgspec.field(name="eventTime", default="")
+
+
+class _Stamps(msgspec.Struct, gc=False):
+    records: list[_Stamp] = msgspec.field(name="Records")
+
+
+class _Raws(msgspec.Struct, gc=False):
+    records: list[msgspec.Raw] = msgspec.field(name="Records")
+
+
+_STAMPS: Final = msgspec.json.Decoder(_Stamps)
+_RAWS: Final = msgspec.json.Decoder(_Raws)
+
+
+def read(document: Document, watchlist: Watchlist, limit: int = INFLATED) -> Contents:
+    """Read one document. limit is in bytes after inflating."""
+    contents = Contents()
+    try:
+        data = _inflated(document.data, limit)
+    except _UNREADABLE as error:
+        why = f"gzip cannot be read: {error}"
+        contents.skipped.append(Skipped(outcome=Outcome.FAILED, what=document.where, why=why))
+        return contents
+    if _OPENING.match(data) is None or not _read_fast(document.where, data, watchlist, contents):
+        _Reader(document.where, watchlist, contents, limit).read(data)
+    return contents
+
+
+def _inflated(data: bytes, limit: int) -> bytes:
+    """Inflate every member of a gzip file; other bytes are returned as they are."""
+    parts: list[bytes] = []
+    room = limit
+    while data.startswith(_GZIP):
+        member = isal_zlib.decompressobj(wbits=31)
+        part = member.decompress(data, room + 1)
+        room -= len(part)
+        if room < 0:
+            raise ValueError(f"it inflates to more than {limit} bytes")
+        if not member.eof:
+            raise EOFError("it ends early")
+        parts.append(part)
+        data = member.unused_data.lstrip(b"\0")
+        if data and not data.startswith(_GZIP):
+            raise ValueError("something else stands behind it")
+    if len(data) > limit:
+        raise ValueError(f"it has more than {limit} bytes")
+    return b"".join(parts) if len(parts) != 1 else parts[0] if parts else data
+
+
+def _read_fast(where: str, data: bytes, watchlist: Watchlist, contents: Contents) -> bool:
+    """Read a file of CloudTrail's own shape; return whether that is what it is."""
+    try:
+        stamps = _STAMPS.decode(data).records
+        raws = _RAWS.decode(data).records if watchlist.hit(data) else []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    if not all(stamp.id and stamp.time for stamp in stamps):
+        return False
+    found: list[tuple[str, object]] = []
+    for number, raw in enumerate(raws):
+        text = bytes(raw)
+        if watchlist.hit(text):
+            try:
+                found.append((f"{where}#{number}", json.loads(text)))
+            except (ValueError, RecursionError):
+                return False
+    contents.total = len(stamps)
+    contents.newest = max((stamp.time for stamp in stamps), default="")
+    for place, record in found:
+        _sort(place, record, contents)
+    return True
+
+
+def _sort(where: str, record: object, contents: Contents) -> None:
+    if cloudtrail.is_insight(record):
+        contents.skipped.append(Skipped(outcome=Outcome.LEFT_OUT, what=where, why="an Insight record"))
+    else:
+        contents.records.append((where, record))
+
+
+class _Reader:
+    """Reads a document of any shape, value by value, envelope by envelope."""
+
+    def __init__(self, where: str, watchlist: Watchlist, contents: Contents, limit: int) -> None:
+        self._where = where
+        self._watchlist = watchlist
+        self._contents = contents
+        self._limit = limit
+        self._number = 0
+
+    def read(self, data: bytes) -> None:
+        text = _text(data)
+        inner = _unwrapped(text, self._limit)
+        if inner is not None:
+            text = inner
+        contents, broken, values = self._contents, 0, 0
+        for value in _values(text):
+            if isinstance(value, _Broken):
+                broken += 1
+            else:
+                values += 1
+                self._take(value, 0)
+        if broken and _OPENING.match(data):
+            why = "its JSON is broken: records may be missing"
+            contents.skipped.append(Skipped(outcome=Outcome.FAILED, what=self._where, why=why))
+        elif contents.total or contents.skipped or _OPENING.match(data):
+            contents.rejected += [Rejected(where=self._where, why="no JSON")] * broken
+        elif values:
+            contents.rejected.clear()
+            self._leave("no CloudTrail: JSON without records", told=True)
+        else:
+            self._leave("no CloudTrail: no JSON", told=bool(text.strip()))
+
+    def _leave(self, why: str, told: bool) -> None:
+        if told:
+            self._contents.skipped.append(Skipped(outcome=Outcome.LEFT_OUT, what=self._where, why=why))
+
+    def _take(self, value: object, depth: int) -> None:
+        """Sort one JSON value: an envelope is opened, anything else is a record or rejected."""
+        inner = _opened(value, self._limit) if depth < _NESTED else None
+        match inner:
+            case None:
+                self._record(value)
+            case str() as why:
+                self._leave(why, told=True)
+            case list():
+                for each in inner:
+                    self._take(each, depth + 1)
+
+    def _record(self, record: object) -> None:
+        where = f"{self._where}#{self._number}"
+        self._number += 1
+        why = cloudtrail.refusal(record)
+        if why or not isinstance(record, dict):
+            self._contents.rejected.append(Rejected(where=where, why=why))
+            return
+        self._contents.total += 1
+        self._contents.newest = max(self._contents.newest, str(record["eventTime"]))
+        if self._watchlist.hit(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")):
+            _sort(where, record, self._contents)
+
+
+class _Broken:
+    """Stands for text that is no JSON."""
+
+
+def _text(data: bytes) -> str:
+    encoding = json.detect_encoding(data)
+    return data.decode(encoding, "replace")
+
+
+def _values(text: str) -> Iterator[object]:
+    """Yield JSON values that stand one after the other, lines or not; a _Broken for each run that is no JSON.
+
+    Behind a break, reading goes on at the next line; a `{"Records":[` whose end is missing is read from inside.
+    """
+    decoder = json.JSONDecoder(strict=False)
+    at, tries, flat = 0, 0, False
+    opening = _OPENING.match(text[:4096].encode("utf-8", "replace"))
+    while True:
+        space = _SPACE.match(text, at)
+        at = at if space is None else space.end()
+        if at == len(text):
+            return
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except RecursionError:
+            if flat:
+                yield _Broken()
+                return
+            text, at, flat = _shallow(text[at:]), 0, True
+        except ValueError:
+            if tries == 0 and opening is not None and at < opening.end():
+                at, tries = opening.end(), 1
+                yield _Broken()
+                continue
+            tries += 1
+            line = text.find("\n", at)
+            yield _Broken()
+            if line == -1 or tries > _TRIES:
+                return
+            at = line + 1
+        else:
+            yield value
+
+
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]|[^"\[\]{}]++', re.DOTALL)
+
+
+def _shallow(text: str) -> str:
+    """Put null in the place of what is nested too deep for a parser."""
+    depth, kept = 0, list[str]()
+    for token in _TOKEN.finditer(text):
+        piece = token[0]
+        if piece in "[{":
+            depth += 1
+            kept.append(piece if depth <= _DEEPEST else "null" if depth == _DEEPEST + 1 else "")
+        elif piece in "]}":
+            kept.append(piece if depth <= _DEEPEST else "")
+            depth -= 1
+        elif depth <= _DEEPEST:
+            kept.append(piece)
+    return "".join(kept)
+
+
+def _opened(value: object, limit: int) -> list[object] | str | None:
+    """Return what stands inside an envelope, why there is nothing in it, or None when this is no envelope."""
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict) or "eventID" in value:
+        return None
+    for name in ("Records", "Events", "records", "logEvents", "Messages"):
+        inside = value.get(name)
+        if isinstance(inside, list):
+            return inside
+    if value.get("messageType") == "CONTROL_MESSAGE":
+        return "a control message of CloudWatch Logs"
+    if "digestStartTime" in value and "logFiles" in value:
+        return "a digest file"
+    if "detail-type" in value and isinstance(value.get("detail"), dict):
+        return [value["detail"]]
+    for name in ("CloudTrailEvent", "message", "Message", "Body", "body", "awslogs", "kinesis"):
+        inside = value.get(name)
+        if isinstance(inside, dict):
+            return [inside]
+        if isinstance(inside, str):
+            return _whole(inside) or None
+    data = value.get("data")
+    packed = _unwrapped(data, limit) if isinstance(data, str) else None
+    return None if packed is None else _whole(packed)
+
+
+def _whole(text: str) -> list[object]:
+    return [value for value in _values(text) if not isinstance(value, _Broken)]
+
+
+def _unwrapped(text: str, limit: int) -> str | None:
+    """Return what stands in base64 of gzip, the form of a CloudWatch Logs subscription; None for other text."""
+    text = text.strip()
+    if not text.startswith("H4sI"):  # base64 of gzip's first three bytes
+        return None
+    try:
+        packed = base64.b64decode(text, validate=True)
+        return _text(_inflated(packed, limit))
+    except _UNREADABLE:
+        return None

@@ -1,0 +1,57 @@
+"""Incidents for a person: a line each, or the whole story. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from firedamp.canaries import facts
+from firedamp.service.show import safe
+from firedamp.storage.records import Incident, Placement, Sighting
+from firedamp.storage.times import rfc3339
+
+_LISTED = 8
+
+
+def line(incident: Incident, placement: Placement | None) -> str:
+    """Return an incident in two lines: whose, since when, how much, and where the key had been put."""
+    counts = ", ".join(
+        f"{count} {what}"
+        for count, what in (
+            (incident.use, "use"), (incident.derived, "derived"), (incident.mention, "mention"),
+            (incident.tamper, "tamper"), (incident.own, "own"),
+        ) if count
+    )  # fmt: skip
+    key = incident.key_id or "the watch itself"
+    span = f"{rfc3339(incident.first)} to {rfc3339(incident.last)}"
+    where = "" if placement is None else f"  planted: {safe(placement.place)}"
+    return (
+        f"#{incident.id}  {incident.state}  {safe(key)}  {safe(incident.title)}\n"
+        f"    {span}  {counts}  {incident.denied} denied, {incident.writes} writes"
+        f"  from {_some(incident.addresses)}{where}\n"
+    )
+
+
+def story(incident: Incident, sightings: Sequence[Sighting], placement: Placement | None) -> str:
+    """Return an incident and every record of it, in order of time."""
+    return line(incident, placement) + "".join(_records(incident, sightings))
+
+
+def _records(incident: Incident, sightings: Sequence[Sighting]) -> Iterator[str]:
+    if incident.reason:
+        yield f"    closed: {safe(incident.reason)}\n"
+    for each in sightings:
+        event = each.event
+        kind = "own" if each.own else "corrected" if each.corrected else each.kind.value
+        agent = facts.read_agent(event.user_agent)
+        yield (
+            f"    {rfc3339(event.time)}  {kind:9}  {safe(event.call)}  {safe(event.region) or '-'}  "
+            f"{safe(event.address) or '-'} ({facts.address_kind(event.address)})  "
+            f"{safe(event.error) or 'done'}  {safe(agent) or '-'}\n"
+        )
+        if each.note:
+            yield f"        {safe(each.note)}\n"
+
+
+def _some(values: Sequence[str]) -> str:
+    more = f" and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
+    return safe(", ".join(values[:_LISTED])) + more if values else "no address"
