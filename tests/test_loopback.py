@@ -21,13 +21,13 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, HTTPClientError
 from tests.builders import make_key_id, make_secret
+from tests.scenes import DENY_ALL, allow, code, make_role, session_key
 
 from firedamp.service.loopback import Loopback, LoopbackKey, main
 from firedamp.service.loopback_identity import one_time_code
 from firedamp.storage.keyid import account_of
 from firedamp.storage.secret import Secret
 
-DENY_ALL = '{"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}'
 ONE_CALL_A_PROTOCOL = (
     ("sts", "get_caller_identity"),
     ("iam", "list_users"),
@@ -43,25 +43,6 @@ ONE_CALL_A_PROTOCOL = (
     ("sesv2", "list_email_identities"),
     ("events", "list_rules"),
 )
-
-
-def code(call: Any, **arguments: Any) -> str:
-    """Return what a call ends with: `OK`, or AWS's error code."""
-    try:
-        call(**arguments)
-    except ClientError as error:
-        return error.response["Error"]["Code"]
-    return "OK"
-
-
-def session_key(credentials: dict[str, Any]) -> LoopbackKey:
-    token = Secret(credentials["SessionToken"])
-    return LoopbackKey(credentials["AccessKeyId"], Secret(credentials["SecretAccessKey"]), token)
-
-
-def allow(*actions: str, **condition: Any) -> str:
-    statement: dict[str, Any] = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
-    return json.dumps({"Version": "2012-10-17", "Statement": statement | condition})
 
 
 @pytest.fixture
@@ -269,17 +250,6 @@ def test_sessions_issued_before_a_moment_can_be_revoked(aws: Loopback) -> None:
 
 
 # Roles.
-
-
-def make_role(
-    aws: Loopback, name: str, principal: Any, *, rights: str = DENY_ALL, condition: dict[str, Any] | None = None
-) -> str:
-    statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole", "Condition": condition or {}}
-    iam = aws.client("iam")
-    trust = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    arn: str = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
-    iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=rights)
-    return arn
 
 
 def test_a_role_is_assumed_by_those_it_trusts_only(aws: Loopback) -> None:
@@ -600,14 +570,34 @@ def test_a_body_that_is_not_what_was_signed_is_refused(aws: Loopback) -> None:
 
     sts.meta.events.register("before-send", alter)
     assert code(sts.get_caller_identity) == "SignatureDoesNotMatch"
-    aws.client("s3").create_bucket(Bucket="photos")
-    s3 = boto3.client(
+
+
+def test_a_body_must_have_the_hash_that_was_signed(aws: Loopback) -> None:
+    s3 = signing_client(aws)
+    s3.create_bucket(Bucket="photos")
+
+    def alter(request: Any, **_: object) -> None:
+        assert len(request.headers["X-Amz-Content-SHA256"]) == 64
+        request.body = b"another"
+
+    s3.meta.events.register("before-send.s3.PutObject", alter)
+    assert code(s3.put_object, Bucket="photos", Key="k", Body=b"the one") == "SignatureDoesNotMatch"
+
+
+def signing_client(aws: Loopback) -> Any:
+    """Return an S3 client that signs the payload's hash and presigns with version 4, which is not boto3's default."""
+    return boto3.client(
         "s3",
         endpoint_url=aws.url,
         aws_access_key_id=aws.admin.id,
         aws_secret_access_key=aws.admin.secret.reveal(),
-        config=Config(signature_version="s3v4"),
+        config=Config(signature_version="s3v4", request_checksum_calculation="when_required"),
     )
+
+
+def test_a_presigned_object_is_only_the_one_that_was_signed(aws: Loopback) -> None:
+    s3 = signing_client(aws)
+    s3.create_bucket(Bucket="photos")
     link = s3.generate_presigned_url("list_objects_v2", Params={"Bucket": "photos"})
     with urllib.request.urlopen(link) as answer:
         assert b"<Name>photos</Name>" in answer.read()

@@ -24,7 +24,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from tests.builders import make_key_id, make_secret
-from tests.test_loopback import DENY_ALL, allow, code
+from tests.scenes import DENY_ALL, allow, code
 
 from firedamp.service.loopback import ACCOUNT, Loopback
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus
 import pytest
 from botocore.exceptions import ClientError
 from tests.builders import make_key_id, make_secret
-from tests.test_loopback import DENY_ALL, allow, code, make_role, session_key
+from tests.scenes import DENY_ALL, allow, code, drain, make_queue, make_role, session_key, start_trail
 
 from firedamp.service.loopback import Loopback, LoopbackKey
 from firedamp.storage.secret import Secret
@@ -27,29 +27,6 @@ LOG_NAME = re.compile(
 @pytest.fixture
 def canary(aws: Loopback) -> LoopbackKey:
     return aws.add_user("svc-backup", inline={"p": DENY_ALL})
-
-
-def start_trail(aws: Loopback, name: str = "main", **options: Any) -> Any:
-    aws.client("s3").create_bucket(Bucket="logs")
-    cloudtrail = aws.client("cloudtrail")
-    cloudtrail.create_trail(Name=name, S3BucketName="logs", **({"IsMultiRegionTrail": True} | options))
-    cloudtrail.start_logging(Name=name)
-    return cloudtrail
-
-
-def make_queue(aws: Loopback, name: str) -> tuple[str, str]:
-    sqs = aws.client("sqs")
-    url = sqs.create_queue(QueueName=name)["QueueUrl"]
-    return url, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-
-
-def drain(aws: Loopback, url: str) -> list[dict[str, Any]]:
-    sqs, bodies = aws.client("sqs"), []
-    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
-        for message in messages:
-            bodies.append(json.loads(message["Body"]))
-            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-    return bodies
 
 
 def read_file(aws: Loopback, key: str, bucket: str = "logs") -> dict[str, Any]:
