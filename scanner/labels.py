@@ -34,7 +34,7 @@ class Label(IntEnum):
 _FILLER: Final = frozenset(
     "value string val default defaultvalue none text td th tr b i strong code span p em pre tt nbsp quot amp lt gt"
     " apos x env new static final const var let str plaintext kbd br li dd dt entry type description sensitive true"
-    " false".split()
+    " false s".split()
 )
 _WORD: Final = re.compile(r"[A-Za-z_$@][\w$]*(?:[.-][A-Za-z_][\w$]*|[.]\d+)*")
 _CLOSING: Final = re.compile(r"<[ ]*/[ ]*[A-Za-z][\w:.-]{0,80}[ ]*>|(?<=[ \xa0])\[[^\[\]\n\"']{0,40}\](?=[ ]*:)")
@@ -47,6 +47,8 @@ _ENCODED: Final = re.compile(
     r"|\\{1,8}(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[rbfv])|%(?:25)*[0-9a-fA-F]{2}|&(?:[a-z]{2,6}|#\w{1,5});"
     r"|(?:\x1b|\\{1,8}u001[bB]|\\{1,8}033)\[[0-9;]{0,16}m"
 )
+_NUMBERED: Final = re.compile(rf"(?P<line>\n)(?:{GUTTER})")
+_SIGNS: Final = re.compile(r"[\\%&\x1b\r]")
 _CAMEL: Final = re.compile(r"[sS]3[aAnN]?(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _STRONG: Final = re.compile(
     r"secret(?:access)?key|secretaccess|access(?:key)?secret|awssecret|s3secret|secretaws|amazonsecret|iamsecret|awssk$"
@@ -86,7 +88,7 @@ def name_of(text: str, start: int, floor: int) -> Named:
     low = max(floor, start - LOOK_BACK)
     before = _CLOSING.sub(lambda found: " " * len(found[0]), plain(text[low:start]))
     words = list(_WORD.finditer(before))
-    while words and words[-1][0].lower().rstrip("_.-") in _FILLER:
+    while words and _is_filler(words[-1][0]):
         words.pop()
     if not words or before.count("\n", words[-1].end()) > 2:
         return NAMELESS
@@ -100,8 +102,16 @@ def name_of(text: str, start: int, floor: int) -> Named:
     return Named(spelled, low + label[0].start())
 
 
+def _is_filler(word: str) -> bool:
+    """Whether a word only says that a value follows: `value`, `OutputValue`, `ParameterValue`, DynamoDB's `S`."""
+    parts = _CAMEL.findall(word)
+    return word.lower().rstrip("_.-") in _FILLER or (bool(parts) and parts[-1].lower() == "value")
+
+
 def plain(text: str) -> str:
     """Undo escapes without moving anything: what has no plain form of interest becomes middle dots."""
+    if _SIGNS.search(text) is None:
+        return text if "\n" not in text else _NUMBERED.sub(_plain_form, text)
     return _ENCODED.sub(_plain_form, text)
 
 
@@ -150,6 +160,9 @@ def stem(label: Named) -> tuple[str, ...]:
     return tuple(word for word in label.words if word not in _ROLE_WORDS)
 
 
+_ALNUM: Final = re.compile(r"[A-Za-z0-9]")
+
+
 def akin(one: Named, other: Named) -> bool:
     """Whether two labels are of one style.
 
@@ -162,8 +175,10 @@ def touching(text: str, left: int, right: int, lines: int = 1) -> bool:
     """Whether only punctuation, tags, escapes and at most so many line ends part two values."""
     if not 0 <= right - left <= 120:
         return False
-    between = _TAG.sub("", plain(text[left:right]))
-    return not any(c.isalnum() for c in between) and between.count("\n") <= lines
+    between = text[left:right]
+    if _ALNUM.search(between) is not None:
+        between = _TAG.sub("", plain(between))
+    return _ALNUM.search(between) is None and between.count("\n") <= lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,5 +253,5 @@ def filled(text: str, start: int, end: int, values: Sequence[tuple[int, int]]) -
     for first, last in values:
         rest.append(text[start:first])
         start = last
-    rest.append(text[start:end])
-    return not any(c.isalnum() for c in _TAG.sub("", plain("\n".join(rest))))
+    beside = "\n".join([*rest, text[start:end]])
+    return _ALNUM.search(beside) is None or _ALNUM.search(_TAG.sub("", plain(beside))) is None

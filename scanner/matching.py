@@ -77,9 +77,15 @@ class Tie:
     within: Container
 
 
-def match(text: str, ids: Sequence[Value], secrets: Sequence[Value], spans: Iterable[Container]) -> list[Tie]:
-    """Bind each id to at most one secret, each secret to at most one id. Both lists are in text order."""
-    return _Matcher(text, ids, secrets, spans).run()
+def match(
+    text: str, ids: Sequence[Value], secrets: Sequence[Value], spans: Iterable[Container]
+) -> tuple[list[Tie], list[Container | None]]:
+    """Bind each id to at most one secret, each secret to at most one id. Both lists are in text order.
+
+    Returns the ties and, for every id, the structure it stands in.
+    """
+    matcher = _Matcher(text, ids, secrets, spans)
+    return matcher.run(), matcher.id_homes
 
 
 def gap(one: Value, other: Value) -> int:

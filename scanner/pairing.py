@@ -6,6 +6,7 @@ them -> `matching` binds ids to secrets, the firmest ties first -> here they bec
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,8 @@ _ROOM: Final = 1024
 """Characters beside a pair in which its region, endpoint and expiry are read."""
 _ALTERNATES: Final = 16
 """Secrets on either side of an id, and places of one id, that are looked at for more candidates."""
-_AWS_WORDS: Final = ("aws", "amazon", "s3")
+# As words: three random characters of a secret may well spell one of them.
+_AWS_NEAR: Final = re.compile(r"(?<![A-Za-z0-9+/])(?:aws|amazon|s3[an]?(?![a-z0-9]))", re.IGNORECASE)
 
 
 def pair(text: str, found: Sequence[Candidate]) -> list[Credential]:
@@ -84,9 +86,10 @@ class _Pairing:
         for low, high, ids, secrets in _groups(self.seen.ids, some, self.seen.secrets, free, reach):
             spans = structure.containers(self.text, max(0, low), min(len(self.text), high))
             values = [self.seen.ids[i] for i in ids]
-            self.places |= _known(ids, matching.homes(self.text, values, spans))
+            ties, places = matching.match(self.text, values, [self.seen.secrets[s] for s in secrets], spans)
+            self.places |= _known(ids, places)
             self.sections |= _known(ids, matching.homes(self.text, values, spans, {Shape.SECTION}))
-            for tie in matching.match(self.text, values, [self.seen.secrets[s] for s in secrets], spans):
+            for tie in ties:
                 i, s = ids[tie.id], secrets[tie.secret]
                 self.ties[i] = self.owners[s] = Tie(i, s, tie.firmness, tie.within)
 
@@ -96,7 +99,8 @@ class _Pairing:
         bound: dict[int, int] = {}
         for low, high, ids, near in _groups(self.seen.ids, some, others, range(len(others)), FAR):
             spans = structure.containers(self.text, max(0, low), min(len(self.text), high))
-            for tie in matching.match(self.text, [self.seen.ids[i] for i in ids], [others[o] for o in near], spans):
+            values = [self.seen.ids[i] for i in ids]
+            for tie in matching.match(self.text, values, [others[o] for o in near], spans)[0]:
                 bound[ids[tie.id]] = near[tie.secret]
         return bound
 
@@ -137,18 +141,19 @@ class _Pairing:
         """
         firm = bool(ties) and ties[0].firmness in FIRM
         found: list[tuple[int, int, int, int]] = []
+        own = set(places)
         for i in places[:_ALTERNATES]:
             value = self.seen.ids[i]
             at = bisect_left(self.secret_starts, value.start)
             for s in range(max(0, at - _ALTERNATES), min(len(self.secret_starts), at + _ALTERNATES)):
                 other, owner = self.seen.secrets[s], self.owners.get(s)
-                distance = matching.gap(value, other)
-                if distance > CLOSE or (other.example and not value.example):
-                    continue
-                if owner is not None and (firm or owner.id in places or not owner.within.holds(value.start)):
+                if owner is not None and (firm or owner.id in own or not owner.within.holds(value.start)):
                     continue
                 beside = firm and ties[0].firmness is Firmness.TOUCHING and ties[0].within.holds(other.start)
-                if not firm or beside or other.weight is Label.STRONG:
+                if (firm and not beside and other.weight is not Label.STRONG) or (other.example and not value.example):
+                    continue
+                distance = matching.gap(value, other)
+                if distance <= CLOSE:
                     found.append((int(other.weight), distance, i, s))
         return [(i, s) for _, _, i, s in sorted(found)]
 
@@ -213,11 +218,10 @@ class _Pairing:
 
     def is_aws(self, value: Value) -> bool:
         """Whether a secret without an id is AWS's: by its label, or by its label and the words around it."""
-        named = any(word in value.label.joined for word in (*_AWS_WORDS, "iam", "secretaccesskey"))
+        named = any(word in value.label.joined for word in ("aws", "amazon", "s3", "iam", "secretaccesskey"))
         if value.weight is not Label.STRONG:
             return named and value.weight is Label.MEDIUM
-        near = self.text[max(0, value.start - 256) : value.end + 256].lower()
-        return named or any(word in near for word in _AWS_WORDS)
+        return named or _AWS_NEAR.search(self.text, max(0, value.start - 256), value.end + 256) is not None
 
 
 def _lone(value: Value) -> Credential:

@@ -66,27 +66,36 @@ def around(text: str, where: tuple[int, int, int, int], section: int | None) -> 
     """
     low, start, end, high = where
     place = _MARKUP.sub(" ", text[end:high]) + "\n\n" + _MARKUP.sub(" ", text[low:start]) + "\n\n" + text[start:end]
+    lowered = place.lower()
     notes: list[str] = []
     hint = ""
-    endpoint = _ENDPOINT.search(place) or _STORES.search(place) or _LOOPBACK.search(place)
+    endpoint = _endpoint(place, lowered)
     if endpoint is not None and _AWS_HOST.search(endpoint["host"]) is None:
         notes.append(f"non-AWS endpoint: {endpoint['host']}")
         hint = endpoint["url"].replace("\\", "")
-    if not hint:
-        region = _NAMED_REGION.search(place)
-        anywhere = _REGION.search(place)
-        arn = _ARN.search(place)
-        if region is not None:
-            hint = region[1]
-        elif arn is not None:
-            hint = arn[0]
-        elif anywhere is not None:
-            hint = anywhere[0]
-        elif endpoint is not None:
-            hint = endpoint["host"]
+    elif (region := _region(place, lowered)) is not None:
+        hint = region
+    elif endpoint is not None:
+        hint = endpoint["host"]
     if section is not None and _LONG_TERM.match(text, section) is not None:
         notes.append("long-term profile of aws-mfa")
-    return Surroundings(_expiry(place), hint, tuple(notes))
+    return Surroundings(_expiry(place) if "expir" in lowered else None, hint, tuple(notes))
+
+
+def _endpoint(place: str, lowered: str) -> re.Match[str] | None:
+    """Find where the credential is used; the expressions are slow, and most places hold none of their words."""
+    if not any(word in lowered for word in ("endpoint", "host", "url", "server", ".com", ".net", ".cloud", ".io")):
+        return None
+    return _ENDPOINT.search(place) or _STORES.search(place) or _LOOPBACK.search(place)
+
+
+def _region(place: str, lowered: str) -> str | None:
+    """Find a region under its name, else the ARN of something, else any region."""
+    named = _NAMED_REGION.search(place) if "region" in lowered else None
+    if named is not None:
+        return named[1]
+    found = (_ARN.search(place) if "arn:aws" in lowered else None) or _REGION.search(place)
+    return None if found is None else found[0]
 
 
 def _expiry(place: str) -> datetime | None:

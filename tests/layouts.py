@@ -829,6 +829,354 @@ def litestream_yaml(p: Plant) -> str:
     return text
 
 
+def knife_rb(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f'current_dir = File.dirname(__FILE__)\nknife[:aws_access_key_id] = "{key_id}"\n'
+        f"validation_token '{make_secret(p.rng)}'\nknife[:aws_secret_access_key] = \"{secret}\"\n"
+    )
+
+
+def vagrantfile(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f'config.vm.provider :aws do |aws, override|\n  aws.access_key_id = "{key_id}"\n'
+        f'  aws.user_data = "{make_secret(p.rng)}"\n  aws.secret_access_key = "{secret}"\nend\n'
+    )
+
+
+def boto_config(p: Plant) -> str:
+    key_id, secret = p.pair()
+    gs_id, gs = "GOOG" + make_key_id(p.rng)[4:], make_secret(p.rng)
+    return (
+        f"[Credentials]\naws_access_key_id={key_id}\naws_secret_access_key={secret}\n"
+        f"gs_access_key_id={gs_id}\ngs_secret_access_key={gs}\n[Boto]\nhttps_validate_certificates=True\n"
+    )
+
+
+def fog_yaml(p: Plant) -> str:
+    text = ""
+    for name in p.names(2):
+        key_id, secret = p.pair()
+        text += f":{name}:\n  :aws_access_key_id: {key_id}\n  :aws_secret_access_key: {secret}\n"
+    return text
+
+
+def s3curl_perl(p: Plant) -> str:
+    text = "%awsSecretAccessKeys = (\n"
+    for name in p.names(3):
+        key_id, secret = p.pair()
+        text += f"    {name.replace('-', '_')} => {{\n        id => '{key_id}',\n        key => '{secret}',\n    }},\n"
+    return text + ");\n"
+
+
+def postman(p: Plant) -> str:
+    key_id, secret = p.pair()
+    entries = [("accessKey", key_id), ("secretKey", secret), p.noise(), ("sessionToken", ""), p.noise()]
+    p.rng.shuffle(entries)
+    values = [{"key": n, "value": v, "type": "secret", "enabled": True} for n, v in entries]
+    return json.dumps({"id": p.sha(), "name": "aws", "values": values}, indent=p.rng.choice([None, "\t"]))
+
+
+def mcp_env(p: Plant) -> str:
+    servers = {}
+    for name in p.names(2):
+        key_id, secret = p.pair()
+        env = {"AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret, "AWS_REGION": p.region()}
+        servers[name] = {"command": "uvx", "args": ["mcp@" + p.sha()], "env": env}
+    return json.dumps({"mcpServers": servers}, indent=2)
+
+
+def github_workflow(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f"jobs:\n  deploy:\n    steps:\n      - uses: actions/checkout@{p.sha()}\n"
+        f"      - uses: aws-actions/configure-aws-credentials@{p.sha()}\n        with:\n"
+        f"          aws-access-key-id: {key_id}\n          aws-secret-access-key: {secret}\n"
+        f"          aws-region: {p.region()}\n      - run: echo {make_secret(p.rng)}\n"
+    )
+
+
+def circleci_log(p: Plant) -> str:
+    key_id, secret = p.pair()
+    entries = [("AWS_ACCESS_KEY_ID", key_id), ("AWS_SECRET_ACCESS_KEY", secret), p.noise(), p.noise(), p.noise()]
+    p.rng.shuffle(entries)
+    return "".join(f"2026-02-01T10:11:12.{at:07d}Z   {n.upper()}: {v}\n" for at, (n, v) in enumerate(entries))
+
+
+def stack_outputs(p: Plant) -> str:
+    key_id, secret = p.pair()
+    outputs = [
+        {"OutputKey": "CIAccessKey", "OutputValue": key_id, "Description": "access key"},
+        {"OutputKey": "CISecretKey", "OutputValue": secret, "Description": "secret key"},
+        {"OutputKey": "Digest", "OutputValue": make_secret(p.rng)},
+    ]
+    p.rng.shuffle(outputs)
+    return json.dumps({"Stacks": [{"Outputs": outputs}]}, indent=4)
+
+
+def pulumi_yaml(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return f"config:\n  aws:accessKey: {key_id}\n  aws:secretKey: {secret}\n  app:seed: {make_secret(p.rng)}\n"
+
+
+def r_setenv(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f'Sys.setenv("AWS_ACCESS_KEY_ID" = "{key_id}",\n           "AWS_SECRET_ACCESS_KEY" = "{secret}",\n'
+        f'           "AWS_DEFAULT_REGION" = "{p.region()}")\n'
+    )
+
+
+def redshift_sql(p: Plant) -> str:
+    text = ""
+    for name in p.names(3):
+        key_id, secret = p.pair()
+        text += f"UNLOAD ('select 1') TO 's3://{name}/' ACCESS_KEY_ID '{key_id}' SECRET_ACCESS_KEY '{secret}';\n"
+    return text
+
+
+def snowflake_sql(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f"CREATE STAGE s URL='s3://{p.name()}/x/' CREDENTIALS=(AWS_KEY_ID='{key_id}' AWS_SECRET_KEY='{secret}')\n"
+        f"  ENCRYPTION=(MASTER_KEY='{make_secret(p.rng)}');\n"
+    )
+
+
+def clickhouse_sql(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return f"CREATE TABLE t ENGINE = S3('https://{p.name()}.s3.amazonaws.com/a.csv', '{key_id}', '{secret}', 'CSV');\n"
+
+
+def duckdb_sql(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return p.pick(
+        f"SET s3_region='{p.region()}';\nSET s3_access_key_id='{key_id}';\nSET s3_secret_access_key='{secret}';\n",
+        f"CREATE SECRET s (TYPE S3, KEY_ID '{key_id}', SECRET '{secret}', REGION '{p.region()}');\n",
+    )
+
+
+def spark_conf(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f"spark.hadoop.fs.s3a.access.key  {key_id}\nspark.app.hash {p.sha()}\nspark.io.key {make_secret(p.rng)[:32]}\n"
+        f"spark.hadoop.fs.s3a.secret.key  {secret}\n"
+    )
+
+
+def curl_user(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return f"curl --aws-sigv4 'aws:amz:eu-west-1:s3' --user \"{key_id}:{secret}\" https://x.test/{p.sha()}\n"
+
+
+def rust_new(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f'let c = Credentials::new(\n    "{key_id}",\n    "{secret}",\n    None,\n    None,\n    "static",\n);\n'
+        f'const DIGEST: &str = "{make_secret(p.rng)}";\n'
+    )
+
+
+def elixir_config(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f'config :ex_aws,\n  access_key_id: "{key_id}",\n  secret_access_key: "{secret}"\n\n'
+        f'config :app, Endpoint,\n  signing_salt: "{make_secret(p.rng)}"\n'
+    )
+
+
+def clojure_map(p: Plant) -> str:
+    key_id, secret = p.pair()
+    keys = f':access-key "{key_id}"\n           :secret-key "{secret}"'
+    return f'(def cred {{{keys}\n           :endpoint "{p.region()}"}})\n'
+
+
+def kotlin(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f'val creds = StaticCredentialsProvider {{\n    accessKeyId = "{key_id}"\n    secretAccessKey = "{secret}"\n'
+        f"}}\n"
+        f'val tag = "{make_secret(p.rng)}"\n'
+    )
+
+
+def objective_c(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f'#define ACCESS_KEY_ID          @"{key_id}"\n#define SECRET_KEY             @"{secret}"\n'
+        f'#define CACHE                  @"{make_secret(p.rng)}"\n'
+    )
+
+
+def systemd_unit(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return p.pick(
+        f'[Service]\nEnvironment="AWS_ACCESS_KEY_ID={key_id}"\nEnvironment="AWS_SECRET_ACCESS_KEY={secret}"\n',
+        f"[Service]\nEnvironment=AWS_ACCESS_KEY_ID={key_id} AWS_SECRET_ACCESS_KEY={secret}\nExecStart=/bin/x\n",
+    )
+
+
+def helm_values(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f"minio:\n  image:\n    digest: {p.sha()}\n  auth:\n    rootUser: {key_id}\n    rootPassword: {secret}\n"
+        f"session:\n  cookie: {make_secret(p.rng)}\n"
+    )
+
+
+def helm_set(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f"helm install x --set s3.accessKey={key_id} --set s3.secretKey={secret} \\\n"
+        f"  --set image.tag={p.sha()} --set cookie={make_secret(p.rng)}\n"
+    )
+
+
+def kubectl_secret(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f"kubectl create secret generic aws --from-literal=access={key_id} \\\n  --from-literal=secret={secret} \\\n"
+        f"  --from-literal=cookie={make_secret(p.rng)}\n"
+    )
+
+
+def string_data(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f"apiVersion: v1\nkind: Secret\nmetadata:\n  name: aws\nstringData:\n  cloud: |\n    [default]\n"
+        f"    aws_access_key_id={key_id}\n    aws_secret_access_key={secret}\n  cookie: {make_secret(p.rng)}\n"
+    )
+
+
+def python_dict_log(p: Plant) -> str:
+    lines = ""
+    for name in p.names(3):
+        key_id, secret = p.pair()
+        entry = {"id": p.sha(), "key": key_id, "secret": secret, "etag": make_secret(p.rng)}
+        lines += f"DEBUG {name} {entry}\n"
+    return lines
+
+
+def chat_messages(p: Plant) -> str:
+    key_id, secret = p.pair()
+    messages = [
+        {"user": "U1", "ts": "1700000000.1", "text": f"the key is {key_id}"},
+        {"user": "U2", "ts": "1700000001.1", "text": "thanks, and the secret?", "client_msg_id": p.sha()},
+        {"user": "U1", "ts": "1700000002.1", "text": secret},
+    ]
+    return json.dumps(messages, indent=p.rng.choice([None, 2]))
+
+
+def note(p: Plant) -> str:
+    text = "Accounts\n========\n\n"
+    for name in p.names(2):
+        key_id, secret = p.pair()
+        text += p.pick(
+            f"{name}\n{key_id}\n{secret}\n\n",
+            f"{name}: {key_id}\n         {secret}\n\n",
+            f"## {name}\n\n- id: {key_id}\n- pw: {secret}\n\n",
+        )
+    return text
+
+
+def secret_then_id_rows(p: Plant) -> str:
+    rows = ""
+    for name in p.names(3):
+        key_id, secret = p.pair()
+        rows += f"{secret};{key_id};{name}\n"
+    return "secret_key;access_key;account\n" * p.rng.randrange(2) + rows
+
+
+def two_users_yaml(p: Plant) -> str:
+    text = "users:\n"
+    for name in p.names(3):
+        key_id, secret = p.pair()
+        entries = [f"user: {name}", f"secret: {secret}", f"key: {key_id}", f"etag: {make_secret(p.rng)}"]
+        p.rng.shuffle(entries)
+        text += "".join(("- " if at == 0 else "  ") + line + "\n" for at, line in enumerate(entries))
+    return text
+
+
+def rotated(p: Plant) -> str:
+    """Comment out the old pair above the new one."""
+    old_id, old = p.pair()
+    key_id, secret = p.pair()
+    mark = p.pick("#", "# ", "; ", "//")
+    return (
+        f"[default]\n{mark}aws_access_key_id = {old_id}\n{mark}aws_secret_access_key = {old}\n"
+        f"aws_access_key_id = {key_id}\naws_secret_access_key = {secret}\n"
+    )
+
+
+def interleaved_by_kind(p: Plant) -> str:
+    pairs = [p.pair() for _ in range(3)]
+    names = p.names(3)
+    lines = [f"{n}.access={i}\n" for n, (i, _) in zip(names, pairs, strict=True)]
+    lines += [f"{n}.secret={s}\n" for n, (_, s) in zip(names, pairs, strict=True)]
+    return "".join(lines) + f"etag={make_secret(p.rng)}\n"
+
+
+def typescript_env(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f"export const environment = {{\n  production: true,\n  build: '{p.sha()}',\n  s3: {{\n    bucket: 'x',\n"
+        f"    accessKeyId: '{key_id}',\n    secretAccessKey: '{secret}'\n  }},\n  sentry: '{make_secret(p.rng)}'\n}};\n"
+    )
+
+
+def dynamo_item(p: Plant) -> str:
+    items = []
+    for name in p.names(2):
+        key_id, secret = p.pair()
+        items.append(
+            {
+                "name": {"S": name},
+                "access_key": {"S": key_id},
+                "secret_key": {"S": secret},
+                "etag": {"S": make_secret(p.rng)},
+            }
+        )
+    return json.dumps({"Items": items}, indent=p.rng.choice([None, 4]))
+
+
+def batch_call(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return f"call deploy.cmd {key_id} {secret} {p.region()} {p.sha()}\r\n"
+
+
+def java_builder(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f'AwsBasicCredentials.builder()\n    .accessKeyId("{key_id}")\n    .secretAccessKey("{secret}")\n'
+        f"    .build();\n"
+        f'String etag = "{make_secret(p.rng)}";\n'
+    )
+
+
+def hcl_locals(p: Plant) -> str:
+    text = "locals {\n"
+    for name in p.names(2):
+        key_id, secret = p.pair()
+        text += f'  {name} = {{ id = "{key_id}", etag = "{make_secret(p.rng)}", secret = "{secret}" }}\n'
+    return text + "}\n"
+
+
+def smtp_and_keys(p: Plant) -> str:
+    """Put an SES user beside an ordinary pair."""
+    key_id, secret = p.pair()
+    return (
+        f"SMTP_USERNAME={p.lone()}\nSMTP_PASSWORD=BM{make_secret(p.rng)}xx\nSMTP_HOST=email-smtp.eu-west-1.amazonaws.com\n"
+        f"AWS_ACCESS_KEY_ID={key_id}\nAWS_SECRET_ACCESS_KEY={secret}\n"
+    )
+
+
+def crontab(p: Plant) -> str:
+    key_id, secret = p.pair()
+    line = f"0 3 * * * /opt/b --id {p.sha()} {make_secret(p.rng)}\n"
+    return f"AWS_ACCESS_KEY_ID={key_id}\nAWS_SECRET_ACCESS_KEY={secret}\n{line}"
+
+
 LAYOUTS: Final[tuple[Layout, ...]] = (
     console_csv,
     old_iam_csv,
@@ -908,4 +1256,46 @@ LAYOUTS: Final[tuple[Layout, ...]] = (
     minified_far,
     diff_lines,
     litestream_yaml,
+    knife_rb,
+    vagrantfile,
+    boto_config,
+    fog_yaml,
+    s3curl_perl,
+    postman,
+    mcp_env,
+    github_workflow,
+    circleci_log,
+    stack_outputs,
+    pulumi_yaml,
+    r_setenv,
+    redshift_sql,
+    snowflake_sql,
+    clickhouse_sql,
+    duckdb_sql,
+    spark_conf,
+    curl_user,
+    rust_new,
+    elixir_config,
+    clojure_map,
+    kotlin,
+    objective_c,
+    systemd_unit,
+    helm_values,
+    helm_set,
+    kubectl_secret,
+    string_data,
+    python_dict_log,
+    chat_messages,
+    note,
+    secret_then_id_rows,
+    two_users_yaml,
+    rotated,
+    interleaved_by_kind,
+    typescript_env,
+    dynamo_item,
+    batch_call,
+    java_builder,
+    hcl_locals,
+    smtp_and_keys,
+    crontab,
 )
