@@ -12,7 +12,7 @@ import os
 import stat
 from array import array
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from io import FileIO
 from typing import BinaryIO, Final
@@ -51,7 +51,7 @@ class Walk:
     """How a folder is walked.
 
     everything reads what the rules leave out; first are files read before the walk; own are files of firedamp itself;
-    jobs is how many processes read.
+    jobs is how many processes read; pause is called between steps, and may take its time.
     """
 
     everything: bool = False
@@ -59,6 +59,7 @@ class Walk:
     first: tuple[str, ...] = ()
     own: frozenset[str] = frozenset()
     jobs: int = 2
+    pause: Callable[[], None] | None = None
 
 
 def blob_id(data: bytes) -> str:
@@ -109,7 +110,7 @@ class FolderSource:
             found = [each for each in first if isinstance(each, Listed)]
             yield from (each for each in first if isinstance(each, Skipped) and each.outcome is Outcome.FAILED)
             fresh = [each for each in found if not contains(known, each.key)]
-            early = yield from self._read(self._world(known, array("q")), Task(files=tuple(fresh)), known)
+            early = yield from self._read(self._world(known, array("q")), Task(files=tuple(fresh)), known, early=True)
         task = self._start()
         if isinstance(task, Skipped):
             yield task
@@ -138,13 +139,15 @@ class FolderSource:
             own=self._walk.own, held=frozenset(self._held), everything=self._walk.everything, device=device,
         )  # fmt: skip
 
-    def _read(self, world: World, task: Task, known: array[int]) -> Generator[Item, None, array[int]]:
+    def _read(
+        self, world: World, task: Task, known: array[int], *, early: bool = False
+    ) -> Generator[Item, None, array[int]]:
         """Do the steps of a walk, and commit now and then; return the keys of everything that was read or is known."""
-        keys, tally = array("q"), Tally()
-        new = 0
+        keys = array("q")
+        new = size = 0
         for step in steps(world, task, self._walk.jobs):
-            tally += Tally(files=step.files, bytes=step.bytes, known=step.known)
             new += step.files
+            size += step.bytes
             yield from step.skipped
             yield from (Nested(path) for path in step.nested)
             self._left_out.update(step.left_out)
@@ -154,10 +157,16 @@ class FolderSource:
             for each in step.worth:
                 if (yield from self._looked(each)) and each.key:
                     keys.append(each.key)
-            if new >= max(_STEP_FILES, len(keys) // 4) or tally.bytes >= _STEP_BYTES:
+            tally = Tally(files=step.files, bytes=step.bytes, known=step.known)
+            if new >= max(_STEP_FILES, len(keys) // 4) or size >= _STEP_BYTES:
                 yield self._checkpoint(tally, _sorted(keys + known))
-                tally, new = Tally(), 0
-        yield self._checkpoint(tally, _sorted(keys + known))
+                new = size = 0
+            else:
+                yield Checkpoint(tally)
+            if self._walk.pause is not None:
+                self._walk.pause()
+        if early:
+            yield self._checkpoint(Tally(), _sorted(keys + known))
         return keys
 
     def _looked(self, file: Listed) -> Generator[Item, None, bool]:

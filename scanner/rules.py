@@ -69,7 +69,7 @@ NEVER: Final = (
             "*.kdbx", "*.kdb", "*.keychain", "*.keychain-db", "*.1pux", "*.agilekeychain", "*.psafe3",
             "login.keychain*", "Login Data", "Login Data For Account", "logins.json", "key3.db", "key4.db", "cert9.db",
             "Cookies", "cookies.sqlite", "id_rsa", "id_dsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk",
-            "id_xmss", "identity",
+            "id_xmss",
             "*.ppk",
         ),
     ),

@@ -80,10 +80,10 @@ def _scan(given: argparse.Namespace, common: Common) -> int:
 
 
 def _findings(given: argparse.Namespace, common: Common) -> int:
-    from firedamp.service import scanning
+    from firedamp.service import triage
 
     options = FindingsOptions(action=given.action, ids=tuple(given.ids), state=given.state, reason=given.reason)
-    return scanning.findings(options, common)
+    return triage.findings(options, common)
 
 
 def _verify(given: argparse.Namespace, common: Common) -> int:

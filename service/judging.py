@@ -16,7 +16,7 @@ from firedamp.scanner.asking import Asker, configured_endpoint
 from firedamp.scanner.reread import reread
 from firedamp.scanner.scan import Reported
 from firedamp.scanner.verify import Suspect
-from firedamp.service import scanning, show
+from firedamp.service import scanning, show, triage
 from firedamp.service.config import VerifyConfig
 from firedamp.service.options import Common, Format, VerifyOptions
 from firedamp.storage.errors import UsageFailure
@@ -58,12 +58,7 @@ def verify(options: VerifyOptions, common: Common) -> int:
             Reported(finding=said[each.fingerprint], sights=tuple(sights[each.fingerprint]), new=False, fresh=False)
             for each in findings
         ]
-        out = common.out()
-        with closing(out) if common.output is not None else nullcontext():
-            if common.format is Format.TABLE:
-                show.finding_rows(now, out.write)
-            else:
-                show.json_lines([show.finding_line(each) for each in now], out.write)
+        triage.show(now, common)
         if not common.quiet:
             print(f"{asked} of {len(findings)} findings were asked about", file=sys.stderr)
     unknown = any(each.finding.verification.status is Status.UNKNOWN for each in now)

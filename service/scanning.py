@@ -1,4 +1,4 @@
-"""`scan` and `findings`: makes the sources and the detectors, runs the scan, shows the report."""
+"""`scan`: makes the sources and the detectors, runs the scan, shows the report."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import fnmatch
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -26,13 +27,18 @@ from firedamp.scanner.idset import Seen
 from firedamp.scanner.look import Look, Sense, prefilter
 from firedamp.scanner.mirror import is_bundle, is_mirrored, is_url, mirror, unbundle, without_user
 from firedamp.scanner.objects import is_git_dir
+from firedamp.scanner.reread import reread
 from firedamp.scanner.scan import Report, Reported
 from firedamp.scanner.source import Blob, Source
 from firedamp.scanner.unpack import Unpacker
-from firedamp.service import show
-from firedamp.service.options import Common, FindingsOptions, Format, ScanOptions, default_db
-from firedamp.storage.errors import NotBuilt, UsageFailure
+from firedamp.service import baseline, render
+from firedamp.service.options import Common, ScanOptions, default_db
+from firedamp.service.progress import Bar
+from firedamp.service.render import Listing
+from firedamp.service.surroundings import be_nice, changed, home_folder, known_files, place_of, wait_for_power
+from firedamp.storage.errors import UsageFailure
 from firedamp.storage.records import FileProvenance, GitProvenance, Provenance, Skipped, TriageState
+from firedamp.storage.secret import Fingerprint, Secret
 from firedamp.storage.store import Store
 
 _READERS: Final = 2
@@ -44,25 +50,32 @@ _REPOSITORIES: Final = "repositories"
 
 def scan(options: ScanOptions, common: Common) -> int:
     """Scan the targets and print what stands in them; return the exit status."""
-    with common.open_store() as store, _unpacker() as unpacker:
+    settings = common.settings()
+    known = frozenset[Fingerprint]() if options.baseline is None else baseline.read(options.baseline)
+    if options.nice:
+        be_nice()
+    with common.open_store() as store, _unpacker() as unpacker, Bar(sys.stderr, quiet=common.quiet) as bar:
         opener = _Opener(store, options, common)
         report = scanner.scan(
-            [opener.source(target) for target in options.targets or (str(Path.home()),)], store,
-            Look(prefilter(_cache()), unpacker), detector=opener.seen.detector, now=_now,
-            open_repository=opener.repository,
+            opener.sources(options.targets), store, Look(prefilter(_cache()), unpacker),
+            detector=opener.seen.detector, now=_now, open_repository=opener.repository,
+            canary_accounts=settings.scan.canary_accounts, progress=bar,
         )  # fmt: skip
-        report = scanner.accepted(report, options.accept_incomplete, fnmatch.fnmatch)
-        settings = common.settings()
+        patterns = (*settings.scan.accept_incomplete, *options.accept_incomplete)
+        report = scanner.accepted(report, patterns, fnmatch.fnmatch)
         if settings.verify.enabled and not common.offline:
             from firedamp.service import judging
 
             judging.judge(store, [each.finding for each in report.findings], settings.verify)
             said = {finding.fingerprint: finding for finding in store.findings()}
             report = scanner.updated(report, said)
-        _show(report, options, common)
+    chosen = list(_chosen(report, options, known))
+    _show(report, chosen, _secrets(chosen) if options.show_secrets else {}, common)
+    if options.write_baseline is not None:
+        baseline.write(options.write_baseline, report.findings)
     if report.failed or report.tally.nothing:
         return 2
-    return int(any(each.finding.state is TriageState.OPEN for each in _chosen(report, options)))
+    return int(any(each.finding.state is TriageState.OPEN for each in chosen))
 
 
 def _now() -> datetime:
@@ -109,11 +122,29 @@ class _Opener:
         self._offline = common.offline
         jobs = common.jobs or _READERS
         self._walk = Walk(
-            everything=options.all_places, same_file_system=options.same_file_system, own=_own(common), jobs=jobs
-        )
+            everything=options.all_places or common.settings().scan.all_places,
+            same_file_system=options.same_file_system, own=_own(common), jobs=jobs,
+            pause=wait_for_power if options.nice else None,
+        )  # fmt: skip
         self._settings = Settings(
             hits=prefilter(_cache()).hits, container=lambda head: container_of(head) not in {None, *PLAIN}, jobs=jobs
         )
+
+    def sources(self, targets: Sequence[str]) -> list[Source]:
+        """Make the sources of the targets; without any, of the home directory, its known places first."""
+        if targets:
+            return [self.source(target) for target in targets]
+        root = home_folder()
+        first = known_files()
+        below = tuple(path for path in first if path.startswith(root + os.sep))
+        elsewhere = [self._folder(path, self._walk) for path in first if path not in below]
+        return [self._folder(root, replace(self._walk, first=below)), *elsewhere]
+
+    def _folder(self, path: str, walk: Walk) -> Source:
+        return FolderSource(
+            path, self._store, detector=self.seen.detector, interesting=Sense(_cache()), container_of=container_of,
+            walk=walk,
+        )  # fmt: skip
 
     def source(self, target: str) -> Source:
         """Tell targets apart: a stream, a URL, a git folder without a work tree, a bundle, else a folder."""
@@ -129,10 +160,7 @@ class _Opener:
             return self.repository(target)
         if is_bundle(Path(target)):
             return self._git(functools.partial(unbundle, Path(target), folder), os.path.realpath(target))
-        return FolderSource(
-            target, self._store, detector=self.seen.detector, interesting=Sense(_cache()), container_of=container_of,
-            walk=self._walk,
-        )  # fmt: skip
+        return self._folder(target, self._walk)
 
     def repository(self, path: str) -> Source:
         """Make the source of a repository met in a folder."""
@@ -142,56 +170,41 @@ class _Opener:
         return GitSource(place, self._store, self.seen, self._settings, target=target)
 
 
-def _chosen(report: Report, options: ScanOptions) -> Iterator[Reported]:
-    """Yield the findings to print: examples on request only, decided ones when some match of theirs is new."""
+def _chosen(report: Report, options: ScanOptions, known: Collection[Fingerprint]) -> Iterator[Reported]:
+    """Yield the findings to print: examples on request, decided ones on request or when some match of theirs is new.
+
+    known are those of the baseline.
+    """
+    states = {TriageState(state) for state in options.states}
     for each in report.findings:
+        state = each.finding.state
+        wanted = state in states if states else state is TriageState.OPEN
         if each.finding.example and not options.examples:
             continue
-        if each.finding.state is not TriageState.OPEN and not (
-            each.finding.state is TriageState.ACCEPTED and each.fresh
-        ):
+        if not wanted and not (not states and state is TriageState.ACCEPTED and each.fresh):
             continue
-        if options.new and not each.new:
+        if (options.new and not each.new) or each.finding.fingerprint in known:
             continue
         yield each
 
 
-def _show(report: Report, options: ScanOptions, common: Common) -> None:
-    chosen = list(_chosen(report, options))
+def _show(report: Report, chosen: Sequence[Reported], secrets: Mapping[Fingerprint, Secret], common: Common) -> None:
     out = common.out()
     with closing(out) if common.output is not None else nullcontext():
-        if common.format is Format.TABLE:
-            show.finding_rows(chosen, out.write)
-            return
-        if common.format is not Format.JSONL:
-            raise NotBuilt(f"--format {common.format} is not built yet")
-        show.json_lines([*(show.finding_line(each) for each in chosen), show.summary(report)], out.write)
+        render.write(
+            Listing(
+                findings=chosen, report=report, now=_now(), place_of=place_of, changed=changed, secrets=secrets
+            ),
+            common.format, out,
+        )  # fmt: skip
 
 
-def findings(options: FindingsOptions, common: Common) -> int:
-    """List, show or judge findings."""
-    with common.open_store() as store:
-        if options.action == "set":
-            if options.state is None:
-                raise UsageFailure("findings set needs --state", "open, accepted, false-positive or revoked")
-            for prefix in options.ids:
-                for finding in store.finding(prefix):
-                    store.set_state(finding.fingerprint, TriageState(options.state), options.reason)
-            return 0
-        state = None if options.state is None else TriageState(options.state)
-        found = store.findings(state=state)
-        if options.ids:
-            wanted = {finding.fingerprint for prefix in options.ids for finding in store.finding(prefix)}
-            found = [finding for finding in found if finding.fingerprint in wanted]
-        sights = store.sights([finding.fingerprint for finding in found])
-        listed = [
-            Reported(finding=finding, sights=tuple(sights[finding.fingerprint]), new=False, fresh=False)
-            for finding in found
-        ]
-        out = common.out()
-        with closing(out) if common.output is not None else nullcontext():
-            if common.format is Format.TABLE:
-                show.finding_rows(listed, out.write)
-            else:
-                show.json_lines([show.finding_line(each) for each in listed], out.write)
-    return 0
+def _secrets(chosen: Sequence[Reported]) -> dict[Fingerprint, Secret]:
+    """Read the secrets of findings again from where they stand: those that are still there."""
+    found: dict[Fingerprint, Secret] = {}
+    for each in chosen:
+        credential = reread(each.finding, each.sights, read_again, detect_blob)
+        secret = None if credential is None else credential.secret or credential.token
+        if secret is not None:
+            found[each.finding.fingerprint] = secret
+    return found

@@ -6,6 +6,7 @@ import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
+from firedamp.scanner.home import Place
 from firedamp.scanner.scan import Report, Reported
 from firedamp.storage.records import FileProvenance, Incident, Outcome, Placement, Sight, Sighting
 from firedamp.storage.secret import Secret
@@ -21,7 +22,14 @@ def safe(text: str) -> str:
     )
 
 
-def finding_line(reported: Reported, secret: Secret | None = None) -> dict[str, Json]:
+def nowhere(_path: str) -> Place | None:
+    """Know no place."""
+    return None
+
+
+def finding_line(
+    reported: Reported, secret: Secret | None = None, place_of: Callable[[str], Place | None] = nowhere
+) -> dict[str, Json]:
     """Return one credential as its public JSON object (DESIGN, section 3). secret only when the user asked for it."""
     finding, said = reported.finding, reported.finding.verification
     return {
@@ -39,20 +47,27 @@ def finding_line(reported: Reported, secret: Secret | None = None) -> dict[str, 
             "arn": said.arn,
             "detail": said.detail,
         },
+        "severity": None if finding.severity is None else finding.severity.name,
         "canary": finding.canary,
+        "expires": None if finding.expires is None else rfc3339(finding.expires),
+        "notes": list(finding.notes),
         "state": finding.state.value,
         "new": reported.new,
         "first_seen": rfc3339(finding.first_seen),
         "last_seen": rfc3339(finding.last_seen),
-        "matches": [_match(sight) for sight in reported.sights],
+        "matches": [_match(sight, place_of) for sight in reported.sights],
     }
 
 
-def _match(sight: Sight) -> Json:
+def _match(sight: Sight, place_of: Callable[[str], Place | None]) -> Json:
     match, place = sight.match, sight.provenance
     line: dict[str, Json] = {"source": sight.source, "repository": None, "path": place.path}
     line |= {"line": match.line, "column": match.column, "blob": match.blob}
-    line |= {"commit": None, "author": None, "date": None, "in_head": None}
+    line |= {"commit": None, "author": None, "date": None, "in_head": None, "mode": None, "place": None}
+    if isinstance(place, FileProvenance):
+        line["mode"] = None if place.mode is None else f"{place.mode:04o}"
+        known = place_of(place.path)
+        line["place"] = None if known is None else {"name": known.name, "fix": known.fix}
     if not isinstance(place, FileProvenance):
         line |= {
             "repository": place.repository,
@@ -136,13 +151,3 @@ def json_lines(lines: Sequence[Mapping[str, Json]], write: Callable[[str], objec
     """Write one JSON object a line, ASCII only: no path or author reaches a terminal raw."""
     for line in lines:
         write(json.dumps(line) + "\n")
-
-
-def finding_rows(report: Sequence[Reported], write: Callable[[str], object]) -> None:
-    """Write findings for a person, a line a place."""
-    for reported in report:
-        finding = reported.finding
-        write(f"{finding.access_key_id or finding.kind}  {finding.verification.status}  {finding.account_id or '-'}\n")
-        for sight in reported.sights:
-            inside = f"!{sight.match.container}" if sight.match.container else ""
-            write(f"    {safe(sight.provenance.path or '-')}{safe(inside)}:{sight.match.line or '-'}\n")

@@ -1,0 +1,114 @@
+"""Findings in each form they take: table, JSON, JSON lines, SARIF, CSV. Pure but for the stream that is written to."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, TextIO
+
+from firedamp.scanner.home import Place
+from firedamp.scanner.scan import Report, Reported
+from firedamp.service import sarif, show, tables
+from firedamp.service.options import Format
+from firedamp.storage.records import FileProvenance, Sight
+from firedamp.storage.secret import Fingerprint, Secret
+from firedamp.storage.times import rfc3339
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Findings to be shown, and what is known beside them.
+
+    report is the scan they come from, None for a list out of the database. changed says when a file was last changed,
+    or when a commit was made. secrets holds those that the user asked to see.
+    """
+
+    findings: Sequence[Reported]
+    now: datetime
+    report: Report | None = None
+    place_of: Callable[[str], Place | None] = show.nowhere
+    changed: Callable[[Sight], datetime | None] = lambda _: None
+    secrets: Mapping[Fingerprint, Secret] = field(default_factory=dict)
+
+
+def write(listing: Listing, form: Format, out: TextIO) -> None:
+    """Write a listing to out in one of its forms."""
+    match form:
+        case Format.TABLE:
+            tables.write(
+                listing.findings, listing.report, out, now=listing.now, place_of=listing.place_of,
+                changed=listing.changed, secrets=listing.secrets,
+            )  # fmt: skip
+        case Format.JSON:
+            whole: dict[str, show.Json] = {"findings": list(_lines(listing))}
+            if listing.report is not None:
+                whole |= show.summary(listing.report)
+            out.write(json.dumps(whole, indent=2) + "\n")
+        case Format.JSONL:
+            last = [] if listing.report is None else [show.summary(listing.report)]
+            show.json_lines([*_lines(listing), *last], out.write)
+        case Format.SARIF:
+            log = sarif.log(listing.findings, listing.report, listing.place_of)
+            out.write(json.dumps(log, indent=2) + "\n")
+        case Format.CSV:
+            _csv(listing, out)
+
+
+def _lines(listing: Listing) -> list[dict[str, show.Json]]:
+    return [
+        show.finding_line(each, listing.secrets.get(each.finding.fingerprint), listing.place_of)
+        for each in listing.findings
+    ]
+
+
+_COLUMNS: Final = (
+    "fingerprint", "kind", "access_key_id", "account_id", "secret", "has_secret", "rank", "example", "status",
+    "severity", "canary", "state", "new", "expires", "source", "repository", "path", "container",
+    "line", "column", "commit", "author", "date", "in_head", "decoder", "place", "fix",
+)  # fmt: skip
+
+
+def _csv(listing: Listing, out: TextIO) -> None:
+    """Write one row a place, for a spreadsheet. RFC 4180."""
+    rows = csv.writer(out)
+    rows.writerow(_COLUMNS)
+    for each in listing.findings:
+        finding, secret = each.finding, listing.secrets.get(each.finding.fingerprint)
+        first = (
+            finding.fingerprint, finding.kind.value, finding.access_key_id, finding.account_id,
+            None if secret is None else secret.reveal(), finding.has_secret, finding.rank, finding.example,
+            finding.verification.status.value, None if finding.severity is None else finding.severity.name,
+            finding.canary, finding.state.value, each.new,
+            None if finding.expires is None else rfc3339(finding.expires),
+        )  # fmt: skip
+        for sight in each.sights:
+            rows.writerow([_cell(value) for value in (*first, *_where(sight, listing.place_of))])
+
+
+def _where(sight: Sight, place_of: Callable[[str], Place | None]) -> tuple[str | int | bool | None, ...]:
+    match, place = sight.match, sight.provenance
+    if isinstance(place, FileProvenance):
+        known = place_of(place.path)
+        named = (None, None) if known is None else (known.name, known.fix)
+        return (
+            sight.source, None, place.path, match.container, match.line, match.column, None, None, None, None,
+            match.decoder, *named,
+        )  # fmt: skip
+    date = None if place.date is None else rfc3339(place.date)
+    return (
+        sight.source, place.repository, place.path, match.container, match.line, match.column, place.commit,
+        place.author, date, place.in_head, match.decoder, None, None,
+    )  # fmt: skip
+
+
+def _cell(value: str | int | bool | None) -> str:
+    """Return a cell that no spreadsheet takes for a formula (OWASP, "CSV injection") and no terminal for an order."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = show.safe(str(value))
+    return "'" + text if text.startswith(("=", "+", "-", "@")) else text

@@ -1,0 +1,147 @@
+"""Findings as SARIF 2.1.0 (OASIS), as code scanning services read it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import Final
+from urllib.parse import quote
+
+from firedamp.scanner.home import Place
+from firedamp.scanner.scan import Report, Reported
+from firedamp.service.show import Json, safe
+from firedamp.storage.records import FileProvenance, Finding, KeyKind, Sight, Skipped, Status, TriageState
+
+_SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_PLACES: Final = 100
+"""Places told of one finding: services refuse results without bound. The finding itself has them all."""
+
+_TITLES: Final = {
+    KeyKind.ACCESS_KEY: "AWS access key",
+    KeyKind.TEMPORARY_KEY: "Temporary AWS access key",
+    KeyKind.SECRET_KEY: "AWS secret access key",
+    KeyKind.SESSION_TOKEN: "AWS session token",
+    KeyKind.BEDROCK_LONG: "Amazon Bedrock API key",
+    KeyKind.BEDROCK_SHORT: "Short-term Amazon Bedrock API key",
+    KeyKind.MWS_TOKEN: "Amazon MWS token",
+    KeyKind.SES_SMTP: "Amazon SES SMTP password",
+    KeyKind.APPSYNC_KEY: "AWS AppSync API key",
+}
+
+
+def log(
+    findings: Sequence[Reported], report: Report | None, place_of: Callable[[str], Place | None]
+) -> dict[str, Json]:
+    """Return a SARIF log of one run. Fingerprints are the finding's own: they survive moved lines and new commits."""
+    kinds = list(KeyKind)
+    failed = [] if report is None else report.failed
+    run: dict[str, Json] = {
+        "tool": {
+            "driver": {
+                "name": "firedamp",
+                "version": metadata.version("firedamp") if _installed() else "0",
+                "informationUri": "https://pypi.org/project/firedamp/",
+                "rules": [_rule(kind) for kind in kinds],
+            }
+        },
+        "invocations": [
+            {
+                "executionSuccessful": not failed,
+                "toolExecutionNotifications": [_notification(each) for each in failed],
+            }
+        ],
+        "columnKind": "unicodeCodePoints",
+        "results": [_result(each, kinds, place_of) for each in findings if each.sights],
+    }
+    return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def _installed() -> bool:
+    try:
+        metadata.version("firedamp")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _rule(kind: KeyKind) -> Json:
+    return {
+        "id": kind.value,
+        "name": kind.name.title().replace("_", ""),
+        "shortDescription": {"text": f"{_TITLES[kind]} leaked"},
+        "fullDescription": {"text": f"{_TITLES[kind]} stands where others can read it."},
+        "help": {"text": "Disable the key, find out who used it, then take it out of every place where it stands."},
+        "defaultConfiguration": {"level": "error"},
+        "properties": {"tags": ["security", "secret"], "security-severity": "8.0"},
+    }
+
+
+def _notification(skipped: Skipped) -> Json:
+    return {"level": "error", "message": {"text": f"{safe(skipped.what)}: {safe(skipped.why)}"}}
+
+
+def _result(reported: Reported, kinds: list[KeyKind], place_of: Callable[[str], Place | None]) -> Json:
+    finding = reported.finding
+    first, *more = reported.sights[:_PLACES]
+    result: dict[str, Json] = {
+        "ruleId": finding.kind.value,
+        "ruleIndex": kinds.index(finding.kind),
+        "level": _level(finding),
+        "message": {"text": _message(reported, place_of)},
+        "partialFingerprints": {"firedamp/v1": finding.fingerprint},
+        "locations": [_location(first)],
+        "relatedLocations": [_location(sight, number) for number, sight in enumerate(more, 1)],
+        "properties": {
+            "status": finding.verification.status.value,
+            "accessKeyId": finding.access_key_id,
+            "account": finding.account_id,
+            "hasSecret": finding.has_secret,
+            "places": len(reported.sights),
+        },
+    }
+    if finding.state in {TriageState.ACCEPTED, TriageState.FALSE_POSITIVE}:
+        result["suppressions"] = [{"kind": "external", "justification": finding.state_reason}]
+    return result
+
+
+def _level(finding: Finding) -> str:
+    if finding.canary or finding.example or finding.verification.status is Status.EXPIRED:
+        return "note"
+    return "warning" if finding.verification.status is Status.REJECTED else "error"
+
+
+def _message(reported: Reported, place_of: Callable[[str], Place | None]) -> str:
+    finding = reported.finding
+    name = _TITLES[finding.kind] + (f" {finding.access_key_id}" if finding.access_key_id else "")
+    with_secret = " with its secret" if finding.has_secret and finding.access_key_id else ""
+    account = f" of account {finding.account_id}" if finding.account_id else ""
+    place = reported.sights[0].provenance
+    known = place_of(place.path) if isinstance(place, FileProvenance) else None
+    fix = "" if known is None else f" {known.name}: {known.fix}."
+    return f"{name}{with_secret}{account}: {finding.verification.status.value}.{fix}"
+
+
+def _location(sight: Sight, number: int | None = None) -> Json:
+    match, place = sight.match, sight.provenance
+    artifact: dict[str, Json] = {"uri": _uri(sight)}
+    physical: dict[str, Json] = {"artifactLocation": artifact}
+    if match.line is not None and not match.container and match.column is not None:
+        physical["region"] = {"startLine": match.line, "startColumn": match.column}
+    location: dict[str, Json] = {"physicalLocation": physical}
+    told = [f"in {match.container}"] if match.container else []
+    if not isinstance(place, FileProvenance) and place.commit is not None:
+        told.append(f"commit {place.commit}")
+    if number is not None:
+        location["id"] = number
+    if told:
+        location["message"] = {"text": safe(", ".join(told))}
+    return location
+
+
+def _uri(sight: Sight) -> str:
+    """Return where a match is: relative to the root in a repository, as code scanning wants it; a file URL outside."""
+    place = sight.provenance
+    path = place.path or (None if isinstance(place, FileProvenance) else place.commit) or sight.match.blob
+    if isinstance(place, FileProvenance) and path.startswith("/"):
+        return "file://" + quote(path, errors="replace")
+    return quote(path, errors="replace")

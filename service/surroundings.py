@@ -1,0 +1,85 @@
+"""What this machine knows beside the database: its home directory's places, when files changed, its power supply."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from firedamp.scanner import home
+from firedamp.scanner.home import Place
+from firedamp.scanner.walk import real_path
+from firedamp.storage.records import FileProvenance, Sight
+
+_SUPPLIES: Final = Path("/sys/class/power_supply")
+_WAIT: Final = 30.0
+_LOWEST: Final = 19
+
+
+def home_folder() -> str:
+    """Return this user's home directory, links resolved, as the walk sees it."""
+    return os.path.realpath(Path.home())
+
+
+def place_of(path: str) -> Place | None:
+    """Return the known place that a path is."""
+    return home.place_of(path, home_folder(), os.environ)
+
+
+def known_files() -> list[str]:
+    """Return the files in the known places of this home directory."""
+    return list(home.known_files(home_folder(), os.environ))
+
+
+def changed(sight: Sight) -> datetime | None:
+    """Return when the copy was made as far as is known: the commit's date, or the file's last change."""
+    place = sight.provenance
+    if not isinstance(place, FileProvenance):
+        return place.date
+    try:
+        return datetime.fromtimestamp(os.lstat(real_path(place.path)).st_mtime, UTC)
+    except (OSError, ValueError, OverflowError):
+        return None
+
+
+def be_nice() -> None:
+    """Take the lowest priority for processor and, where the system has one, for the disk. Readers inherit it."""
+    if hasattr(os, "nice"):
+        os.nice(_LOWEST)
+    ionice = shutil.which("ionice")
+    if ionice is not None:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run([ionice, "-c", "3", "-p", str(os.getpid())], capture_output=True, check=False, timeout=5)
+
+
+def wait_for_power() -> None:
+    """Wait while the machine runs on its battery."""
+    while on_battery(_SUPPLIES):
+        time.sleep(_WAIT)
+
+
+def on_battery(supplies: Path) -> bool:
+    """Say whether a battery is all the power there is. supplies is Linux's folder; macOS is asked by `pmset`."""
+    if sys.platform == "darwin":
+        told = subprocess.run(["pmset", "-g", "batt"], capture_output=True, text=True, check=False, timeout=5)
+        return "'Battery Power'" in told.stdout
+    mains, discharging = list[bool](), False
+    for supply in supplies.glob("*"):
+        kind = _told(supply / "type")
+        if kind in {"Mains", "USB"} and _told(supply / "online"):
+            mains.append(_told(supply / "online") == "1")
+        discharging |= kind == "Battery" and _told(supply / "status") == "Discharging"
+    return discharging and not any(mains)
+
+
+def _told(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""

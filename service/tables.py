@@ -1,0 +1,226 @@
+"""Findings for a person: a table in which all copies of one key stand together, and what to do first. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from firedamp.scanner.home import Place
+from firedamp.scanner.scan import Report, Reported
+from firedamp.service.show import safe
+from firedamp.storage.records import (
+    FileProvenance,
+    Finding,
+    KeyKind,
+    Outcome,
+    Severity,
+    Sight,
+    Skipped,
+    Status,
+    TriageState,
+)
+from firedamp.storage.secret import Fingerprint, Secret
+
+PlaceOf = Callable[[str], Place | None]
+Changed = Callable[[Sight], datetime | None]
+
+_COPIES: Final = 20
+"""Places of one key that the table names; the others are counted, and `findings show` names them."""
+_TOLD: Final = 10
+_WIDE: Final = 10_000
+_STYLES: Final = {
+    Status.ACTIVE: "bold red",
+    Status.WRONG_SECRET: "red",
+    Status.UNKNOWN: "yellow",
+    Status.UNCHECKED: "yellow",
+    Status.CANARY: "cyan",
+    Status.REJECTED: "green",
+    Status.EXPIRED: "green",
+}
+_TEMPORARY: Final = frozenset({KeyKind.TEMPORARY_KEY, KeyKind.SESSION_TOKEN, KeyKind.BEDROCK_SHORT})
+
+
+def write(
+    findings: Sequence[Reported],
+    report: Report | None,
+    out: TextIO,
+    *,
+    now: datetime,
+    place_of: PlaceOf,
+    changed: Changed,
+    secrets: Mapping[Fingerprint, Secret],
+) -> None:
+    """Write the table and, for a scan, what was read and what to do first. Nothing wraps where nobody looks."""
+    console = Console(file=out, highlight=False, markup=False, emoji=False, width=None if out.isatty() else _WIDE)
+    if findings:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for column in ("key", "account", "status", "where"):
+            table.add_column(column, overflow="fold")
+        for each in findings:
+            table.add_row(
+                _key(each.finding, now, secrets), each.finding.account_id or "-", _status(each),
+                Text("\n").join(_places(each, place_of)),
+            )  # fmt: skip
+        console.print(table)
+    if report is not None:
+        for line in _summary(findings, report, place_of, changed):
+            console.print(line, soft_wrap=True)
+
+
+def _key(finding: Finding, now: datetime, secrets: Mapping[Fingerprint, Secret]) -> Text:
+    text = Text(finding.access_key_id or finding.kind.value)
+    secret = secrets.get(finding.fingerprint)
+    if secret is not None:
+        text.append("\n" + safe(secret.reveal()))
+    notes = [f"guess {finding.rank + 1} of its secret"] if finding.rank else []
+    if not finding.has_secret and finding.access_key_id is not None:
+        notes.append("id alone")
+    notes.append(_lasting(finding, now))
+    notes += [safe(note) for note in finding.notes]
+    for note in notes:
+        text.append("\n  " + note, "dim")
+    text.append(f"\n  {finding.fingerprint[:12]}", "dim")
+    return text
+
+
+def _lasting(finding: Finding, now: datetime) -> str:
+    if finding.kind not in _TEMPORARY:
+        return "long-term"
+    if finding.expires is None:
+        return "temporary"
+    verb = "expired" if finding.expires <= now else "expires"
+    return f"temporary, {verb} {finding.expires:%Y-%m-%d %H:%M} UTC"
+
+
+def _status(reported: Reported) -> Text:
+    finding = reported.finding
+    text = Text(finding.verification.status.value, _STYLES[finding.verification.status])
+    if finding.severity is not None:
+        text.append(f"\n{finding.severity.name}", "bold" if finding.severity >= Severity.HIGH else "")
+    if finding.state is not TriageState.OPEN:
+        text.append(f"\n{finding.state.value}", "dim")
+    if reported.new or reported.fresh:
+        text.append("\nnew" if reported.new else "\nnew place", "bold")
+    if finding.example:
+        text.append("\nexample", "dim")
+    return text
+
+
+def _places(reported: Reported, place_of: PlaceOf) -> Iterator[Text]:
+    """Yield the lines of the places of one key, each place's fix once."""
+    told: set[str] = set()
+    for sight in reported.sights[:_COPIES]:
+        yield Text(where(sight))
+        place = sight.provenance
+        if not isinstance(place, FileProvenance):
+            yield Text(f"  {_commit(sight)}", "dim")
+            continue
+        if place.mode is not None and place.mode & 0o004:
+            yield Text("  readable by every user of this machine", "yellow")
+        known = place_of(place.path)
+        if known is not None and known.name not in told:
+            told.add(known.name)
+            yield Text(f"  {known.name}: {known.fix}", "dim")
+    if len(reported.sights) > _COPIES:
+        yield Text(f"… and {len(reported.sights) - _COPIES:,} more: findings show {reported.finding.fingerprint[:12]}")
+
+
+def where(sight: Sight) -> str:
+    """Return a place for a person: `path!container:line`, with nothing in it that a terminal would obey."""
+    place, match = sight.provenance, sight.match
+    path = place.path or (place.path if isinstance(place, FileProvenance) else place.repository) or "-"
+    inside = f"!{match.container}" if match.container else ""
+    line = "" if match.line is None else f":{match.line}"
+    decoder = f" ({match.decoder})" if match.decoder else ""
+    return safe(f"{path}{inside}{line}{decoder}")
+
+
+def _commit(sight: Sight) -> str:
+    place = sight.provenance
+    if isinstance(place, FileProvenance):
+        return ""
+    parts = [place.repository, "in no commit" if place.commit is None else place.commit[:12]]
+    parts += [place.author] if place.author else []
+    parts += [f"{place.date:%Y-%m-%d}"] if place.date is not None else []
+    if place.in_head is not None:
+        parts.append("still in HEAD" if place.in_head else "not in HEAD")
+    return safe(", ".join(parts))
+
+
+def _summary(findings: Sequence[Reported], report: Report, place_of: PlaceOf, changed: Changed) -> Iterator[str]:
+    keys = {
+        each.finding.access_key_id or each.finding.fingerprint: each for each in findings if not each.finding.example
+    }
+    places = {(sight.provenance, sight.match.container) for each in keys.values() for sight in each.sights}
+    if keys:
+        long_term = sum(each.finding.kind not in _TEMPORARY for each in keys.values())
+        dates = [when for each in keys.values() for sight in each.sights if (when := changed(sight)) is not None]
+        oldest = f"; oldest copy from {min(dates):%Y}" if dates else ""
+        yield f"{_many(len(keys), 'key')} in {_many(len(places), 'place')}; {long_term} long-term{oldest}"
+        yield from _first(list(keys.values()), place_of)
+    else:
+        yield "No key found." if not report.tally.nothing else "Nothing was read."
+    tally = report.tally
+    read = [
+        f"{count:,} {name}"
+        for count, name in (
+            (tally.files, "files"), (tally.objects, "objects"), (tally.known, "known and unchanged"),
+            (tally.ruled_out, "ruled out by the delta filter"),
+        )
+        if count
+    ]  # fmt: skip
+    yield f"read: {', '.join(read) or 'nothing'}; {tally.bytes / 1e6:,.1f} MB"
+    also = [
+        f"{count:,} {name}"
+        for count, name in ((tally.allowed, "allowed by a mark in the line"), (tally.examples, "examples")) if count
+    ]  # fmt: skip
+    if also:
+        yield f"not shown: {', '.join(also)}"
+    for outcome in Outcome:
+        yield from _not_read(outcome, [each for each in report.skipped if each.outcome is outcome])
+
+
+def _first(found: Sequence[Reported], place_of: PlaceOf) -> Iterator[str]:
+    """Yield the one thing to do first: about a live key before others, a long-term one before a temporary one."""
+    worst = min(
+        (each for each in found if not each.finding.canary and each.finding.state is TriageState.OPEN),
+        key=lambda each: (
+            -(each.finding.severity or 0), each.finding.verification.status is not Status.ACTIVE,
+            each.finding.verification.status in {Status.REJECTED, Status.EXPIRED}, each.finding.kind in _TEMPORARY,
+            not each.finding.has_secret,
+        ),
+        default=None,
+    )  # fmt: skip
+    if worst is None or not worst.sights:
+        return
+    place = worst.sights[0].provenance
+    known = place_of(place.path) if isinstance(place, FileProvenance) else None
+    what = "disable it, then take it out of every place above" if known is None else known.fix
+    yield f"do this first: {worst.finding.access_key_id or worst.finding.kind} in {where(worst.sights[0])}: {what}"
+
+
+def _not_read(outcome: Outcome, skipped: Sequence[Skipped]) -> Iterator[str]:
+    if not skipped:
+        return
+    why = Counter[str]()
+    for each in skipped:
+        why[each.why] += each.count
+    yield f"{outcome}: {sum(why.values()):,}"
+    named = outcome is Outcome.FAILED
+    for each in skipped[: _TOLD if named else 0]:
+        yield f"  {safe(each.what)}: {safe(each.why)}"
+    if named and len(skipped) > _TOLD:
+        yield f"  … and {len(skipped) - _TOLD:,} more; --format json names them all"
+    for reason, count in why.most_common(0 if named else _TOLD):
+        yield f"  {count:,} {safe(reason)}"
+
+
+def _many(count: int, name: str) -> str:
+    return f"{count:,} {name}{'' if count == 1 else 's'}"

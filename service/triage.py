@@ -1,0 +1,71 @@
+"""`findings`: list, show, judge and export what was found. Contacts nobody."""
+
+from __future__ import annotations
+
+from contextlib import closing, nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from firedamp.scanner.scan import Reported
+from firedamp.service import render
+from firedamp.service.options import Common, FindingsOptions, Format
+from firedamp.service.render import Listing
+from firedamp.service.surroundings import changed, place_of
+from firedamp.storage.errors import UsageFailure
+from firedamp.storage.records import Finding, TriageState
+from firedamp.storage.store import Store
+
+
+def findings(options: FindingsOptions, common: Common) -> int:
+    """Do what was asked with the findings named, or with all."""
+    with common.open_store() as store:
+        chosen = _named(store, options)
+        match options.action:
+            case "set":
+                _judge(store, chosen, options)
+            case "export" if common.format is Format.TABLE:
+                # A table is for eyes; what is exported is read by programs.
+                show(listed(store, chosen), replace(common, format=Format.JSONL))
+            case _:
+                show(listed(store, chosen), common)
+    return 0
+
+
+def _named(store: Store, options: FindingsOptions) -> list[Finding]:
+    """Return the findings that the ids name, by fingerprint or key id; without ids all, of one state if it is given."""
+    if options.action in {"show", "set"} and not options.ids:
+        raise UsageFailure(f"findings {options.action} needs an ID", "see firedamp findings list")
+    wanted = None
+    if options.ids:
+        named = {prefix: store.finding(prefix) for prefix in options.ids}
+        for prefix, found in named.items():
+            if not found:
+                raise UsageFailure(f"no finding is named {prefix}", "see firedamp findings list")
+        wanted = {finding.fingerprint for found in named.values() for finding in found}
+    state = None if options.state is None or options.action == "set" else TriageState(options.state)
+    return [each for each in store.findings(state=state) if wanted is None or each.fingerprint in wanted]
+
+
+def _judge(store: Store, chosen: list[Finding], options: FindingsOptions) -> None:
+    if options.state is None:
+        raise UsageFailure("findings set needs --state", "open, accepted, false-positive or revoked")
+    for finding in chosen:
+        store.set_state(finding.fingerprint, TriageState(options.state), options.reason)
+
+
+def listed(store: Store, findings: list[Finding]) -> list[Reported]:
+    """Return findings with every place they were met in."""
+    sights = store.sights([finding.fingerprint for finding in findings])
+    return [
+        Reported(finding=finding, sights=tuple(sights[finding.fingerprint]), new=False, fresh=False)
+        for finding in findings
+    ]
+
+
+def show(found: list[Reported], common: Common) -> None:
+    """Write findings out of the database, in the form that was asked for."""
+    out = common.out()
+    with closing(out) if common.output is not None else nullcontext():
+        render.write(
+            Listing(findings=found, now=datetime.now(UTC), place_of=place_of, changed=changed), common.format, out
+        )

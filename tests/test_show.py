@@ -1,0 +1,288 @@
+"""What a person and a machine read: every form of a result, and nothing in it that a terminal would obey."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from firedamp.scanner.home import Place
+from firedamp.scanner.scan import Report, Reported
+from firedamp.service import baseline, progress, render, show
+from firedamp.service.options import Format
+from firedamp.service.render import Listing
+from firedamp.service.tables import where
+from firedamp.storage.errors import UsageFailure
+from firedamp.storage.records import (
+    Event,
+    FileProvenance,
+    Finding,
+    GitProvenance,
+    Incident,
+    KeyKind,
+    Match,
+    Outcome,
+    Placement,
+    Provenance,
+    Severity,
+    Sight,
+    Sighting,
+    SightingKind,
+    Skipped,
+    Status,
+    Tally,
+    TriageState,
+    Verification,
+)
+from firedamp.storage.secret import Fingerprint, Secret
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+SCHEMAS = Path(__file__).parent.parent / "deploy" / "schemas"
+HOSTILE = "/home/u/=cmd\x1b[31m\r\n\u202e\x07.env"
+
+
+def finding(number: int = 1, **more: object) -> Finding:
+    given: dict[str, object] = {
+        "fingerprint": Fingerprint(f"{number:032x}"),
+        "kind": KeyKind.ACCESS_KEY,
+        "access_key_id": f"AKIAEXAMPLE{number}",
+        "account_id": "123456789012",
+        "has_secret": True,
+        "first_seen": NOW,
+        "last_seen": NOW,
+    }
+    return Finding(**(given | more))  # type: ignore[arg-type]
+
+
+def sight(place: Provenance, **more: object) -> Sight:
+    given: dict[str, object] = {"blob": "b" * 40, "line": 3, "column": 7, "kind": KeyKind.ACCESS_KEY}
+    source = "folder" if isinstance(place, FileProvenance) else "git"
+    return Sight(source=source, first_seen=NOW, match=Match(**(given | more)), provenance=place)  # type: ignore[arg-type]
+
+
+def reported(one: Finding, *sights: Sight, new: bool = True, fresh: bool = True) -> Reported:
+    return Reported(finding=one, sights=sights, new=new, fresh=fresh)
+
+
+COMMIT = GitProvenance(
+    repository="/src/repo", commit="c" * 40, path="conf/app.yml", author="Eve \x1b]0;owned\x07 <e@x>",
+    date=NOW - timedelta(days=900), in_head=False,
+)  # fmt: skip
+TEXT = GitProvenance(repository="/src/repo")
+FOUND = (
+    reported(
+        finding(
+            1, severity=Severity.CRITICAL, verification=Verification(status=Status.ACTIVE, at=NOW, arn="arn:aws:x")
+        ),
+        sight(FileProvenance(path=HOSTILE, mode=0o644), container="in\x1bner.tar!file"),
+        sight(COMMIT, decoder="base64>gzip"),
+        sight(TEXT, line=None, column=None),
+    ),
+    reported(
+        finding(2, kind=KeyKind.TEMPORARY_KEY, expires=NOW - timedelta(hours=1), state=TriageState.ACCEPTED),
+        sight(FileProvenance(path="/home/u/.aws/cli/cache/x.json", mode=0o600)),
+        new=False,
+    ),
+    reported(finding(3, access_key_id=None, kind=KeyKind.SECRET_KEY, example=True), sight(FileProvenance(path="-"))),
+    reported(
+        finding(4, has_secret=False, canary=True, verification=Verification(status=Status.CANARY), account_id=None),
+        *(sight(FileProvenance(path=f"/x/{n}")) for n in range(25)),
+    ),
+    reported(
+        finding(5, rank=1, notes=("beside the endpoint minio.example",), expires=NOW + timedelta(hours=1),
+                kind=KeyKind.SESSION_TOKEN, verification=Verification(status=Status.REJECTED)),
+        sight(GitProvenance(repository="/src/repo", commit="d" * 40, in_head=True)), new=False, fresh=False,
+    ),
+)  # fmt: skip
+REPORT = Report(
+    findings=FOUND,
+    tally=Tally(files=1234, objects=5, known=6, bytes=7_000_000, ruled_out=8, allowed=2, examples=1),
+    skipped=(
+        *(Skipped(outcome=Outcome.FAILED, what=f"/deny\x1b/{n}", why="Permission denied") for n in range(12)),
+        Skipped(outcome=Outcome.LEFT_OUT, what="/home/u", why="installed packages", count=40),
+        Skipped(outcome=Outcome.GONE, what="/tmp/x", why="vanished"),
+    ),
+    targets=("/home/u",),
+)
+
+
+def place_of(path: str) -> Place | None:
+    return Place("AWS CLI cache", "JSON", (), "let it end") if "cache" in path else None
+
+
+def written(form: Format, *, report: Report | None = REPORT, **more: object) -> str:
+    out = io.StringIO()
+    given: dict[str, object] = {"findings": FOUND, "now": NOW, "report": report, "place_of": place_of}
+    render.write(Listing(**(given | more)), form, out)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_no_form_lets_a_path_or_an_author_command_a_terminal(form: Format) -> None:
+    text = written(form, secrets={FOUND[0].finding.fingerprint: Secret("\x1b[2J" + "s" * 36)})
+    allowed = {"\n", "\r"} if form is Format.CSV else {"\n"}
+    assert not {c for c in text if (ord(c) < 32 or c in "\x7f\u202e") and c not in allowed}
+    assert "\\u001b" in text or "\\x1b" in text
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_secrets_are_shown_only_when_they_were_asked_for(form: Format) -> None:
+    secret = {FOUND[0].finding.fingerprint: Secret("s" * 40)}
+    assert ("s" * 40) not in written(form)
+    assert (("s" * 40) in written(form, secrets=secret)) == (form is not Format.SARIF)
+
+
+def test_json_lines_keep_to_their_schema() -> None:
+    *lines, last = [json.loads(line) for line in written(Format.JSONL).splitlines()]
+    schema = json.loads((SCHEMAS / "finding.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for line in lines:
+        jsonschema.validate(line, schema)
+    jsonschema.validate(last, json.loads((SCHEMAS / "summary.schema.json").read_text()))
+    assert len(lines) == len(FOUND)
+    first = lines[0]["matches"]
+    assert first[0]["path"] == HOSTILE
+    assert first[0]["mode"] == "0644"
+    assert first[1]["repository"] == "/src/repo"
+    assert lines[1]["matches"][0]["place"] == {"name": "AWS CLI cache", "fix": "let it end"}
+
+
+def test_json_is_one_document_with_everything() -> None:
+    told = json.loads(written(Format.JSON))
+    assert [each["fingerprint"] for each in told["findings"]] == [each.finding.fingerprint for each in FOUND]
+    assert told["summary"]["failed"]["count"] == 12
+    assert "summary" not in json.loads(written(Format.JSON, report=None))
+
+
+def test_a_list_out_of_the_database_has_no_summary_line() -> None:
+    assert len(written(Format.JSONL, report=None).splitlines()) == len(FOUND)
+
+
+def test_sarif_keeps_to_the_standard() -> None:
+    log = json.loads(written(Format.SARIF))
+    schema = json.loads((SCHEMAS / "sarif-2.1.0-reduced.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(log, schema)
+    run = log["runs"][0]
+    assert run["invocations"][0]["executionSuccessful"] is False
+    assert [each["level"] for each in run["results"]] == ["error", "error", "note", "note", "warning"]
+    first = run["results"][0]
+    assert first["partialFingerprints"] == {"firedamp/v1": FOUND[0].finding.fingerprint}
+    uri = first["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert uri.startswith("file:///home/u/%3Dcmd%1B")
+    assert first["relatedLocations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "conf/app.yml"
+    assert run["results"][1]["suppressions"][0]["kind"] == "external"
+    assert len(run["tool"]["driver"]["rules"]) == len(KeyKind)
+    assert json.loads(written(Format.SARIF, report=None))["runs"][0]["invocations"][0]["executionSuccessful"]
+
+
+def test_a_sarif_fingerprint_survives_a_moved_line() -> None:
+    moved = reported(FOUND[0].finding, sight(FileProvenance(path="/elsewhere"), line=99))
+    log = json.loads(written(Format.SARIF, findings=(moved,)))
+    assert log["runs"][0]["results"][0]["partialFingerprints"] == {"firedamp/v1": FOUND[0].finding.fingerprint}
+
+
+def test_csv_has_a_row_a_place_and_no_formula() -> None:
+    hostile = reported(finding(9), sight(FileProvenance(path="=HYPERLINK(1)")), sight(FileProvenance(path="@x")))
+    rows = list(csv.DictReader(io.StringIO(written(Format.CSV, findings=(*FOUND, hostile)))))
+    assert len(rows) == sum(len(each.sights) for each in FOUND) + 2
+    assert [row["path"] for row in rows[-2:]] == ["'=HYPERLINK(1)", "'@x"]
+    assert rows[0]["has_secret"] == "true"
+    assert rows[1]["commit"] == "c" * 40
+    assert rows[1]["in_head"] == "false"
+    assert rows[0]["account_id"] == "123456789012"
+
+
+def test_the_table_keeps_the_copies_of_a_key_together_and_says_what_to_do_first() -> None:
+    dates = {"conf/app.yml": datetime(2019, 1, 1, tzinfo=UTC)}
+    text = written(Format.TABLE, changed=lambda each: dates.get(each.provenance.path or ""))
+    for words in (
+        "in\\x1bner.tar!file:3", "CRITICAL", "readable by every user of this machine", "temporary, expired 2026-11-20",
+        "temporary, expires 2026-11-20", "… and 5 more: findings show", "guess 2 of its secret", "id alone", "example",
+        "(base64>gzip)", "in no commit", "not in HEAD", "still in HEAD", "minio.example", "AWS CLI cache: let it end",
+        "4 keys in 30 places; 2 long-term; oldest copy from 2019", "do this first: AKIAEXAMPLE1 in",
+        "1,234 files", "8 ruled out by the delta filter", "not shown: 2 allowed by a mark in the line, 1 examples",
+        "left out: 40", "failed: 12", "… and 2 more; --format json names them all", "Permission denied", "accepted",
+        "new place",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+def test_a_table_of_nothing_says_so() -> None:
+    clean = Report(findings=(), tally=Tally(files=1), skipped=(), targets=("/x",))
+    assert "No key found." in written(Format.TABLE, findings=(), report=clean)
+    nothing = Report(findings=(), tally=Tally(), skipped=(), targets=("/x",))
+    text = written(Format.TABLE, findings=(), report=nothing)
+    assert "Nothing was read." in text
+    assert "read: nothing" in text
+    assert written(Format.TABLE, findings=(), report=None) == ""
+
+
+def test_there_is_nothing_to_do_first_about_a_canary() -> None:
+    text = written(Format.TABLE, findings=FOUND[3:4])
+    assert "do this first" not in text
+    known = reported(finding(6), sight(FileProvenance(path="/cache/x")))
+    assert "do this first: AKIAEXAMPLE6 in /cache/x:3: let it end" in written(Format.TABLE, findings=(known,))
+
+
+def test_a_place_in_a_repository_without_a_path_is_the_repository() -> None:
+    assert where(sight(TEXT, line=None)) == "/src/repo"
+    assert where(sight(FileProvenance(path="-"))) == "-:3"
+
+
+def test_what_could_move_a_cursor_is_written_out() -> None:
+    assert show.safe("a\x1b\x9b\u2028é") == "a\\x1b\\x9b\\x2028é"
+    assert show.nowhere("/x") is None
+
+
+def test_a_baseline_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    baseline.write(path, FOUND)
+    assert baseline.read(path) == {each.finding.fingerprint for each in FOUND}
+    assert len(path.read_text().splitlines()) == len(FOUND) + 5, "a line a finding: versions of the file merge"
+    baseline.write(path, ())
+    assert baseline.read(path) == frozenset()
+
+
+def test_what_is_no_baseline_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(UsageFailure, match="cannot be read"):
+        baseline.read(path)
+    for content in ("no json", "[]", "{}", '{"firedamp_baseline": 1}'):
+        path.write_text(content)
+        with pytest.raises(UsageFailure, match="is no baseline"):
+            baseline.read(path)
+    path.write_text('{"firedamp_baseline": 2, "findings": []}')
+    with pytest.raises(UsageFailure, match="another version"):
+        baseline.read(path)
+
+
+def test_an_incident_line_keeps_to_its_schema() -> None:
+    incident = Incident(
+        id=3, key_id="AKIAEXAMPLE1", canary=True, opened=NOW, first=NOW, last=NOW, use=1, addresses=("192.0.2.1",)
+    )
+    placement = Placement(key_id="AKIAEXAMPLE1", kind="file", place="/x", format="ini", planted=NOW)
+    seen = Sighting(key_id="AKIAEXAMPLE1", kind=SightingKind.USE, event=Event(id="e", time=NOW))
+    schema = json.loads((SCHEMAS / "incident.schema.json").read_text())
+    jsonschema.validate(show.incident_line(incident, [seen], placement), schema)
+    jsonschema.validate(show.incident_line(incident, [], None), schema)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_goes_to_a_terminal_and_nowhere_else() -> None:
+    for stream, quiet, drawn in ((Terminal(), False, True), (Terminal(), True, False), (io.StringIO(), False, False)):
+        with progress.Bar(stream, quiet=quiet) as bar:
+            bar(Tally(files=10, bytes=5_000_000), 1)
+            progress.time.sleep(0.11)
+            bar(Tally(files=2000, bytes=5_000_000), 3)
+        assert ("2,000 read" in stream.getvalue()) == drawn
+    assert progress.line(Tally(files=1, known=2, bytes=4_000_000), 5, 2.0) == "3 read, 4 MB, 2 MB/s, 5 found"
