@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from firedamp.scanner import gitfiles
+from firedamp.scanner.absent import Absent
 from firedamp.scanner.history import kinds_of, trace
-from firedamp.scanner.idset import Ids, Seen, empty, from_hex, keys
+from firedamp.scanner.idset import Ids, Seen, from_hex, keys
 from firedamp.scanner.listing import Listing, list_objects
 from firedamp.scanner.mirror import clone_of, is_url, unbundled
 from firedamp.scanner.objects import Layout, ObjectAccess, find
+from firedamp.scanner.packindex import PackListing
 from firedamp.scanner.reading import Hits, Reader, Share, Unread
 from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested
 from firedamp.storage.errors import SourceFailure
@@ -40,11 +43,18 @@ from firedamp.storage.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How repositories are read. container says by its first bytes whether an object must be looked into."""
+    """How repositories are read.
+
+    container says by its first bytes whether an object must be looked into. suspects is the delta filter: it is given a
+    pack and positions in it, and returns those of them that can hold a key; None reads everything. It is used for packs
+    of filter_from bytes and more.
+    """
 
     hits: Hits
     container: Callable[[bytes], bool]
     jobs: int = 2
+    suspects: Callable[[PackListing, NDArray[np.int32]], NDArray[np.int32]] | None = None
+    filter_from: int = 8 << 20
 
 
 class GitSource:
@@ -65,16 +75,15 @@ class GitSource:
         self._seen = seen
         self._settings = settings
         self._listing: Listing | None = None
-        self._layout: Layout | None = None
-        self._loose_commits = empty(20)
         self._files: dict[str, list[str]] = {}
-        self._placed: dict[str, set[tuple[str | None, str | None]]] = {}
+        self._placed: dict[str, list[GitProvenance]] = {}
+        self._hits: set[str] = set()
         self._unread: set[str] = set()
         self._failed = 0
 
     def blobs(self) -> Iterator[Item]:
         """Yield the submodules' repositories, then text beside the objects, then objects worth a look."""
-        layout = self._layout = find(self._place())
+        layout = find(self._place())
         yield from (Nested(str(path)) for path in gitfiles.modules(layout))
         for skipped in layout.skipped:
             yield self._told(skipped)
@@ -83,28 +92,30 @@ class GitSource:
         if known is not None:
             yield Checkpoint(Tally(known=known))
             return
-        yield from self._beside(layout)
-        with ObjectAccess(layout) as git:
-            listing = self._listing = list_objects(layout, git)
-            for skipped in listing.skipped:
-                yield self._told(skipped)
-            holding = from_hex(sorted(self._store.blobs_with_findings()), layout.width)
-            yield from (Known(row.tobytes().hex()) for row in holding[listing.has(holding)])
+        with ObjectAccess(layout) as git, Absent(git) as absent:
             counted = 0
-            for item in self._objects(listing, git):
+            for item in itertools.chain(self._beside(layout), self._objects(git)):
                 match item:
-                    case Checkpoint():
-                        counted += item.tally.objects + item.tally.known + item.tally.ruled_out
-                        yield item
+                    case Blob(id=name):
+                        self._hits.add(name)
                     case Skipped():
-                        yield self._told(item)
-                    case _:
-                        yield item
-            self._loose_commits = _commits(git, listing.rest)
-        if not self._failed and stamp.settled:
-            value = json.dumps({"stamp": stamp.digest, "known": counted}).encode()
-            state = SourceState(target=self._state, detector=self._seen.detector, value=value)
-            yield Checkpoint(states=(state,))
+                        self._told(item)
+                    case Checkpoint(tally=tally):
+                        counted += tally.objects + tally.known + tally.ruled_out
+                    case Known() | Nested():
+                        pass
+                yield item
+            if count := absent.count():
+                why = "absent from a partial clone or a broken alternate, and never fetched"
+                yield self._told(Skipped(outcome=Outcome.FAILED, what=f"{self.target} objects", why=why, count=count))
+            yield Checkpoint()  # what was found is in the store now
+            holding = self._hits & self._store.blobs_with_findings()
+            self._place_all(git, holding)
+        value = json.dumps({"stamp": stamp.digest, "known": counted}).encode()
+        state = SourceState(target=self._state, detector=self._seen.detector, value=value)
+        # State and places are committed together: a scan that ends before this looks again.
+        met = tuple(Met(source=self.name, blob=blob, provenance=p) for blob in holding for p in self._placed[blob])
+        yield Checkpoint(met=met, states=() if self._failed or not stamp.settled else (state,))
 
     def _told(self, skipped: Skipped) -> Skipped:
         self._failed += skipped.outcome is Outcome.FAILED
@@ -118,32 +129,49 @@ class GitSource:
         remembered = json.loads(state.value)
         return int(remembered["known"]) if remembered["stamp"] == stamp.digest else None
 
-    def _objects(self, listing: Listing, git: ObjectAccess) -> Iterator[Item]:
-        """Read what was never read, share by share."""
-        layout = git.layout
+    def _objects(self, git: ObjectAccess) -> Iterator[Item]:
+        """Read what was never read and cannot be ruled out, share by share."""
+        layout, settings = git.layout, self._settings
+        listing = self._listing = list_objects(layout, git)
+        yield from listing.skipped
+        holding = from_hex(sorted(self._store.blobs_with_findings()), layout.width)
+        for row in holding[listing.has(holding)]:
+            self._hits.add(row.tobytes().hex())
+            yield Known(row.tobytes().hex())
         seen = self._seen.of(layout.width)
-        parts = [pack.ids(positions) for pack, positions in listing.packs] + [listing.rest]
-        every = np.concatenate(parts)
-        old = seen.holds(every)
-        yield Checkpoint(Tally(known=int(np.count_nonzero(old))))
-        reader = Reader(git=git, hits=self._settings.hits, container=self._settings.container, jobs=self._settings.jobs)
-        absent = 0
-        for item in reader.read(every[~old]):
+        wanted = list[Ids]()
+        for pack, positions in listing.packs:
+            fresh = positions[~seen.holds(pack.ids(positions))]
+            yield Checkpoint(Tally(known=len(positions) - len(fresh)))
+            suspects = fresh
+            if settings.suspects is not None and pack.end >= settings.filter_from and len(fresh):
+                suspects = settings.suspects(pack, fresh)
+                ruled_out = pack.ids(np.setdiff1d(fresh, suspects, assume_unique=True))
+                yield Checkpoint(Tally(ruled_out=len(ruled_out)), seen=(_remembered(ruled_out),))
+                seen.add(ruled_out)
+            wanted.append(pack.ids(suspects))
+        fresh_rest = listing.rest[~seen.holds(listing.rest)]
+        yield Checkpoint(Tally(known=len(listing.rest) - len(fresh_rest)))
+        reader = Reader(git=git, hits=settings.hits, container=settings.container, jobs=settings.jobs)
+        missing = 0
+        for item in reader.read(np.concatenate((*wanted, fresh_rest))):
             match item:
-                case Blob():
+                case Blob(path=spooled):
                     yield item
+                    if spooled is not None:
+                        Path(spooled).unlink()
                 case Unread(id=name, absent=False):
                     yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} {name}", why="corrupt object")
                 case Unread():
-                    absent += 1
+                    missing += 1
                 case Share(ids=ids, tally=tally):
                     if self._unread:
                         ids = ids[~np.isin(keys(ids), keys(from_hex(sorted(self._unread), layout.width)))]
-                    yield Checkpoint(tally, seen=(SeenObjects(width=layout.width, ids=ids.tobytes()),))
+                    yield Checkpoint(tally, seen=(_remembered(ids),))
                     seen.add(ids)
-        if absent:
+        if missing:
             why = "listed, but git cannot give them: damaged, or removed meanwhile"
-            yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} objects", why=why, count=absent)
+            yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} objects", why=why, count=missing)
 
     def _beside(self, layout: Layout) -> Iterator[Item]:
         """Yield what the git folder holds besides objects: configuration, reflogs, hooks, LFS content."""
@@ -151,7 +179,7 @@ class GitSource:
         for path in itertools.chain(gitfiles.text_files(layout), gitfiles.lfs_files(layout)):
             content = gitfiles.read(path, settings.hits, layout.width)
             if isinstance(content, Skipped):
-                yield self._told(content)
+                yield content
                 continue
             tally += Tally(files=1, bytes=content.size)
             if content.interesting or settings.container(content.head):
@@ -166,30 +194,37 @@ class GitSource:
         self._failed += 1
 
     def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
-        """Yield every way these blobs are met: all of them in one walk over the history."""
-        for blob, place in self._provenance(ids):
-            self._placed.setdefault(blob, set()).add((place.commit, place.path))
-            yield blob, place
-
-    def _provenance(self, ids: Collection[str]) -> Iterator[tuple[str, GitProvenance]]:
+        """Yield every way these blobs are met, as the one walk at the end of `blobs` found them."""
         for blob in ids:
-            for path in self._files.get(blob, []):
-                yield blob, GitProvenance(repository=self.target, path=path)
-        if self._layout is not None and self._listing is not None and ids:
-            with ObjectAccess(self._layout) as git:
-                yield from trace(git, self._listing.commits(self._loose_commits), ids, self.target)
+            for place in self._placed.get(blob, []):
+                yield blob, place
+
+    def _place_all(self, git: ObjectAccess, blobs: Collection[str]) -> None:
+        """Find every way these blobs are met: all of them in one walk over the history."""
+        self._placed = {
+            blob: [GitProvenance(repository=self.target, path=path) for path in self._files.get(blob, [])]
+            for blob in blobs
+        }
+        if self._listing is not None and blobs:
+            commits = self._listing.commits(_commits(git, self._listing.rest))
+            for blob, place in trace(git, commits, blobs, self.target):
+                self._placed[blob].append(place)
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield ways recorded before that no longer hold: pruned objects, rewritten history, edited configuration."""
-        if self._listing is None or self._failed:
-            return
-        for each in met:
-            match each.provenance:
-                case GitProvenance(commit=commit, path=path):
-                    if (commit, path) not in self._placed.get(each.blob, set()):
-                        yield each
-                case _:
-                    continue
+        if self._listing is not None and not self._failed:
+            for each in met:
+                places = {_key(place) for place in self._placed.get(each.blob, [])}
+                if isinstance(each.provenance, GitProvenance) and _key(each.provenance) not in places:
+                    yield each
+
+
+def _key(place: GitProvenance) -> tuple[str | None, str | None]:
+    return place.commit, place.path
+
+
+def _remembered(ids: Ids) -> SeenObjects:
+    return SeenObjects(width=ids.shape[1], ids=ids.tobytes())
 
 
 def _commits(git: ObjectAccess, rest: Ids) -> Ids:

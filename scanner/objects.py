@@ -171,6 +171,15 @@ def resolve(layout: Layout, name: str = "HEAD", depth: int = 0) -> str | None:
     return None
 
 
+def tips(layout: Layout) -> set[str]:
+    """Return what the refs hold: loose, packed, and HEAD."""
+    found = {line[: layout.width * 2].decode("ascii", "replace") for line in _packed(layout.common / "packed-refs")}
+    for folder, _, files in os.walk(layout.common / "refs"):
+        found.update(small(Path(folder, name)).decode("ascii", "replace").strip() for name in files)
+    head = resolve(layout)
+    return {name for name in found | {head or ""} if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name)}
+
+
 def _packed(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as lines:
@@ -204,7 +213,7 @@ class ObjectAccess:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._folder = tempfile.TemporaryDirectory(prefix="firedamp-git-", ignore_cleanup_errors=True)
-        private = Path(self._folder.name)
+        self.folder = private = Path(self._folder.name)
         (private / "refs").mkdir()
         (private / "objects").mkdir()
         (private / "HEAD").write_text("ref: refs/heads/none\n")

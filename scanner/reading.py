@@ -6,13 +6,17 @@ early is started again behind it, once an object. An object larger than a window
 
 from __future__ import annotations
 
+import binascii
 import bisect
 import io
 import queue
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import IO, Final
 
 import numpy as np
 
@@ -30,7 +34,7 @@ OVERLAP: Final = 64 << 10
 _LONGEST_HEADER: Final = 128
 _MAGIC: Final = 512
 """Bytes from the start of an object by which a container is known."""
-_BLOB, _TREE = b"lr"
+_BLOB, _TREE, _LINE_END = b"lr\n"
 """The second letters of `blob` and `tree`; a commit has an o, a tag an a."""
 _WAITING: Final = 4
 """Results that readers hold ready at most: more would only fill memory."""
@@ -126,43 +130,67 @@ class Reader:
                 thread.join()
 
 
+class _LostStepError(Exception):
+    """An object was not as long as git said: what follows it in the stream cannot be told apart."""
+
+
 @dataclass(slots=True)
 class _Pass:
     """One share on its way through one window."""
 
     reader: Reader
     ids: Ids
+    names: bytes = b""
+    """The ids in hexadecimal digits, one after the other."""
     at: int = 0
     """How many of ids were answered."""
-    unread: list[int] = field(default_factory=list)
-    bytes: int = 0
+    unread: dict[int, bool] = field(default_factory=dict)
+    """Which of ids could not be read, and whether git knows of none such."""
+    read_bytes: int = 0
     trees: int = 0
 
+    def __post_init__(self) -> None:
+        self.names = binascii.hexlify(self.ids.tobytes())
+
     def read(self) -> Iterator[Read]:
+        try:
+            yield from self._through()
+        except _LostStepError:
+            # Git hands out a loose object that lies about its size as it is. The liar is found by halves, so that it
+            # hides nothing: alone it is corrupt.
+            if len(self.ids) == 1:
+                yield Unread(self._name(0).decode(), absent=False)
+                return
+            for half in np.array_split(self.ids, 2):
+                yield from _Pass(self.reader, half).read()
+
+    def _through(self) -> Iterator[Read]:
         for _ in range(_RESTARTS):
             yield from self._once()
             if self.at >= len(self.ids):
                 break
-            yield Unread(self._name(self.at), absent=False)
-            self.unread.append(self.at)
+            self.unread[self.at] = False
             self.at += 1
-        for number in range(self.at, len(self.ids)):
-            yield Unread(self._name(number), absent=False)
-            self.unread.append(number)
-        read = np.delete(self.ids, self.unread, axis=0)
-        yield Share(read, Tally(objects=len(read) - self.trees, bytes=self.bytes))
+        self.unread |= dict.fromkeys(range(self.at, len(self.ids)), False)
+        for number, absent in self.unread.items():
+            yield Unread(self._name(number).decode(), absent)
+        read = np.delete(self.ids, list(self.unread), axis=0)
+        yield Share(read, Tally(objects=len(read) - self.trees, bytes=self.read_bytes))
 
-    def _name(self, number: int) -> str:
-        return bytes(self.ids[number]).hex()
+    def _name(self, number: int) -> bytes:
+        width = self.ids.shape[1] * 2
+        return self.names[number * width : (number + 1) * width]
 
     def _once(self) -> Iterator[Read]:
         """Start git for what is left of the share and read until it ends, well or early."""
-        width = self.ids.shape[1]
-        raw = self.ids[self.at :].tobytes()
-        lines = (raw[n : n + width].hex().encode() + b"\n" for n in range(0, len(raw), width))
+        if self.at >= len(self.ids):
+            return
+        lines = (self._name(number) + b"\n" for number in range(self.at, len(self.ids)))
         with self.reader.git.start("cat-file", "--batch", "--buffer", lines=lines) as running:
             stream = _Stream(running.stdout, bytearray(self.reader.window))
             while stream.fill():
+                if not stream.buffer.startswith(self._name(self.at) + b" "):
+                    raise _LostStepError
                 whole = yield from self._whole(stream)
                 if whole:
                     stream.drop(whole)
@@ -174,21 +202,25 @@ class _Pass:
     def _whole(self, stream: _Stream) -> Generator[Read, None, int]:
         """Take every object that is whole in the window; return how many bytes they are."""
         buffer, held = stream.buffer, stream.held
-        kind = self.ids.shape[1] * 2 + 2  # where the second letter of the type stands, by which all four differ
+        width = self.ids.shape[1] * 2
+        kind = width + 2  # where the second letter of the type stands, by which all four differ
         at = 0
         starts, ends, numbers = list[int](), list[int](), list[int]()
         beginnings = list[int]()
         while (begin := buffer.find(b"\n", at, min(at + _LONGEST_HEADER, held)) + 1) > 0:
+            if buffer[at : at + width] != self._name(self.at):
+                raise _LostStepError
             size = buffer[buffer.rfind(b" ", at, begin) + 1 : begin - 1]
             if not size.isdigit():
-                yield Unread(self._name(self.at), absent=True)
-                self.unread.append(self.at)
+                self.unread[self.at] = True
                 at = begin
                 self.at += 1
                 continue
             end = begin + int(size)
             if end >= held:
                 break
+            if buffer[end] != _LINE_END:
+                raise _LostStepError
             if buffer[at + kind] == _TREE:
                 self.trees += 1
             else:
@@ -197,42 +229,60 @@ class _Pass:
                 numbers.append(self.at)
                 if buffer[at + kind] == _BLOB and self.reader.container(bytes(buffer[begin : begin + _MAGIC])):
                     beginnings.append(len(starts) - 1)
-                self.bytes += end - begin
+                self.read_bytes += end - begin
             at = end + 1
             self.at += 1
         if starts:
             view = memoryview(buffer)
             chosen = {bisect.bisect_left(ends, hit) for hit in self.reader.hits(view[: ends[-1]])}
             for number in sorted(chosen.union(beginnings)):
-                yield Blob(self._name(numbers[number]), bytes(view[starts[number] : ends[number]]))
+                yield Blob(self._name(numbers[number]).decode(), bytes(view[starts[number] : ends[number]]))
         return at
 
     def _large(self, stream: _Stream) -> Iterator[Read]:
         """Take an object that is larger than the window, in pieces; each begins with the end of the one before."""
-        name, kind = self._name(self.at), self.ids.shape[1] * 2 + 2
+        name, kind = self._name(self.at).decode(), stream.buffer[self.ids.shape[1] * 2 + 2]
         start = stream.buffer.index(b"\n") + 1
         left = size = int(stream.buffer[:start].rsplit(b" ", 1)[1])
-        tree = stream.buffer[kind] == _TREE
+        head = bytes(stream.buffer[start : start + _MAGIC])
         line, column = 1, 1
-        while True:
-            piece = memoryview(stream.buffer)[start : min(stream.held, start + left)]
-            if not tree and self.reader.hits(piece):
-                yield Blob(name, bytes(piece), line, column)
-            if len(piece) == left:
-                break
-            step = len(piece) - self.reader.overlap
-            line, column = after(piece[:step], line, column)
-            stream.drop(start + step)
-            left, start = left - step, 0
-            stream.fill()
-            if stream.held <= self.reader.overlap:
-                return
-        if tree:
+        with self._spool(kind == _BLOB and self.reader.container(head), size) as spool:
+            while True:
+                piece = memoryview(stream.buffer)[start : min(stream.held, start + left)]
+                last = len(piece) == left
+                step = len(piece) if last else len(piece) - self.reader.overlap
+                if kind != _TREE and self.reader.hits(piece):
+                    yield Blob(name, bytes(piece), line, column, window=True)
+                if spool is not None:
+                    spool.write(piece[:step])
+                if last:
+                    break
+                line, column = after(piece[:step], line, column)
+                stream.drop(start + step)
+                left, start = left - step, 0
+                stream.fill()
+                if stream.held <= self.reader.overlap:
+                    return
+            stream.drop(min(start + left + 1, stream.held))
+        if spool is not None:
+            yield Blob(name, head, path=spool.name)
+        if kind == _TREE:
             self.trees += 1
         else:
-            self.bytes += size
-        stream.drop(min(start + left + 1, stream.held))
+            self.read_bytes += size
         self.at += 1
+
+    @contextmanager
+    def _spool(self, wanted: bool, size: int) -> Iterator[IO[bytes] | None]:
+        """Open a file for a container that is too large to hold: it is opened from there, and removed by who gets it.
+
+        Where the disk has no room for it, only its windows are read.
+        """
+        if not wanted or size > shutil.disk_usage(self.reader.git.folder).free // 2:
+            yield None
+            return
+        with tempfile.NamedTemporaryFile(dir=self.reader.git.folder, delete=False) as file:
+            yield file
 
 
 @dataclass(slots=True)

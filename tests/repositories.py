@@ -21,10 +21,12 @@ class Repository:
         path.mkdir(parents=True, exist_ok=True)
         self.git("init", "--quiet", "--initial-branch=main", "--template=", *options, *(["--bare"] if bare else []))
 
-    @property
-    def git_dir(self) -> Path:
-        inside = self.path / ".git"
-        return inside if inside.exists() else self.path
+    @classmethod
+    def at(cls, path: Path) -> Repository:
+        """Return the means to go on with a repository that is there."""
+        repository = cls.__new__(cls)
+        repository.path, repository.minute = path, 1000
+        return repository
 
     def git(self, *arguments: str, given: bytes = b"", check: bool = True, **more: str) -> str:
         """Run git in the repository and return what it printed, without the last line end."""

@@ -2,44 +2,253 @@
 
 from __future__ import annotations
 
-import json
+import os
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.repositories import hiding_places
-
-from firedamp.service import cli
-
-
-class Scanned:
-    """What one scan printed."""
-
-    def __init__(self, status: int, text: str) -> None:
-        self.status = status
-        lines = [json.loads(line) for line in text.splitlines()]
-        self.summary: dict[str, Any] = lines[-1]["summary"]
-        self.findings: dict[str, dict[str, Any]] = {line["access_key_id"]: line for line in lines[:-1]}
-
-    def match(self, key_id: str) -> dict[str, Any]:
-        (only,) = self.findings[key_id]["matches"]
-        return dict(only)
+from tests.builders import make_key_id, make_secret
+from tests.repositories import Repository, hiding_places, leak
+from tests.scans import Scan, scanner
 
 
 @pytest.fixture(name="scan")
-def scan_(capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*targets: Path | str, options: tuple[str, ...] = ()) -> Scanned:
-        capsys.readouterr()
-        arguments = ["scan", *map(str, targets), "--offline", "--format", "jsonl", *options]
-        return Scanned(cli.main(arguments), capsys.readouterr().out)
-
-    return run
+def scan_(capsys: pytest.CaptureFixture[str]) -> Scan:
+    return scanner(capsys)
 
 
-def test_a_key_is_found_in_every_hiding_place(tmp_path: Path, rng: random.Random, scan: Any) -> None:
+def test_a_key_is_found_in_every_hiding_place(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
     keys = hiding_places(tmp_path / "repository", rng)
     scanned = scan(tmp_path / "repository")
     assert {place for place, key_id in keys.items() if key_id not in scanned.findings} == set()
     assert scanned.status == 1
     assert len(keys) >= 28
+    again = scan(tmp_path / "repository")
+    assert again.findings.keys() == scanned.findings.keys()
+    assert again.summary["read"]["objects"] == 0
+    packed = Repository.at(tmp_path / "repository")
+    packed.git("repack", "-q", "-a", "-d", "--keep-unreachable")
+    repacked = scan(tmp_path / "repository")
+    assert repacked.summary["read"]["objects"] == 0, "a repack does not forget"
+    assert repacked.findings.keys() == scanned.findings.keys()
+
+
+def test_a_match_names_the_first_commit_every_path_and_whether_head_has_it(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("empty")
+    first = repository.commit("leak", {"a b/é\n.env": "# comment\n" + text})
+    repository.commit("copy", {"copy": "# comment\n" + text})
+    repository.git("rm", "--quiet", "copy")
+    repository.commit("remove the copy")
+    matches = {match["path"]: match for match in scan(tmp_path / "r").findings[key_id]["matches"] if match["commit"]}
+    assert matches.keys() == {"a b/é\n.env", "copy"}
+    match = matches["a b/é\n.env"]
+    assert (match["commit"], match["line"], match["column"]) == (first, 2, 21)
+    assert match["author"] == "Ada <ada@example.org>"
+    assert match["date"].startswith("2026-01-01T00:")
+    assert match["in_head"] is True
+    assert matches["copy"]["in_head"] is False
+    assert match["repository"] == str(tmp_path / "r")
+
+
+def test_a_merge_introduces_what_only_it_adds(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r")
+    (side, side_text), (merged, merged_text) = leak(rng), leak(rng)
+    repository.commit("begin", {"a": "a"})
+    repository.git("checkout", "--quiet", "-b", "side")
+    on_side = repository.commit("side", {"side": side_text})
+    repository.git("checkout", "--quiet", "main")
+    repository.commit("main", {"b": "b"})
+    repository.git("merge", "--quiet", "--no-commit", "side")
+    merge = repository.commit("merge", {"merged": merged_text})
+    repository.git("rm", "--quiet", "-f", "side", "merged")
+    repository.commit("clean")
+    scanned = scan(tmp_path / "r")
+    assert scanned.match(side)["commit"] == on_side
+    assert scanned.match(merged)["commit"] == merge
+
+
+def test_commits_of_the_same_second_are_ordered_by_ancestry(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r", bare=True)
+    key_id, text = leak(rng)
+    blob = repository.git("hash-object", "-w", "--stdin", given=text.encode())
+    tree = repository.git("mktree", given=f"100644 blob {blob}\tfile\n".encode())
+    empty = repository.git("mktree", given=b"")
+    same = {"GIT_COMMITTER_DATE": "2026-01-01T00:00:00+00:00"}
+    first = tip = repository.git("commit-tree", tree, "-m", "0", **same)
+    for number in range(1, 10):
+        tip = repository.git("commit-tree", empty if number % 2 else tree, "-p", tip, "-m", str(number), **same)
+    repository.git("update-ref", "refs/heads/main", tip)
+    assert scan(tmp_path / "r").match(key_id)["commit"] == first
+
+
+def test_what_is_in_no_commit_says_so_until_it_is(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r", bare=True)
+    key_id, text = leak(rng)
+    blob = repository.git("hash-object", "-w", "--stdin", given=text.encode())
+    match = scan(tmp_path / "r").match(key_id)
+    assert (match["commit"], match["path"], match["in_head"]) == (None, None, False)
+    tree = repository.git("mktree", given=f"100644 blob {blob}\tfile\n".encode())
+    commit = repository.git("commit-tree", tree, "-m", "now")
+    repository.git("update-ref", "refs/heads/main", commit)
+    match = scan(tmp_path / "r").match(key_id)
+    assert (match["commit"], match["path"], match["in_head"]) == (commit, "file", True)
+
+
+def test_what_was_pruned_is_reported_no_more(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("stays", {"a": "a"})
+    repository.commit("goes", {"leak": text})
+    assert key_id in scan(tmp_path / "r").findings
+    repository.git("reset", "--quiet", "--hard", "HEAD~1")
+    repository.git("reflog", "expire", "--expire=now", "--all")
+    repository.git("gc", "--quiet", "--prune=now")
+    scanned = scan(tmp_path / "r")
+    assert (scanned.findings, scanned.status) == ({}, 0)
+
+
+def test_a_fork_is_not_read_again_but_named(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    origin = Repository(tmp_path / "origin")
+    key_id, text = leak(rng)
+    origin.commit("leak", {"leak": text})
+    scan(tmp_path / "origin" / ".git")
+    origin.git("clone", "--quiet", "--bare", ".", str(tmp_path / "fork"))
+    scanned = scan(tmp_path / "fork")
+    assert scanned.summary["read"]["objects"] == 0
+    assert scanned.match(key_id)["repository"] == str(tmp_path / "fork")
+    both = scan(tmp_path / "fork", tmp_path / "origin" / ".git")
+    assert {match["repository"] for match in both.findings[key_id]["matches"]} == {
+        str(tmp_path / "fork"), str(tmp_path / "origin" / ".git"),
+    }  # fmt: skip
+
+
+def test_an_author_whose_name_is_a_secret_is_found_and_not_stored(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, secret = make_key_id(rng), make_secret(rng)
+    repository.commit("author", GIT_AUTHOR_NAME=f"{key_id} {secret}")
+    assert key_id in scan(tmp_path / "r").findings
+    assert secret.encode() not in (Path.home() / "firedamp.db").read_bytes()
+
+
+# Sorts of repositories.
+
+
+def test_an_empty_and_an_unborn_repository_are_read(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    Repository(tmp_path / "bare", bare=True)
+    assert scan(tmp_path / "bare").status == 0
+    unborn = Repository(tmp_path / "unborn")
+    key_id, text = leak(rng)
+    unborn.write("staged", text)
+    unborn.git("add", "staged")
+    (tmp_path / "unborn" / "staged").unlink()
+    assert key_id in scan(tmp_path / "unborn").findings
+
+
+def test_a_sha256_repository_is_read(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r", "--object-format=sha256")
+    (packed, packed_text), (loose, loose_text) = leak(rng), leak(rng)
+    first = repository.commit("packed", {"packed": packed_text})
+    repository.git("gc", "--quiet")
+    repository.git("rm", "--quiet", "packed")
+    second = repository.commit("loose", {"loose": loose_text})
+    (tmp_path / "r" / "loose").unlink()
+    scanned = scan(tmp_path / "r")
+    assert (scanned.match(packed)["commit"], scanned.match(loose)["commit"]) == (first, second)
+    assert len(first) == 64
+
+
+def test_a_linked_work_tree_and_a_submodule_lead_to_their_objects(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    inner, outer = Repository(tmp_path / "inner"), Repository(tmp_path / "outer")
+    (linked, linked_text), (sub, sub_text) = leak(rng), leak(rng)
+    inner.commit("leak", {"leak": sub_text})
+    inner.commit("clean", {"leak": "clean"})
+    outer.commit("leak", {"leak": linked_text})
+    outer.commit("clean", {"leak": "clean"})
+    outer.git("submodule", "--quiet", "add", str(tmp_path / "inner"), "nested/module")
+    outer.commit("a submodule")
+    outer.git("worktree", "add", "--quiet", "-b", "linked", str(tmp_path / "linked"))
+    assert linked in scan(tmp_path / "linked").findings
+    outer.git("submodule", "--quiet", "deinit", "--force", "nested/module")
+    found = scan(tmp_path / "outer").findings
+    assert found.keys() == {linked, sub}
+    assert found[sub]["matches"][0]["repository"].endswith("outer/.git/modules/nested/module")
+
+
+def test_what_lies_beyond_a_shallow_boundary_is_not_missed(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    origin = Repository(tmp_path / "origin")
+    (_, old_text), (new, new_text) = leak(rng), leak(rng)
+    origin.commit("old", {"leak": old_text})
+    tip = origin.commit("new", {"leak": new_text})
+    origin.git("clone", "--quiet", "--bare", "--depth=1", origin.path.as_uri(), str(tmp_path / "shallow"))
+    scanned = scan(tmp_path / "shallow")
+    assert (scanned.status, scanned.findings.keys()) == (1, {new})
+    assert scanned.match(new)["commit"] == tip
+
+
+def test_what_a_partial_clone_lacks_is_counted_and_never_fetched(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    origin = Repository(tmp_path / "origin")
+    origin.git("config", "uploadpack.allowFilter", "true")
+    (_, old_text), (new, new_text) = leak(rng), leak(rng)
+    origin.commit("old", {"one": old_text, "two": "x"})
+    origin.commit("new", {"one": new_text, "two": "y"})
+    origin.git("clone", "--quiet", "--filter=blob:none", origin.path.as_uri(), str(tmp_path / "partial"))
+    before = sorted((tmp_path / "partial" / ".git" / "objects" / "pack").iterdir())
+    scanned = scan(tmp_path / "partial")
+    assert (scanned.status, scanned.findings.keys()) == (2, {new})
+    assert sum(item["count"] for item in scanned.summary["failed"]["items"]) == 2
+    assert sorted((tmp_path / "partial" / ".git" / "objects" / "pack").iterdir()) == before
+
+
+def test_alternates_are_followed_and_a_broken_one_is_a_failure(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    origin = Repository(tmp_path / "origin")
+    key_id, text = leak(rng)
+    origin.commit("leak", {"leak": text})
+    for name, source in (("borrower", "origin"), ("second", "borrower")):
+        origin.git("clone", "--quiet", "--bare", "--shared", str(tmp_path / source), str(tmp_path / name))
+    assert key_id in scan(tmp_path / "second").findings
+    (tmp_path / "origin").rename(tmp_path / "moved")
+    scanned = scan(tmp_path / "second", options=("--offline", "--db", str(tmp_path / "other.db")))
+    assert scanned.status == 2
+    assert str(tmp_path / "origin") in scanned.summary["failed"]["items"][0]["what"]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give files away")
+def test_an_alternate_of_another_user_is_left_out_and_others_repositories_are_read(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    victim, borrower = Repository(tmp_path / "victim"), Repository(tmp_path / "borrower")
+    (_, private_text), (own, own_text) = leak(rng), leak(rng)
+    victim.commit("private", {"leak": private_text})
+    borrower.commit("own", {"leak": own_text})
+    borrower.git("gc", "--quiet")
+    alternates = tmp_path / "borrower" / ".git" / "objects" / "info" / "alternates"
+    alternates.write_text(str(tmp_path / "victim" / ".git" / "objects") + "\n")
+    for path in (tmp_path / "borrower", *(tmp_path / "borrower").rglob("*")):
+        os.chown(path, 12345, 12345)
+    scanned = scan(tmp_path / "borrower" / ".git")
+    assert (scanned.status, scanned.findings.keys()) == (1, {own})
+    assert "another user" in scanned.summary["left_out"]["items"][0]["why"]
+
+
+def test_a_bundle_is_read(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    first = repository.commit("leak", {"leak": text})
+    repository.commit("clean", {"leak": "clean"})
+    repository.git("bundle", "create", "--quiet", "../all.bundle", "--all")
+    match = scan(tmp_path / "all.bundle").match(key_id)
+    assert (match["commit"], match["repository"]) == (first, str(tmp_path / "all.bundle"))
+    repository.git("bundle", "create", "--quiet", "../thin.bundle", "HEAD~1..main")
+    assert scan(tmp_path / "thin.bundle").status == 2
+    (tmp_path / "cut.bundle").write_bytes((tmp_path / "all.bundle").read_bytes()[:-30])
+    assert scan(tmp_path / "cut.bundle").status == 2

@@ -1,0 +1,237 @@
+"""Repositories that would run something, and damaged ones: nothing runs, nothing is lost but what is damaged."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.repositories import Repository, leak
+from tests.scans import Scan, scanner
+
+from firedamp.scanner.packindex import PackListing, list_pack
+
+
+@pytest.fixture(name="scan")
+def scan_(capsys: pytest.CaptureFixture[str]) -> Scan:
+    return scanner(capsys)
+
+
+def test_nothing_in_a_repository_runs(
+    tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak.x": text, ".gitattributes": "*.x diff=evil filter=evil merge=evil\n"})
+    repository.commit("clean", {"leak.x": "clean"})
+    proof = tmp_path / "ran"
+    evil = tmp_path / "evil"
+    evil.write_text(f"#!/bin/sh\necho $0 $@ >> {proof}\n")
+    evil.chmod(0o755)
+    for name in (
+        "core.fsmonitor", "core.pager", "core.sshCommand", "core.gitProxy", "core.editor", "core.askPass",
+        "diff.external", "diff.evil.textconv", "diff.evil.command", "filter.evil.clean", "filter.evil.smudge",
+        "filter.evil.process", "merge.evil.driver", "credential.helper", "uploadpack.packObjectsHook",
+        "pager.log", "pager.cat-file", "pager.diff-tree", "gpg.program", "core.alternateRefsCommand",
+        "alias.cat-file", "alias.rev-list",
+    ):  # fmt: skip
+        repository.git("config", name, f"!{evil}" if name.startswith("alias") else str(evil))
+    repository.git("config", "core.hooksPath", str(tmp_path / "hooks"))
+    (tmp_path / "hooks").mkdir()
+    for hook in ("post-checkout", "reference-transaction", "pre-auto-gc", "post-index-change", "fsmonitor-watchman"):
+        (tmp_path / "hooks" / hook).symlink_to(evil)
+    (tmp_path / "included").write_text(f"[core]\n\tfsmonitor = {evil}\n")
+    repository.git("config", "include.path", str(tmp_path / "included"))
+    repository.git("config", "extensions.partialClone", "origin", check=False)
+    repository.git("config", "remote.origin.promisor", "true", check=False)
+    repository.git("config", "remote.origin.url", f"ext::{evil} %S", check=False)
+    repository.git("config", "core.repositoryFormatVersion", "1", check=False)
+    lost = repository.git("hash-object", "-w", "--stdin", given=b"to be lost", check=False)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("GIT_EXTERNAL_DIFF", str(evil))
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.fsmonitor")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", str(evil))
+    proof.unlink(missing_ok=True)
+    assert key_id in scan(tmp_path / "r").findings
+    assert not proof.exists(), proof.read_text()
+    assert isinstance(lost, str)
+
+
+def test_an_absent_object_is_not_fetched_through_a_command(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak": text})
+    repository.commit("later", {"absent": "x", "leak": "clean"})
+    absent = repository.git("rev-parse", "HEAD:absent")
+    for name, value in (
+        ("extensions.partialClone", "origin"), ("remote.origin.promisor", "true"),
+        ("remote.origin.url", f"ext::sh -c 'touch {tmp_path / 'ran'}' %S"), ("protocol.ext.allow", "always"),
+    ):  # fmt: skip
+        repository.git("config", name, value)
+    (tmp_path / "r" / ".git" / "objects" / absent[:2] / absent[2:]).unlink()
+    scanned = scan(tmp_path / "r" / ".git")
+    assert (scanned.status, scanned.findings.keys()) == (2, {key_id})
+    assert [item["count"] for item in scanned.summary["failed"]["items"]] == [1]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_replaced_and_grafted_history_is_read_as_it_is(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    leaked = repository.commit("leak", {"leak": text})
+    clean = repository.commit("clean", {"leak": "clean"})
+    blob = repository.git("rev-parse", "HEAD~1:leak")
+    harmless = repository.git("rev-parse", "HEAD:leak")
+    repository.git("replace", "-f", blob, harmless)
+    (tmp_path / "r" / ".git" / "info").mkdir(exist_ok=True)
+    (tmp_path / "r" / ".git" / "info" / "grafts").write_text(f"{clean}\n")
+    match = scan(tmp_path / "r").match(key_id)
+    assert (match["blob"], match["commit"]) == (blob, leaked)
+
+
+def test_a_git_file_may_point_outside_and_must_point_to_a_repository(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    outside = Repository(tmp_path / "outside")
+    key_id, text = leak(rng)
+    outside.commit("leak", {"leak": text})
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / ".git").write_text("gitdir: ../outside/.git\n")
+    assert key_id in scan(tmp_path / "tree").findings
+    (tmp_path / "tree" / ".git").write_text("gitdir: /etc\n")
+    assert scan(tmp_path / "tree").status == 2
+    (tmp_path / "tree" / ".git").write_text("nonsense\n")
+    assert scan(tmp_path / "tree").status == 2
+    (tmp_path / "tree" / ".git").unlink()
+    (tmp_path / "tree" / ".git").mkdir()
+    assert scan(tmp_path / "tree").status == 2
+
+
+def test_a_ref_that_leads_out_of_the_repository_or_in_a_ring_is_no_head(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak": text})
+    for head in ("ref: refs/../../../secret\n", "ref: refs/heads/ring\n", "nonsense\n"):
+        (tmp_path / "r" / ".git" / "HEAD").write_text(head)
+        (tmp_path / "r" / ".git" / "refs" / "heads" / "ring").write_text("ref: refs/heads/ring\n")
+        matches = scan(tmp_path / "r").findings[key_id]["matches"]
+        assert {match["in_head"] for match in matches if match["commit"]} == {None}
+
+
+# Damage.
+
+
+def packed(path: Path, files: int, rng: random.Random) -> tuple[dict[str, str], PackListing]:
+    """Make a repository with one pack of so many blobs, a key in each tenth; return blob -> key id, and the pack."""
+    repository = Repository(path, bare=True)
+    keys, feed = dict[str, str](), []
+    for number in range(files):
+        key_id, text = leak(rng) if number % 10 == 0 else ("", f"{number} {rng.random()}\n" * 8)
+        feed.append(f"blob\nmark :{number + 1}\ndata {len(text)}\n{text}\n")
+        if key_id:
+            keys[key_id] = text
+    message = "commit refs/heads/main\ncommitter Ada <ada@example.org> 1767225600 +0000\ndata 4\nmany\n"
+    tree = "".join(f"M 100644 :{number + 1} {number % 100}/{number}\n" for number in range(files))
+    repository.git("fast-import", "--quiet", "--depth=0", given=("".join(feed) + message + tree).encode())
+    repository.git("config", "pack.depth", "0")
+    repository.git("repack", "-q", "-a", "-d", "-F", "--depth=0")
+    (index,) = (path / "objects" / "pack").glob("*.idx")
+    listing = list_pack(index.with_suffix(".pack"), index, width=20)
+    assert isinstance(listing, PackListing)
+    return keys, listing
+
+
+def damage(listing: PackListing, position: int) -> str:
+    """Overwrite the middle of an object's compressed data in its pack, and return its id."""
+    ends = np.append(listing.offsets[1:], listing.end)
+    listing.pack.chmod(0o644)
+    with listing.pack.open("r+b") as file:
+        file.seek((int(listing.offsets[position]) + int(ends[position])) // 2)
+        file.write(b"\xff" * 4)
+    return listing.ids(np.array([position], np.int32)).tobytes().hex()
+
+
+def test_damage_in_the_middle_of_a_large_pack_costs_the_damaged_objects_only(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    keys, listing = packed(tmp_path / "r", 10_000, rng)
+    blobs = listing.besides_trees()
+    good = scan(tmp_path / "r", options=("--offline", "--db", str(tmp_path / "good.db")))
+    assert (good.status, good.findings.keys()) == (1, keys.keys())
+    damaged = {damage(listing, int(blobs[at])) for at in (5_000, 5_001, 7_000)}
+    lost = {key for key, line in good.findings.items() if line["matches"][0]["blob"] in damaged}
+    scanned = scan(tmp_path / "r")
+    assert scanned.status == 2
+    assert scanned.findings.keys() == keys.keys() - lost
+    assert {item["what"].split()[-1] for item in scanned.summary["failed"]["items"]} == damaged
+    assert scanned.summary["read"]["objects"] == good.summary["read"]["objects"] - 3
+    again = scan(tmp_path / "r")
+    assert again.status == 2, "damage is told each time"
+    assert again.summary["read"]["objects"] == 0
+
+
+def test_damaged_loose_objects_are_failures(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r", bare=True)
+    key_id, text = leak(rng)
+    repository.git("hash-object", "-w", "--stdin", given=text.encode())
+    objects = tmp_path / "r" / "objects"
+    for number, content in enumerate(
+        (b"no zlib", zlib.compress(b"blob 100\0short"), b"", zlib.compress(b"blob " + b"9" * 40 + b"\0x"),
+         zlib.compress(rng.randbytes(5000))[:3000]),
+    ):  # fmt: skip
+        name = f"{number:040x}"
+        (objects / name[:2]).mkdir(exist_ok=True)
+        (objects / name[:2] / name[2:]).write_bytes(content)
+    scanned = scan(tmp_path / "r")
+    assert (scanned.status, scanned.findings.keys()) == (2, {key_id})
+    assert sum(item["count"] for item in scanned.summary["failed"]["items"]) == 5
+
+
+def test_a_pack_that_cannot_be_listed_is_a_failure(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    _, listing = packed(tmp_path / "r", 10, rng)
+    index = listing.pack.with_suffix(".idx")
+    index.chmod(0o644)
+    index.write_bytes(index.read_bytes()[:500])
+    scanned = scan(tmp_path / "r")
+    assert scanned.status == 2
+    assert scanned.summary["failed"]["items"][0]["what"] == str(listing.pack)
+
+
+def test_an_index_of_version_1_is_read_through_git(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    keys, listing = packed(tmp_path / "r", 50, rng)
+    listing.pack.with_suffix(".idx").unlink()
+    Repository.at(tmp_path / "r").git("index-pack", "--index-version=1", str(listing.pack))
+    scanned = scan(tmp_path / "r")
+    assert (scanned.status, scanned.findings.keys()) == (1, keys.keys())
+
+
+def test_an_object_larger_than_a_window_is_read_in_pieces(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r", bare=True)
+    line = "é" * 49 + "\n"
+    border = 16 << 20
+    parts, keys, size = list[str](), dict[str, int](), 0
+    for at in (0, border - 150, 2 * border - 10, 45 << 20):
+        filling = (at - size) // 99
+        parts.append(line * filling)
+        key_id, text = leak(rng)
+        parts.append(text)
+        size += filling * 99 + len(text)
+        keys[key_id] = "".join(parts).count("\n") - 1 if at < border else -1
+    parts.append("end\n" + "x" * 99)
+    whole = "".join(parts)
+    repository.git("hash-object", "-w", "--stdin", given=whole.encode())
+    repository.git("hash-object", "-w", "--stdin", given=b"after")
+    scanned = scan(tmp_path / "r")
+    assert scanned.status == 1
+    assert scanned.findings.keys() == keys.keys()
+    for key_id, found in scanned.findings.items():
+        assert found["has_secret"]
+        assert {match["line"] for match in found["matches"]} == {whole[: whole.index(key_id)].count("\n") + 1}
+        assert {match["column"] for match in found["matches"]} == {21}
+    assert scanned.summary["read"]["objects"] == 2
+    assert scanned.summary["read"]["bytes"] >= len(whole.encode())
