@@ -121,6 +121,12 @@ def container_of(head: bytes, tail: bytes = b"") -> str | None:
     return name
 
 
+def must_open(head: bytes, tail: bytes = b"") -> str | None:
+    """Do as `container_of`, but pass over formats whose bytes tell by themselves whether to open them (`PLAIN`)."""
+    name = container_of(head, tail)
+    return None if name in PLAIN else name
+
+
 def _tar_header(block: bytes) -> bool:
     """Whether the checksum of a tar header holds. All zeros is none."""
     try:

@@ -16,8 +16,9 @@ from typing import Final
 import platformdirs
 
 from firedamp.scanner import scan as scanner
+from firedamp.scanner.budget import Limits
 from firedamp.scanner.candidates import Located
-from firedamp.scanner.containers import PLAIN, container_of
+from firedamp.scanner.containers import must_open
 from firedamp.scanner.detect import VERSION
 from firedamp.scanner.files import FolderSource, StreamSource, Walk
 from firedamp.scanner.files import read_again as read_file_again
@@ -30,8 +31,9 @@ from firedamp.scanner.objects import is_git_dir
 from firedamp.scanner.reread import reread
 from firedamp.scanner.scan import Report, Reported
 from firedamp.scanner.source import Blob, Source
-from firedamp.scanner.unpack import Unpacker
+from firedamp.scanner.unpack import Unpacker, prefiltered
 from firedamp.service import baseline, render
+from firedamp.service.config import ScanConfig
 from firedamp.service.options import Common, ScanOptions, default_db
 from firedamp.service.progress import Bar
 from firedamp.service.render import Listing
@@ -54,7 +56,11 @@ def scan(options: ScanOptions, common: Common) -> int:
     known = frozenset[Fingerprint]() if options.baseline is None else baseline.read(options.baseline)
     if options.nice:
         be_nice()
-    with common.open_store() as store, _unpacker() as unpacker, Bar(sys.stderr, quiet=common.quiet) as bar:
+    with (
+        common.open_store() as store,
+        _unpacker(_limits(settings.scan)) as unpacker,
+        Bar(sys.stderr, quiet=common.quiet) as bar,
+    ):
         opener = _Opener(store, options, common)
         report = scanner.scan(
             opener.sources(options.targets), store, Look(prefilter(_cache()), unpacker),
@@ -86,8 +92,15 @@ def _cache() -> Path:
     return Path(platformdirs.user_cache_dir("firedamp"))
 
 
-def _unpacker() -> Unpacker:
-    return Unpacker(interesting=("firedamp.scanner.worker:prefilter", str(_cache())))
+def _unpacker(limits: Limits | None = None) -> Unpacker:
+    return Unpacker(limits, prefiltered(_cache()))
+
+
+def _limits(scan: ScanConfig) -> Limits:
+    return Limits(
+        depth=scan.unpack_depth, members=scan.unpack_members, size=scan.unpack_bytes, ratio=scan.unpack_ratio,
+        seconds=scan.unpack_time.total_seconds(),
+    )  # fmt: skip
 
 
 def read_again(place: Provenance, blob: str) -> Iterator[Blob]:
@@ -127,7 +140,7 @@ class _Opener:
             pause=wait_for_power if options.nice else None,
         )  # fmt: skip
         self._settings = Settings(
-            hits=prefilter(_cache()).hits, container=lambda head: container_of(head) not in {None, *PLAIN}, jobs=jobs
+            hits=prefilter(_cache()).hits, container=lambda head: must_open(head) is not None, jobs=jobs
         )
 
     def sources(self, targets: Sequence[str]) -> list[Source]:
@@ -142,14 +155,14 @@ class _Opener:
 
     def _folder(self, path: str, walk: Walk) -> Source:
         return FolderSource(
-            path, self._store, detector=self.seen.detector, interesting=Sense(_cache()), container_of=container_of,
+            path, self._store, detector=self.seen.detector, interesting=Sense(_cache()), container_of=must_open,
             walk=walk,
         )  # fmt: skip
 
     def source(self, target: str) -> Source:
         """Tell targets apart: a stream, a URL, a git folder without a work tree, a bundle, else a folder."""
         if target == "-":
-            return StreamSource(sys.stdin.buffer, Sense(_cache()), container_of)
+            return StreamSource(sys.stdin.buffer, Sense(_cache()), must_open)
         folder = _cache() / _REPOSITORIES
         if is_url(target):
             if self._offline and not is_mirrored(target, folder):
