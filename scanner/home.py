@@ -1,7 +1,7 @@
 """What is known about home directories: where AWS keys are left, in which format, and what to change there. Data.
 
 Patterns are relative to the home directory, `*` stays within a name, `**/` is any number of folders. A pattern that
-begins with `**/` names a place wherever it lies. The first row that fits a path names it.
+begins with `**/` names a place wherever it lies. The first row that fits a path names it, those of a fixed place first.
 """
 
 # ruff: noqa: E501 - a table reads better with its rows unbroken
@@ -288,7 +288,9 @@ _ANYWHERE: Final = "(?:.*/)?"
 
 @functools.cache
 def _compiled() -> tuple[tuple[Place, re.Pattern[str]], ...]:
-    return tuple((place, re.compile(_expression(pattern), re.DOTALL)) for place in PLACES for pattern in place.patterns)
+    rows = [(place, pattern) for place in PLACES for pattern in place.patterns]
+    rows.sort(key=lambda row: row[1].startswith("**/"))
+    return tuple((place, re.compile(_expression(pattern), re.DOTALL)) for place, pattern in rows)
 
 
 def _expression(pattern: str) -> str:

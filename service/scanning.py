@@ -61,9 +61,9 @@ def scan(options: ScanOptions, common: Common) -> int:
         _unpacker(_limits(settings.scan)) as unpacker,
         Bar(sys.stderr, quiet=common.quiet) as bar,
     ):
-        opener = _Opener(store, options, common)
+        opener, look = _Opener(store, options, common), Look(prefilter(_cache()), unpacker)
         report = scanner.scan(
-            opener.sources(options.targets), store, Look(prefilter(_cache()), unpacker),
+            opener.sources(options.targets), store, look,
             detector=opener.seen.detector, now=_now, open_repository=opener.repository,
             canary_accounts=settings.scan.canary_accounts, progress=bar,
         )  # fmt: skip
@@ -75,8 +75,9 @@ def scan(options: ScanOptions, common: Common) -> int:
             judging.judge(store, [each.finding for each in report.findings], settings.verify)
             said = {finding.fingerprint: finding for finding in store.findings()}
             report = scanner.updated(report, said)
-    chosen = list(_chosen(report, options, known))
-    _show(report, chosen, _secrets(chosen) if options.show_secrets else {}, common)
+        chosen = list(_chosen(report, options, known))
+        secrets = _secrets(chosen, look) if options.show_secrets else {}
+    _show(report, chosen, secrets, common)
     if options.write_baseline is not None:
         baseline.write(options.write_baseline, report.findings)
     if report.failed or report.tally.nothing:
@@ -212,11 +213,11 @@ def _show(report: Report, chosen: Sequence[Reported], secrets: Mapping[Fingerpri
         )  # fmt: skip
 
 
-def _secrets(chosen: Sequence[Reported]) -> dict[Fingerprint, Secret]:
+def _secrets(chosen: Sequence[Reported], look: Look) -> dict[Fingerprint, Secret]:
     """Read the secrets of findings again from where they stand: those that are still there."""
     found: dict[Fingerprint, Secret] = {}
     for each in chosen:
-        credential = reread(each.finding, each.sights, read_again, detect_blob)
+        credential = reread(each.finding, each.sights, read_again, look)
         secret = None if credential is None else credential.secret or credential.token
         if secret is not None:
             found[each.finding.fingerprint] = secret
