@@ -7,7 +7,9 @@ nothing is pickled, and a frame that is too long is a worker to be killed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import struct
@@ -55,7 +57,7 @@ class Unpacker:
     def __init__(self, limits: Limits | None = None, interesting: tuple[str, str] | None = None) -> None:
         self._limits = limits or Limits()
         self._interesting = interesting
-        self._process: subprocess.Popen[bytes] | None = None
+        self._worker: tuple[subprocess.Popen[bytes], _Watch] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -67,17 +69,17 @@ class Unpacker:
 
     def close(self) -> None:
         """End the worker, if there is one."""
-        process, self._process = self._process, None
-        if process is None:
+        worker, self._worker = self._worker, None
+        if worker is None:
             return
+        process, watch = worker
+        watch.end()
         process.kill()
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    continue
 
     def members(self, data: bytes | Path, *, wal: bytes = b"") -> Iterator[Member | Skipped]:
         """Yield the members of a container worth a look, and what of it could not be read.
@@ -86,60 +88,86 @@ class Unpacker:
         and together with the `-wal` beside it if it is an SQLite database. wal is that log's bytes for data that is
         bytes. A Skipped's `what` is the chain inside the container, empty for the container itself.
         """
-        process = self._running()
+        process, watch = self._running()
         left = self._limits.seconds + _GRACE
-        sender = threading.Thread(target=_send, args=(process.stdin, data, wal), daemon=True)
+        size = len(data) if isinstance(data, bytes) else 0
+        request = functools.partial(_send, process.stdin, data, wal)
         finished = False
         try:
-            sender.start()
+            if size <= self._limits.held:
+                request()  # the worker takes it whole before it answers
+            else:
+                threading.Thread(target=request, daemon=True).start()
             while not finished:
-                watch = _Watch(process, left)
+                began = time.monotonic()
+                watch.arm(left)
                 item = _received(process.stdout)
-                left -= watch.stop()
+                watch.disarm()
+                left -= time.monotonic() - began
                 if item is None:
-                    yield Skipped(outcome=Outcome.FAILED, what="", why=self._lost(process, watch.struck))
+                    yield Skipped(outcome=Outcome.FAILED, what="", why=self._lost(process, watch))
                     return
                 finished = item is _END
                 if not isinstance(item, _End):
                     yield item
-            sender.join()
         finally:
             if not finished:  # the worker's state is unknown, or the caller wants no more
                 self.close()
 
-    def _lost(self, process: subprocess.Popen[bytes], struck: bool) -> str:
+    def _lost(self, process: subprocess.Popen[bytes], watch: _Watch) -> str:
         """Say why a worker is gone."""
-        if struck:
+        if watch.struck:
             return f"took longer than {self._limits.seconds:g} s and was stopped"
         process.kill()
         return f"ended the process that unpacks it ({process.wait()})"
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
+    def _running(self) -> tuple[subprocess.Popen[bytes], _Watch]:
+        if self._worker is None or self._worker[0].poll() is not None:
             self.close()
-            self._process = _started(self._limits, self._interesting)
-        return self._process
+            process = _started(self._limits, self._interesting)
+            self._worker = process, _Watch(process)
+        return self._worker
 
 
 class _Watch:
-    """Kills a process that does not answer in time. Only the worker's own time counts, not the caller's."""
+    """Kills a worker that does not answer in time. Its thread sleeps from deadline to deadline, not item to item."""
 
-    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.struck = False
         self._process = process
-        self._began = time.monotonic()
-        self._timer = threading.Timer(max(seconds, 0.01), self._strike)
-        self._timer.daemon = True
-        self._timer.start()
+        self._change = threading.Condition()
+        self._until: float | None = None
+        self._wakes: float | None = None
+        self._over = False
+        threading.Thread(target=self._run, daemon=True).start()
 
-    def _strike(self) -> None:
-        self.struck = True
-        self._process.kill()
+    def arm(self, seconds: float) -> None:
+        """Begin to wait for an answer."""
+        with self._change:
+            self._until = time.monotonic() + seconds
+            if self._wakes is None or self._until < self._wakes:
+                self._change.notify()
 
-    def stop(self) -> float:
-        """End the watch and return how many seconds it lasted."""
-        self._timer.cancel()
-        return time.monotonic() - self._began
+    def disarm(self) -> None:
+        """Note that the answer came; the thread finds out when it wakes."""
+        self._until = None
+
+    def end(self) -> None:
+        """End the watch and its thread."""
+        with self._change:
+            self._over = True
+            self._change.notify()
+
+    def _run(self) -> None:
+        with self._change:
+            while not self._over:
+                until = self._until
+                if until is not None and until <= time.monotonic():
+                    self.struck = True
+                    self._process.kill()
+                    return
+                self._wakes = until
+                self._change.wait(None if until is None else max(0.0, until - time.monotonic()))
 
 
 def _started(limits: Limits, interesting: tuple[str, str] | None) -> subprocess.Popen[bytes]:

@@ -791,8 +791,8 @@ def test_a_bomb_takes_bounded_memory_and_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "bomb.zip").write_bytes(zipped(members_))
     with Unpacker(interesting=NOTHING) as unpacker:
         items = list(unpacker.members(tmp_path / "bomb.zip"))
-        assert unpacker._process is not None
-        status = Path(f"/proc/{unpacker._process.pid}/status").read_text()
+        assert unpacker._worker is not None
+        status = Path(f"/proc/{unpacker._worker[0].pid}/status").read_text()
     assert items
     assert all(isinstance(item, Skipped) for item in items)
     assert int(status.split("VmHWM:")[1].split()[0]) < 120 * 1024
