@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 from firedamp.canaries.trailfiles import Document
 from firedamp.canaries.watchlist import digest
@@ -132,7 +132,7 @@ class FolderFeed:
             about = path.lstat()
             if not stat.S_ISREG(about.st_mode):
                 return Skipped(outcome=Outcome.LEFT_OUT, what=str(path), why="a link or no regular file")
-            seen = _hashed(f"{path}\0{about.st_size}\0{about.st_mtime_ns}\0{about.st_ino}")
+            seen = hashed(f"{path}\0{about.st_size}\0{about.st_mtime_ns}\0{about.st_ino}")
             if memory.knows(seen):
                 return None
             if about.st_size > self._largest:
@@ -187,7 +187,8 @@ class _Memory:
         return f"{self.digest}:{base64.b64encode(b''.join(kept)).decode()}"
 
 
-def _hashed(text: str) -> bytes:
+def hashed(text: str) -> bytes:
+    """Return 8 bytes that stand for a name among millions."""
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
 
 
@@ -195,11 +196,3 @@ def _unread(what: str, error: OSError) -> Skipped:
     if isinstance(error, FileNotFoundError):
         return Skipped(outcome=Outcome.GONE, what=what, why="vanished while it was read")
     return Skipped(outcome=Outcome.FAILED, what=what, why=error.strerror or str(error))
-
-
-def open_feed(url: str, world: World) -> Feed:
-    """Make the feed that a URL names. Raises UsageFailure for a URL of no feed."""
-    parts = urlsplit(url)
-    if parts.scheme == "file":
-        return FolderFeed(parts, world)
-    raise UsageFailure(f"{url} names no feed", "file:///FOLDER, s3://…, sqs://… or lookup://…")

@@ -111,7 +111,7 @@ def _inflated(data: bytes, limit: int) -> bytes:
             raise ValueError("something else stands behind it")
     if len(data) > limit:
         raise ValueError(f"it has more than {limit} bytes")
-    return b"".join(parts) if len(parts) != 1 else parts[0] if parts else data
+    return data if not parts else parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _read_fast(where: str, data: bytes, watchlist: Watchlist, contents: Contents) -> bool:

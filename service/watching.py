@@ -6,13 +6,15 @@ import json
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from urllib.parse import unquote, urlsplit
 
 from firedamp.canaries import watch as watcher
-from firedamp.canaries.feeds import World, open_feed
+from firedamp.canaries.feeds import World
+from firedamp.canaries.opening import open_feed
 from firedamp.canaries.tamper import Guarded
 from firedamp.service import show, show_incidents
 from firedamp.service.aws import Aws
@@ -80,14 +82,15 @@ def _tell(polled: watcher.Polled, common: Common) -> None:
     """Say what could not be read, always, and what was left out, unless asked to be quiet."""
     for each in polled.failed:
         print(f"firedamp: {show.safe(each.what)}: {show.safe(each.why)}", file=sys.stderr)
-    counts = [
-        (len(polled.rejected), "rejected"),
-        *((sum(each.count for each in polled.skipped if each.outcome is outcome), outcome.value)
-          for outcome in (Outcome.LEFT_OUT, Outcome.GONE)),
-    ]  # fmt: skip
-    told = "".join(f", {count} {what}" for count, what in counts if count)
-    if told and not common.quiet:
-        print(f"firedamp: {show.safe(polled.feed)}: {polled.records} records{told}", file=sys.stderr)
+    if common.quiet:
+        return
+    told = Counter[str]()
+    for each in polled.skipped:
+        if each.outcome is not Outcome.FAILED:
+            told[f"{each.outcome.value}: {each.why}"] += each.count
+    told.update(f"rejected: {each.why}" for each in polled.rejected)
+    for words, count in told.items():
+        print(f"firedamp: {show.safe(polled.feed)}: {count} {show.safe(words)}", file=sys.stderr)
 
 
 def incidents(options: IncidentsOptions, common: Common) -> int:
