@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from firedamp.scanner import labels, shape
+from firedamp.scanner import keys, labels, shape
 from firedamp.scanner.candidates import Candidate, Role
 from firedamp.scanner.labels import NAMELESS, Header, Label, Named
 from firedamp.storage.records import KeyKind
@@ -18,10 +18,11 @@ NEAR: Final = 10 * 1024
 """Characters around an id in which its secret is looked for. The same bound as Veles'; see research, d.1."""
 _WORD_BEFORE: Final = 128
 _WORD_AFTER: Final = 512
-_CONTEXT: Final = re.compile(r"secret|aws|smtp|token")
+_CONTEXT: Final = re.compile(r"secret|smtp|se(?:ssion|curity)[ _.-]?token|aws[a-z_.-]{0,12}(?:key|pass)")
 _SMTP: Final = re.compile(r"smtp|\bses\b|email-smtp")
 _SMTP_PASSWORD: Final = re.compile(r"B[A-P][A-Za-z0-9+/]{42}")
 """Its first byte is the version 4 (SES guide, "Obtaining SMTP credentials"), so are these two characters."""
+_ID_KINDS: Final = frozenset({KeyKind.ACCESS_KEY, KeyKind.TEMPORARY_KEY})
 _PADDING: Final = re.compile(r"(?:=|%3[dD]|\\+u003[dD]){0,2}")
 
 
@@ -74,7 +75,7 @@ def survey(text: str, found: Sequence[Candidate]) -> Survey:
     headers = [replace(h, until=labels.table_end(text, h.end, n)) for h, n in zip(headers, nexts, strict=True)]
     named = [v for v in _name(text, values, headers) if v.weight is not Label.OTHER]
     return Survey(
-        ids=[v for v in named if v.kind in {KeyKind.ACCESS_KEY, KeyKind.TEMPORARY_KEY}],
+        ids=[v for v in named if v.kind in _ID_KINDS],
         secrets=[v for v in named if v.kind is KeyKind.SECRET_KEY],
         passwords=[v for v in named if v.kind is KeyKind.SES_SMTP],
         tokens=[v for v in named if v.kind is KeyKind.SESSION_TOKEN],
@@ -97,10 +98,7 @@ class _Spans:
 
 
 def _value(c: Candidate) -> Value:
-    kind = c.kind
-    if c.role is Role.KEY_ID and kind not in {KeyKind.ACCESS_KEY, KeyKind.TEMPORARY_KEY}:
-        kind = KeyKind.ACCESS_KEY
-    return Value(c.start, c.end, kind, c.value)
+    return Value(c.start, c.end, c.kind, c.value)
 
 
 def _windows(size: int, ids: Iterable[Candidate], words: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -141,7 +139,8 @@ def _read(text: str, lowered: str, run: shape.Run) -> Iterator[Value]:
         if padding is not None:
             end = padding.end()
             equals = len(re.findall(r"=|3[dD]", padding[0]))
-        yield Value(run.start, end, KeyKind.SESSION_TOKEN, Secret(run.value + "=" * equals))
+        # A long run is no token until its head or its label says so; one that detection found is.
+        yield Value(run.start, end, KeyKind.SESSION_TOKEN, Secret(run.value + "=" * equals), weight=Label.OTHER)
     elif size < shape.TOKEN_LENGTHS.start and run.end - run.start == size:
         # A slash is in the alphabet, and also parts an id or a folder from what follows.
         if run.value[-shape.SECRET_LENGTH - 1] == "/" and shape.plausible(run.value[-shape.SECRET_LENGTH :]):
@@ -181,16 +180,15 @@ def _name(text: str, values: Iterable[Value], headers: Sequence[Header]) -> Iter
         floor = max(floor, value.end)
         weight = value.weight
         if value.kind is KeyKind.SESSION_TOKEN:
-            if not _is_token(value, label):
-                continue
-            weight = Label.STRONG
+            weight = Label.STRONG if _is_token(value, label) else value.weight
         elif value.kind in {KeyKind.SECRET_KEY, KeyKind.SES_SMTP}:
             weight = max(value.weight, labels.weigh(label))
             if weight in {Label.NEUTRAL, Label.MEDIUM} and _doubtful(text, value):
                 weight = Label.DOUBTFUL
             elif weight is Label.MEDIUM and value.kind is KeyKind.SES_SMTP:
                 weight = Label.STRONG
-        example = shape.is_placeholder(value.secret.reveal())
+        revealed = value.secret.reveal()
+        example = keys.is_example(revealed) if value.kind in _ID_KINDS else shape.is_placeholder(revealed)
         previous = replace(value, label=label, weight=weight, example=example)
         yield previous
 
@@ -209,7 +207,7 @@ def _column(text: str, value: Value, headers: Sequence[Header], ends: Sequence[i
 def _is_token(value: Value, label: Named) -> bool:
     """Whether a long run is a session token: by its prefix, which STS has changed twice, or by its label."""
     head = value.secret.reveal()[:12]
-    prefixes = ("IQoJb3JpZ2lu", "FwoGZXIvYXdz", "FQoGZXIvYXdz", "FQoDYXdz", "AgoJb3JpZ2lu")
+    prefixes = ("IQoJb3JpZ2lu", "FwoGZXIvYXdz", "FQoGZXIvYXdz", "FQoDYXdz", "AQoDYXdz", "AgoJb3JpZ2lu")
     return head.startswith(prefixes) or any(w in label.joined for w in ("sessiontoken", "securitytoken"))
 
 
