@@ -36,7 +36,7 @@ _FILLER: Final = frozenset(
     " apos x env new static final const var let str plaintext kbd br li dd dt entry type description sensitive true"
     " false s".split()
 )
-_WORD: Final = re.compile(r"[A-Za-z_$@][\w$]*(?:[.-][A-Za-z_][\w$]*|[.]\d+)*")
+_WORD: Final = re.compile(r"[A-Za-z_$@][\w$]*(?:[.-][A-Za-z_][\w$]*|[.]\d+)*", re.ASCII)
 _CLOSING: Final = re.compile(r"<[ ]*/[ ]*[A-Za-z][\w:.-]{0,80}[ ]*>|(?<=[ \xa0])\[[^\[\]\n\"']{0,40}\](?=[ ]*:)")
 """A closing tag repeats a name, and `[None]:` in a prompt is an old value: neither is a label."""
 _TAG: Final = re.compile(r"<[ ]*/?[ ]*[A-Za-z][^<>]{0,80}>")
@@ -59,6 +59,18 @@ _OTHER: Final = re.compile(
     r"|clientsecret|webhook|azure|github|accountkey"
 )
 _MEDIUM: Final = re.compile(r"secret|pass|pwd|pw$|sk$|key$|credential|private")
+# Words that say what a value is, not whose it is.
+_ROLE_WORDS: Final = frozenset(
+    "aws s3 s3a fs iam amazon access secret key keys id ids accesskey secretkey accesskeyid secretaccesskey keyid token"
+    " user username name login password pass passwd pwd value env export set setx const var let string credentials"
+    " credential default public private with".split()
+)
+_STYLELESS: Final = frozenset({"id", "secret", "access"})
+_ALNUM: Final = re.compile(r"[A-Za-z0-9]")
+_LONGEST_NAME: Final = 6
+_BLANK_LINE: Final = re.compile(rf"(?:{NEWLINE})[ \t]*(?:{NEWLINE})")
+_MEMBER: Final = re.compile(r"\\{0,8}\":[ ]?\\{0,8}\"")
+_ROW_END: Final = re.compile(NEWLINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,23 +156,9 @@ def weigh(label: Named) -> Label:
     return Label.MEDIUM if _MEDIUM.search(name) is not None else Label.NEUTRAL
 
 
-# Words that say what a value is, not whose it is.
-_ROLE_WORDS: Final = frozenset(
-    "aws s3 s3a fs iam amazon access secret key keys id ids accesskey secretkey accesskeyid secretaccesskey keyid token"
-    " user username name login password pass passwd pwd value env export set setx const var let string credentials"
-    " credential default public private with".split()
-)
-
-
-_STYLELESS: Final = frozenset({"id", "secret", "access"})
-
-
 def stem(label: Named) -> tuple[str, ...]:
     """Return the words beside the role: `PROD_AWS_ACCESS_KEY_ID` and `PROD_AWS_SECRET_ACCESS_KEY` share `prod`."""
     return tuple(word for word in label.words if word not in _ROLE_WORDS)
-
-
-_ALNUM: Final = re.compile(r"[A-Za-z0-9]")
 
 
 def akin(one: Named, other: Named) -> bool:
@@ -194,9 +192,14 @@ class Header:
     def of(self, text: str, line: int, at: int) -> Named:
         """Return the name of the column that offset at stands in; line is where its row begins."""
         end = row_end(text, at)
-        if end is None or text.count(self.delimiter, line, end) != len(self.names) - 1:
+        if end is None:
             return NAMELESS
-        return self.names[text.count(self.delimiter, line, at)]
+        row = text[line:end]
+        # Rows of an INSERT end with a comma or a semicolon that parts no columns.
+        if len(self.names) - 1 not in {row.count(self.delimiter), row.rstrip(" ,;").count(self.delimiter)}:
+            return NAMELESS
+        column = text.count(self.delimiter, line, at)
+        return self.names[column] if column < len(self.names) else NAMELESS
 
 
 def header_at(text: str, start: int, end: int) -> Header | None:
@@ -207,9 +210,9 @@ def header_at(text: str, start: int, end: int) -> Header | None:
     if delimiter not in line:
         return None
     names = tuple(Named(tuple(w.lower() for w in _CAMEL.findall(field)), start) for field in line.split(delimiter))
-    strong = [name for name in names if weigh(name) is Label.STRONG]
-    ids = [name for name in names if {"key", "id"} <= set(name.words) or "accesskey" in name.joined]
-    if not strong or all(name in strong for name in ids):
+    secrets = {name for name in names if "secret" in name.words or weigh(name) is Label.STRONG}
+    ids = {name for name in names if "key" in name.words or "accesskey" in name.joined} - secrets
+    if not secrets or not ids or max(len(name.words) for name in secrets | ids) > _LONGEST_NAME:
         return None
     return Header(start, end, len(text), delimiter, names)
 
@@ -220,18 +223,13 @@ def table_end(text: str, start: int, end: int) -> int:
     return end if found is None else found.start()
 
 
-_BLANK_LINE: Final = re.compile(rf"(?:{NEWLINE})[ \t]*(?:{NEWLINE})")
-_MEMBER: Final = re.compile(r"\\{0,8}\":[ ]?\\{0,8}\"")
-_ROW_END: Final = re.compile(NEWLINE)
-
-
 def row_start(text: str, at: int) -> int | None:
     """Return where the line that at stands on begins, None when that is too far off for a table's row."""
     low = max(0, at - LONGEST_ROW)
-    found = max(text.rfind("\n", low, at) + 1, text.rfind("\\n", low, at) + 2)
-    if found > low or low == 0:
-        return max(found, 0) if found > 1 else 0
-    return None
+    plainly, escaped = text.rfind("\n", low, at), text.rfind("\\n", low, at)
+    if plainly < 0 and escaped < 0:
+        return None if low else 0
+    return max(plainly, escaped + 1) + 1
 
 
 def row_end(text: str, at: int) -> int | None:

@@ -18,11 +18,11 @@ from typing import Final
 from firedamp.scanner import labels
 from firedamp.scanner.labels import Label
 from firedamp.scanner.structure import Container, Shape
-from firedamp.scanner.survey import Value
+from firedamp.scanner.survey import NEAR, Value
 
 CLOSE: Final = 1024
 """Widest gap of a pair that no structure ties."""
-FAR: Final = 10 * 1024
+FAR: Final = NEAR
 """Widest gap of a pair that a structure ties."""
 WIDEST: Final = 64 * 1024
 """Widest gap of a labelled pair that are both members of the same bracket or tag."""
@@ -259,6 +259,8 @@ class _Matcher:
                 return distance <= (FAR if tied else CLOSE)
             case Firmness.MEMBERS:
                 return distance <= FAR
+            case Firmness.DOUBTFUL if not (structural and both) and span.shape is not Shape.LINE:
+                return False
             case _:
                 return distance <= CLOSE
 

@@ -24,11 +24,18 @@ _REGION: Final = re.compile(_AREA)
 _NAMED_REGION: Final = re.compile(rf"region[^\n]{{0,60}}?({_AREA})", re.IGNORECASE)
 _ARN: Final = re.compile(r"arn:aws[a-z-]{0,16}:[a-z0-9-]{1,40}:[a-z0-9-]{0,24}:\d{0,12}:[\w/.*:@+=,-]{1,200}")
 _ENDPOINT: Final = re.compile(
-    r"(?:endpoint|host_?base|host_?bucket|service_?url|s3_?url|s3_?host|minio_?url|minio_?host|storage_?url)[\w.-]{0,24}"
+    r"(?<![\w.-])(?P<label>[\w.-]{0,40}(?:endpoint|host_?base|host_?bucket|service_?url|s3_?url|s3_?host|minio_?url"
+    r"|minio_?host|storage_?url)[\w.-]{0,24})"
     r"[^\w\n/]{0,20}\n?[^\w\n/]{0,40}(?:value\W{1,8})?"
     r"(?P<url>(?:https?:(?:\\{0,4}/){2})?(?:%\(bucket\)s\.|[^/\s\"'@<>]{1,80}@)?"
     r"(?P<host>(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z0-9-]{2,24}|localhost|[a-z][a-z0-9-]{1,40}(?=:\d))(?::\d{1,5})?)",
     re.IGNORECASE,
+)
+# `endpoint` alone names the key's own, and so does one with a word of storage; `SENTRY_ENDPOINT` does not.
+_LABEL_WORD: Final = re.compile(r"[sS]3[aA]?|[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_STORE_WORDS: Final = frozenset("s3 s3a aws minio storage object bucket store spaces wasabi".split())
+_ENDPOINT_WORDS: Final = frozenset(
+    "endpoint url uri host base hostbase hostname address service custom override".split()
 )
 # A plain `url` or `host` names where a key belongs only when the host is a known store that speaks S3.
 _STORES: Final = re.compile(
@@ -86,7 +93,11 @@ def _endpoint(place: str, lowered: str) -> re.Match[str] | None:
     """Find where the credential is used; the expressions are slow, and most places hold none of their words."""
     if not any(word in lowered for word in ("endpoint", "host", "url", "server", ".com", ".net", ".cloud", ".io")):
         return None
-    return _ENDPOINT.search(place) or _STORES.search(place) or _LOOPBACK.search(place)
+    for found in _ENDPOINT.finditer(place):
+        words = {word.lower() for word in _LABEL_WORD.findall(found["label"])}
+        if words & _STORE_WORDS or words <= _ENDPOINT_WORDS:
+            return found
+    return _STORES.search(place) or _LOOPBACK.search(place)
 
 
 def _region(place: str, lowered: str) -> str | None:

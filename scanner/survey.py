@@ -19,11 +19,12 @@ NEAR: Final = 10 * 1024
 _WORD_BEFORE: Final = 128
 _WORD_AFTER: Final = 512
 _CONTEXT: Final = re.compile(r"secret|smtp|se(?:ssion|curity)[ _.-]?token|aws[a-z_.-]{0,12}(?:key|pass)")
-_SMTP: Final = re.compile(r"smtp|\bses\b|email-smtp")
+_SMTP: Final = re.compile(r"smtp|(?<![a-z0-9])ses(?![a-z0-9])")
 _SMTP_PASSWORD: Final = re.compile(r"B[A-P][A-Za-z0-9+/]{42}")
 """Its first byte is the version 4 (SES guide, "Obtaining SMTP credentials"), so are these two characters."""
 _ID_KINDS: Final = frozenset({KeyKind.ACCESS_KEY, KeyKind.TEMPORARY_KEY})
-_PADDING: Final = re.compile(r"(?:=|%3[dD]|\\+u003[dD]){0,2}")
+_GLUED: Final = re.compile(r"[A-Za-z0-9][-_.]$")
+_PADDING: Final = re.compile(r"(?:=|%3[dD]|\\{1,8}u003[dD]){0,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +134,10 @@ def _read(text: str, lowered: str, run: shape.Run) -> Iterator[Value]:
         if _SMTP.search(lowered, max(0, run.start - 400), run.end + 400) is not None:
             yield Value(run.start, run.end, KeyKind.SES_SMTP, Secret(run.value))
     elif size in shape.TOKEN_LENGTHS:
-        end = run.end
-        padding = _PADDING.match(text, end)
-        equals = 0
-        if padding is not None:
-            end = padding.end()
-            equals = len(re.findall(r"=|3[dD]", padding[0]))
+        end = next(_PADDING.finditer(text, run.end)).end()
+        token = Secret(run.value + "=" * len(re.findall(r"=|3[dD]", text[run.end : end])))
         # A long run is no token until its head or its label says so; one that detection found is.
-        yield Value(run.start, end, KeyKind.SESSION_TOKEN, Secret(run.value + "=" * equals), weight=Label.OTHER)
+        yield Value(run.start, end, KeyKind.SESSION_TOKEN, token, weight=Label.OTHER)
     elif size < shape.TOKEN_LENGTHS.start and run.end - run.start == size:
         # A slash is in the alphabet, and also parts an id or a folder from what follows.
         if run.value[-shape.SECRET_LENGTH - 1] == "/" and shape.plausible(run.value[-shape.SECRET_LENGTH :]):
@@ -205,7 +202,7 @@ def _column(text: str, value: Value, headers: Sequence[Header], ends: Sequence[i
 
 
 def _is_token(value: Value, label: Named) -> bool:
-    """Whether a long run is a session token: by its prefix, which STS has changed twice, or by its label."""
+    """Whether a long run is a session token: by its head, which STS changes now and then, or by its label."""
     head = value.secret.reveal()[:12]
     prefixes = ("IQoJb3JpZ2lu", "FwoGZXIvYXdz", "FQoGZXIvYXdz", "FQoDYXdz", "AQoDYXdz", "AgoJb3JpZ2lu")
     return head.startswith(prefixes) or any(w in label.joined for w in ("sessiontoken", "securitytoken"))
@@ -215,6 +212,8 @@ def _doubtful(text: str, value: Value) -> bool:
     """Whether a run is cut out of an URL-safe token or reads like words: it ranks behind every other."""
     before = text[value.start - 2 : value.start] if value.start >= 2 else ""
     after = text[value.end : value.end + 2]
-    glued = before[1:] in {"-", "_", "."} and before[:1].isalnum()
-    glued |= after[:1] in {"-", "_", "."} and after[1:].isalnum()
-    return glued or shape.wordlike(value.secret.reveal())
+    return (
+        _GLUED.search(before) is not None
+        or _GLUED.search(after[::-1]) is not None
+        or shape.wordlike(value.secret.reveal())
+    )
