@@ -181,40 +181,14 @@ def forms() -> tuple[Form, ...]:
     return _distinct(_raw(), _once(), _cut(), _twice(), _deep(), _compressed())
 
 
-# The delta filter's seeds. A delta cuts a value once, somewhere. Behind its head, or right at the head's end, the head
-# stands whole in the first piece; inside the head, the head's last character and all that follows it stand whole in the
-# second. So each form has two seeds (DESIGN, section 8).
-
-SEED_WORDS: Final = (rb"(?i)secret", rb"(?i)smtp")
-"""What stands in the name of a value without a head: a suspect only together with a value-shaped run."""
-_LONGEST_REST: Final = 64
-"""A longer rest is a run of base64 that the delta filter itself knows for long and random."""
-_REST: Final = 24
-"""Positions of an encoded rest that are looked for: all of it stands there, and this much tells enough."""
-
-
 @cache
-def seed_heads() -> tuple[bytes, ...]:
-    """Return what makes an object, and all that derives from it, worth reading when it stands in inserted bytes."""
-    return tuple(dict.fromkeys(itertools.chain(_bare(), _rests())))
+def whole_heads() -> tuple[bytes, ...]:
+    """Return the bare heads of every kind and all their encoded forms: what the delta filter looks for (`seeds`).
 
-
-def _bare() -> Iterator[bytes]:
-    for kind in KINDS:
-        yield from (expression(shape(head)) for head in kind.heads)
-    wanted = _distinct(_once(), _cut(), _twice(), _deep(), _compressed())
+    Whatever follows a head: an old key's head may have been kept and only its body replaced.
+    """
+    bare = [expression(shape(head)) for kind in KINDS for head in kind.heads]
     for head, _ in _ids():
-        for encoded in DECODERS[_BASE64].shapes(shape(head)):
-            yield expression(encoded.shape)
-    yield from (form.expression for form in wanted)
-
-
-def _rests() -> Iterator[bytes]:
-    for kind in KINDS:
-        for head, one in zip(kind.heads, kind.shapes, strict=False):
-            if len(head) < len(one) <= _LONGEST_REST:
-                yield expression(one[len(head) - 1 :])
-    for head, one in _ids():
-        for decoder in DECODERS:
-            for first, whole in zip(decoder.shapes(shape(head)), decoder.shapes(one), strict=True):
-                yield expression((whole.shape + whole.rest)[len(first.shape) - 1 :][:_REST])
+        bare += [expression(encoded.shape) for encoded in DECODERS[_BASE64].shapes(shape(head))]
+    wanted = _distinct(_once(), _cut(), _twice(), _deep(), _compressed())
+    return tuple(dict.fromkeys((*bare, *(form.expression for form in wanted))))

@@ -12,9 +12,12 @@ is checked before it is used and what an entry may inflate to is bounded.
 
 from __future__ import annotations
 
+import base64
+import itertools
 import mmap
 import multiprocessing
 import os
+import string
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +29,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from firedamp.scanner import prefilter
 from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, inherited
+from firedamp.scanner.seeds import Seeds
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -46,21 +51,14 @@ RUN: Final = 4
 DAMAGED: Final = 8
 """Flags of an object: a head stands in what it inserts; a context word; a random-looking run; it is not to be read."""
 
+_TAIL: Final = 17
+"""Characters in the shortest run that tells anything: `A` and the body of a key id."""
 _SHORT: Final = 20
+"""Half of a secret: the larger part of one cut in two has as many."""
 _SHORTEST_LINE: Final = 64
+"""A run of so many characters is a line of wrapped base64, not a secret, even with signs escaped."""
 _LONG: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Seeds:
-    """What to look for in inserted bytes, as Hyperscan expressions (NUL written as an escape).
-
-    heads: one alone makes a suspect. words: one makes a suspect together with a random-looking run anywhere in what the
-    object was derived from. A border between two pieces is the byte 0xff, an object's end the byte NUL.
-    """
-
-    heads: tuple[bytes, ...]
-    words: tuple[bytes, ...] = ()
+"""Characters that are left of a Bedrock key when its head is cut."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +98,7 @@ def suspects(
     flags[listing.kinds == Kind.UNKNOWN] |= DAMAGED
     needed = _with_ancestors(asked, listing.bases) & (listing.kinds != Kind.UNKNOWN)
     chosen = np.flatnonzero(needed).astype(np.int32)
-    work = _Work(listing, _database(seeds), kernels)
+    work = _Work(listing, _database(seeds, cache_folder), kernels)
     try:
         inflated = _shared_out(work, chosen, flags, max(1, processes))
     except _ProcessLostError as error:
@@ -195,6 +193,8 @@ def _answer(work: _Work, share: NDArray[np.int32], sending: Connection) -> None:
 
 def _flagged(work: _Work, share: NDArray[np.int32]) -> tuple[NDArray[np.uint8], int]:
     """Flag the objects of one share, and say how many bytes they inflate to."""
+    import hyperscan
+
     flags = np.zeros(share.size, np.uint8)
     inflated = 0
     found: tuple[list[int], list[int]] = ([], [])
@@ -202,6 +202,7 @@ def _flagged(work: _Work, share: NDArray[np.int32]) -> tuple[NDArray[np.uint8], 
     def note(which: int, _start: int, end: int, _flags: int, _context: object) -> None:
         found[which].append(end)
 
+    scratch = hyperscan.Scratch(work.database)
     text = np.empty(0, np.uint8)
     for first, source, starts, ends in _inflated(work.listing, share, flags):
         count = starts.size
@@ -212,7 +213,7 @@ def _flagged(work: _Work, share: NDArray[np.int32]) -> tuple[NDArray[np.uint8], 
         deltas = work.listing.bases[share[first : first + count]] >= 0
         size = work.kernels.inserted(source, starts, ends, deltas, text, at, part)
         work.kernels.runs(text[:size], at, *work.kernels.tables, part)
-        work.database.scan(text[:size], match_event_handler=note)
+        work.database.scan(text[:size], match_event_handler=note, scratch=scratch)
         for flag, places in zip((HEAD, WORD), found, strict=True):
             if places:
                 part[np.searchsorted(at, np.array(places) - 1, side="right") - 1] |= flag
@@ -268,19 +269,10 @@ def _inflated(listing: PackListing, share: NDArray[np.int32], flags: NDArray[np.
         stored.release()
 
 
-def _database(seeds: Seeds) -> Any:  # hyperscan has no types
-    """Compile the seeds: an id of 0 for a head, 1 for a context word."""
-    import hyperscan
-
-    expressions = [*seeds.heads, *seeds.words]
-    database = hyperscan.Database()
-    database.compile(
-        expressions=expressions,
-        ids=[0] * len(seeds.heads) + [1] * len(seeds.words),
-        elements=len(expressions),
-        flags=[hyperscan.HS_FLAG_DOTALL] * len(expressions),
-    )
-    return database
+def _database(seeds: Seeds, folder: Path) -> Any:  # hyperscan has no types
+    """Compile the seeds, or load them from folder: an id of 0 for a head, 1 for a context word."""
+    ids = [0] * len(seeds.heads) + [1] * len(seeds.words)
+    return prefilter.load((*seeds.heads, *seeds.words), ids, folder)
 
 
 # The kernels: plain Python that numba compiles. They trust nothing in what they read.
@@ -391,49 +383,101 @@ def inserted(  # noqa: PLR0917 -- a kernel is called by position
     return o
 
 
-def runs(
+def runs(  # noqa: PLR0917 -- a kernel is called by position
     text: _Array,
     at: _Array,
     classes: _Array,
     common: _Array,
+    places: _Array,
     flags: _Array,
 ) -> None:
-    """Flag the entries whose text holds a run of base64 characters that looks random.
+    """Flag the entries whose text holds a long run of base64 characters that can be a value, or most of one.
 
-    RUN: 20 characters in a run no longer than a secret may be; HEAD: 100 characters, as only a long key without other
-    marks has. Random is: upper and lower case, often changing between upper, lower, digit and sign (classes), and few
-    pairs of letters that are common in words and names (common, 256 x 256).
+    HEAD: `A` and 16 key characters; `-` and 26 of an AppSync key; 16 characters as hexadecimal digits; 21 characters of
+    base64 that decode to letters and digits, 40 that decode to printable ASCII; 100 that look random, as only a long
+    key without other marks has. RUN: 20 that look random, in a run no longer than a secret in some notation.
+
+    places (4 x 256) tells whether a byte can stand at an offset, modulo 4: a bit for each alignment, twice. Random is:
+    upper and lower case, often changing between upper, lower, digit and sign (classes), and few pairs of letters that
+    are common in words and names (common, 256 x 256).
     """
     n = text.size
     k = 0
-    p = _SHORT - 1
+    p = _TAIL - 1
     while p < n:
         if classes[text[p]] == 0:
-            p += _SHORT
+            p += _TAIL
             continue
         a = p
-        while a > 0 and p - a < _SHORT and classes[text[a - 1]] != 0:
+        while a > 0 and p - a < _TAIL and classes[text[a - 1]] != 0:
             a -= 1
         b = p + 1
         while b < n and classes[text[b]] != 0:
             b += 1
+        if b - a < _TAIL:
+            p = b + _TAIL
+            continue
         window = 0
         if b - a >= _SHORT and b - a < _SHORTEST_LINE:
             window = _SHORT
         elif b - a >= _LONG:
             window = _LONG
-        if window > 0:
-            upper = 0
-            lower = 0
-            changes = 0
-            words = 0
-            for q in range(a, b):
-                c = classes[text[q]]
+        found = 0
+        upper = 0
+        lower = 0
+        changes = 0
+        words = 0
+        keys = 0
+        small = 0
+        even = 0
+        odd = 0
+        plain_0 = plain_1 = plain_2 = plain_3 = text_0 = text_1 = text_2 = text_3 = a - 1
+        for q in range(a, b):
+            d = text[q]
+            c = classes[d]
+            # Streaks, counted to where they break.
+            if 65 <= d <= 90 or 50 <= d <= 55:
+                keys += 1
+                if keys >= 17 and text[q - 16] == 65:
+                    found |= HEAD
+            else:
+                keys = 0
+            if small == q - a and c in (1, 3):
+                small += 1
+                if small == 26 and a > 0 and text[a - 1] == 45:
+                    found |= HEAD
+            if q + 1 < b and 50 <= d <= 55 and (48 <= text[q + 1] <= 57 or 65 <= text[q + 1] & 0xDF <= 70):
+                odd, even = even + 1, odd
+                if odd >= 16:
+                    found |= HEAD
+            else:
+                odd, even = 0, odd
+            # Where each streak of base64 last broke: one for each alignment and each sort of text it decodes to.
+            good = places[q & 3, d]
+            if not good & 1:
+                plain_0 = q
+            if not good & 2:
+                plain_1 = q
+            if not good & 4:
+                plain_2 = q
+            if not good & 8:
+                plain_3 = q
+            if not good & 16:
+                text_0 = q
+            if not good & 32:
+                text_1 = q
+            if not good & 64:
+                text_2 = q
+            if not good & 128:
+                text_3 = q
+            if q - min(plain_0, plain_1, plain_2, plain_3) >= 21 or q - min(text_0, text_1, text_2, text_3) >= 40:
+                found |= HEAD
+            if window > 0:
                 upper += c == 2
                 lower += c == 1
                 if q > a:
                     changes += c != classes[text[q - 1]]
-                    words += common[text[q - 1], text[q]]
+                    words += common[text[q - 1], d]
                 if q - a >= window:
                     c = classes[text[q - window]]
                     upper -= c == 2
@@ -443,11 +487,14 @@ def runs(
                 if q - a >= window - 1 and upper > 0 and lower > 0:
                     short = window == _SHORT
                     if changes >= (6 if short else 32) and words <= (8 if short else 40):
-                        while k + 1 < at.size and at[k + 1] <= a:
-                            k += 1
-                        flags[k] |= RUN if short else HEAD
-                        break
-        p = b + _SHORT
+                        found |= RUN if short else HEAD
+            if found & HEAD:
+                break
+        if found:
+            while k + 1 < at.size and at[k + 1] <= a:
+                k += 1
+            flags[k] |= found
+        p = b + _TAIL
 
 
 _COMMON_PAIRS: Final = """
@@ -458,14 +505,14 @@ _COMMON_PAIRS: Final = """
 """
 """The commonest pairs of letters in names and prose of public source code, in either case: 0.8 of all pairs there."""
 
-_Tables = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+_Tables = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
 
 @cache
 def tables() -> _Tables:
-    """Return the character classes and the common pairs that `runs` asks for."""
+    """Return the character classes, the common pairs and the places in base64 that `runs` asks for."""
     classes = np.zeros(256, np.uint8)
-    alphabet = ("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789", "+/", "%\\")
+    alphabet = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "+/", "%\\&#;")
     for number, characters in enumerate(alphabet, start=1):
         for character in characters:
             classes[ord(character)] = number
@@ -474,7 +521,13 @@ def tables() -> _Tables:
         for first in (pair[0], pair[0].upper()):
             for second in (pair[1], pair[1].upper()):
                 common[ord(first), ord(second)] = 1
-    return classes, common
+    places = np.zeros((4, 256), np.uint8)
+    for shift, decoded in ((0, string.ascii_letters + string.digits), (4, string.printable)):
+        for one, other in itertools.product(decoded.encode(), repeat=2):
+            for place, byte in enumerate(base64.b64encode(bytes([one, other, one]))):
+                for alignment in range(4):
+                    places[(place + alignment) % 4, byte] |= 1 << (shift + alignment)
+    return classes, common, places
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
 import random
 import re
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
+import tarfile
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +26,12 @@ from tests.builders import make_key_id, make_secret
 from tests.packwriter import Copy, Delta, Whole, Written, write_pack
 
 from firedamp.scanner import packs
+from firedamp.scanner.containers import MAGICS, PLAIN
+from firedamp.scanner.decode import DECODERS
+from firedamp.scanner.keys import KINDS, shape
 from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, list_pack
-from firedamp.scanner.packs import Filtered, Seeds, suspects
-
-SEEDS = Seeds(heads=(rb"AKIA", rb"A[A-Z2-7]{16}"), words=(rb"(?i)secret",))
+from firedamp.scanner.packs import Filtered, suspects
+from firedamp.scanner.seeds import CONTAINERS, Seeds, seeds
 
 
 @pytest.fixture(scope="session")
@@ -60,25 +71,32 @@ def listed(written: Written, width: int = 20) -> PackListing:
     return listing
 
 
-def filtered(listing: PackListing, cache: Path, seeds: Seeds = SEEDS, processes: int = 1) -> Filtered:
-    result = suspects(listing, seeds, cache_folder=cache, processes=processes)
+def filtered(listing: PackListing, cache: Path, using: Seeds | None = None, processes: int = 1) -> Filtered:
+    result = suspects(listing, using or seeds(), cache_folder=cache, processes=processes)
     assert isinstance(result, Filtered)
     return result
 
 
-def suspect_ids(listing: PackListing, cache: Path, seeds: Seeds = SEEDS) -> set[str]:
-    return {row.tobytes().hex() for row in listing.ids(filtered(listing, cache, seeds).suspects)}
+def suspect_ids(listing: PackListing, cache: Path, using: Seeds | None = None) -> set[str]:
+    return {row.tobytes().hex() for row in listing.ids(filtered(listing, cache, using).suspects)}
+
+
+def contents(repository: Path) -> dict[str, bytes]:
+    """Return every object but trees, by id, read in full."""
+    told = git(repository, "cat-file", "--batch-all-objects", "--batch")
+    found, at = {}, 0
+    while at < len(told):
+        end = told.index(b"\n", at)
+        name, kind, size = told[at:end].decode().split()
+        at = end + 1 + int(size) + 1
+        if kind != "tree":
+            found[name] = told[end + 1 : at - 1]
+    return found
 
 
 def holders(repository: Path, value: bytes) -> set[str]:
     """Return the ids of the objects that hold value, by reading every one in full."""
-    names = git(repository, "cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype)").split(b"\n")
-    found = set()
-    for line in filter(None, names):
-        name, kind = line.decode().split()
-        if kind != "tree" and value in git(repository, "cat-file", kind, name):
-            found.add(name)
-    return found
+    return {name for name, content in contents(repository).items() if value in content}
 
 
 def filler(rng: random.Random, lines: int = 60) -> str:
@@ -180,7 +198,7 @@ def test_only_what_is_asked_for_is_judged_but_what_it_derives_from_is_read(tmp_p
     entries = [Whole(b"x" * 90 + key), Delta(0, (Copy(0, 110), b"!")), Whole(key), Whole(b"y" * 50)]
     listing = listed(write_pack(tmp_path, entries))
     wanted = np.array([False, True, False, True])
-    result = suspects(listing, SEEDS, cache_folder=kernel_cache, wanted=wanted)
+    result = suspects(listing, seeds(), cache_folder=kernel_cache, wanted=wanted)
     assert isinstance(result, Filtered)
     assert result.suspects.tolist() == [1]
     assert result.ruled_out == 1
@@ -191,6 +209,106 @@ def test_a_real_marker_byte_only_adds_suspects(tmp_path: Path, kernel_cache: Pat
     entries = [Whole(b"\xff\xff" + key + b"\xff"), Whole(b"\xff" * 64), Delta(1, (Copy(0, 9), key, Copy(2, 9)))]
     listing = listed(write_pack(tmp_path, entries))
     assert filtered(listing, kernel_cache).suspects.tolist() == [0, 2]
+
+
+# The guarantee: no value that stands in at most two pieces is lost.
+
+EXAMPLES = [(row.kind.value, text) for row in KINDS for text in row.examples]
+# Where a head of four characters is cut in a notation whose numbers differ in length, nothing is left to find.
+_NOT_COVERED = {(kind, name) for kind in ("aws-bedrock-key", "aws-appsync-key") for name in ("decimal", "entity")}
+
+
+def encoded(text: str, *, twice: bool) -> Iterator[tuple[str, bytes]]:
+    """Yield what a value looks like, plain and in each encoding and alignment of the decoders, or of two of them."""
+    plain = text.encode()
+    yield "plain", plain
+    for decoder in DECODERS:
+        for one in decoder.shapes(shape(plain)):
+            yield decoder.name, b"".join(values[:1] for values in one.shape)
+    for before in (b"", b" ", b'="') if twice else ():
+        once = base64.b64encode(before + plain + b'"\n').rstrip(b"=")
+        yield "base64>base64", base64.b64encode(before + once)
+        yield "base64>utf-16", once.decode().encode("utf-16-le")
+        yield "base64>hex", once.hex().encode()
+        yield "utf-16>base64", base64.b64encode(before + text.encode("utf-16-le"))
+        yield "utf-16>hex", text.encode("utf-16-le").hex().encode()
+        yield "hex>base64", base64.b64encode(before + plain.hex().encode())
+        yield "percent>base64", base64.b64encode(before + b"".join(b"%%%02X" % byte for byte in plain))
+
+
+def cuts(size: int) -> list[int]:
+    """Return where to cut size bytes: everywhere in the head and the end of it, here and there in a long body."""
+    return sorted({*range(1, min(size, 64)), *range(64, size, 1 + size // 6), size - 1} - {size})
+
+
+def cut_everywhere(value: bytes) -> tuple[list[Whole | Delta], list[tuple[int, int, str]]]:
+    """Return a pack in which each delta joins value from two pieces, and (position, cut, sort of border) of each."""
+    entries: list[Whole | Delta] = []
+    joined: list[tuple[int, int, str]] = []
+    salt = 0
+    for cut in cuts(len(value)):
+        first, second = value[:cut], value[cut:]
+        lead, gap = b"# %d\nname = '" % (salt := salt + 1), b"' + '"
+        for sort in ("insert|copy", "copy|insert", "copy|copy"):
+            base = len(entries)
+            head, tail = (b"" if sort == "insert|copy" else first), (b"" if sort == "copy|insert" else second)
+            entries.append(Whole(sort.encode() + lead + head + gap + tail + b"'\n"))
+            at = len(sort) + len(lead)
+            one = first if sort == "insert|copy" else Copy(at, len(first))
+            two = second if sort == "copy|insert" else Copy(at + len(head) + len(gap), len(second))
+            joined.append((len(entries), cut, sort))
+            entries.append(Delta(base, (Copy(0, at), one, two, b"'\n")))
+    return entries, joined
+
+
+@pytest.mark.parametrize(("kind", "text"), EXAMPLES, ids=[f"{kind}-{i}" for i, (kind, _) in enumerate(EXAMPLES)])
+def test_no_cut_loses_a_value(kind: str, text: str, tmp_path: Path, kernel_cache: Path) -> None:
+    lost = []
+    entries: list[Whole | Delta] = []
+    expected: list[tuple[int, str]] = []
+    for name, value in encoded(text, twice=kind in {"aws-access-key", "aws-temporary-key"}):
+        if (kind, name) in _NOT_COVERED:
+            continue
+        made, joined = cut_everywhere(value)
+        begin = len(entries)
+        entries += [Delta(one.base + begin, one.steps) if isinstance(one, Delta) else one for one in made]
+        expected += [(begin + position, f"{name} {sort} at {cut}") for position, cut, sort in joined]
+    listing = listed(write_pack(tmp_path, entries))
+    found = set(filtered(listing, kernel_cache).suspects.tolist())
+    lost = [what for position, what in expected if position not in found]
+    assert not lost
+
+
+def test_a_container_and_what_derives_from_it_are_read_in_full(tmp_path: Path, kernel_cache: Path) -> None:
+    packed, tar, database = io.BytesIO(), io.BytesIO(), tmp_path / "db"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("member", "text")
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("member"))
+    connection = sqlite3.connect(database)
+    connection.execute("CREATE TABLE t (a)")
+    connection.close()
+    mail = b"From: a@example.org\nTo: b@example.org\nDate: now\n\ntext"
+    samples = [packed.getvalue(), gzip.compress(b"x"), bz2.compress(b"x"), lzma.compress(b"x"), tar.getvalue()]
+    samples += [lzma.compress(b"x", lzma.FORMAT_ALONE), database.read_bytes(), mail, "key".encode("utf-16")]
+    entries: list[Whole | Delta] = []
+    for sample in samples:
+        entries += [Whole(sample), Delta(len(entries), (Copy(0, len(sample) - 2), b"other"))]
+    entries.append(Whole(b"plain text, From: nobody"))
+    listing = listed(write_pack(tmp_path, entries))
+    assert filtered(listing, kernel_cache).suspects.tolist() == list(range(2 * len(samples)))
+
+
+def test_every_format_that_must_be_opened_has_a_seed() -> None:
+    assert {name for name, _ in MAGICS} - PLAIN <= set(CONTAINERS)
+
+
+def test_ordinary_text_is_ruled_out(tmp_path: Path, kernel_cache: Path) -> None:
+    lines = "class AmazonCloudWatchLogsConfiguration: pass\n/usr/share/doc/packages/readme\npassword = changeme\n" * 9
+    listing = listed(
+        write_pack(tmp_path, [Whole(lines.encode()), Whole(hashlib.sha256(b"x").hexdigest().encode() * 9)])
+    )
+    assert filtered(listing, kernel_cache).ruled_out == 2
 
 
 # What is damaged.
