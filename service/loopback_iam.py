@@ -32,8 +32,12 @@ class Iam:
         self._jobs: dict[str, tuple[str, datetime]] = {}
 
     def prepare(self, call: Call, identity: Identity) -> None:
-        """Let moto know the AWS managed policies that a call may speak of, before it is forwarded."""
-        if (call.service, call.operation) == ("iam", "ListPolicies"):
+        """Let moto know what a call may speak of, before it is forwarded: AWS's policies, kinds in a template."""
+        if call.service == "cloudformation":
+            from firedamp.service.loopback_templates import install
+
+            install()
+        elif (call.service, call.operation) == ("iam", "ListPolicies"):
             moto.know_all_policies(identity.account)
         elif call.service == "iam" and call.text("PolicyArn"):
             moto.know_policy(identity.account, call.text("PolicyArn"))

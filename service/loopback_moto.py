@@ -106,47 +106,17 @@ def reset(account: str) -> None:
 
 
 def install() -> None:
-    """Mend what moto forgets of users and roles, once a process.
-
-    New users get ids of AWS's shape (`AIDA…`): a watched owner is matched by it. Templates give users and roles the
-    policies that they name.
-    """
-    if getattr(iam.User, "firedamp_mended", False):
+    """Give new users ids of AWS's shape (`AIDA…`), once a process: a watched owner is matched by it."""
+    user = cast("Any", iam.User)
+    if getattr(user, "firedamp_ids", False):
         return
-    user, role = cast("Any", iam.User), cast("Any", iam.Role)
-    make_user = user.__init__
+    make = user.__init__
 
     def with_aws_id(made: iam.User, *args: Any, **kwargs: Any) -> None:
-        make_user(made, *args, **kwargs)
+        make(made, *args, **kwargs)
         made.id = generate_access_key_id_from_account_id(made.account_id, prefix="AIDA", total_length=21)
 
-    user.__init__ = with_aws_id
-    for kind in (user, role):
-        kind.create_from_cloudformation_json = classmethod(
-            _with_policies(kind.create_from_cloudformation_json.__func__)
-        )
-    user.firedamp_mended = True
-
-
-def _with_policies(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a template's user or role have its `Policies`, `ManagedPolicyArns` and `PermissionsBoundary`."""
-
-    def made_with_policies(
-        kind: object, name: str, template: dict[str, Any], account_id: str, region: str, **more: Any
-    ) -> Any:
-        holder = make(kind, name, template, account_id, region, **more)
-        properties, backend = template.get("Properties", {}), _backend(account_id)
-        for policy in properties.get("Policies", []):
-            holder.put_policy(policy["PolicyName"], json.dumps(policy["PolicyDocument"], default=str))
-        for arn in properties.get("ManagedPolicyArns", []):
-            know_policy(account_id, arn)
-            attach = backend.attach_user_policy if isinstance(holder, iam.User) else backend.attach_role_policy
-            attach(arn, holder.name)
-        if isinstance(holder, iam.User) and properties.get("PermissionsBoundary"):
-            _BOUNDARIES[holder.arn] = properties["PermissionsBoundary"]
-        return holder
-
-    return made_with_policies
+    user.__init__, user.firedamp_ids = with_aws_id, True
 
 
 class Application:

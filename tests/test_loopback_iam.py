@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import random
 from datetime import UTC, datetime
 from typing import Any
@@ -155,29 +154,3 @@ def test_simulation_decides_as_the_real_call_does(aws: Loopback) -> None:
     role = make_role(aws, "app", {"AWS": aws.account}, rights=allow("*"))
     assert decide(role) == ["allowed"] * 3
     assert code(iam.simulate_principal_policy, PolicySourceArn=user + "x", ActionNames=["a:b"]) == "NoSuchEntity"
-
-
-def test_users_and_roles_of_a_template_have_the_policies_it_names(aws: Loopback) -> None:
-    def holder(kind: str, **more: Any) -> dict[str, Any]:
-        policies = [{"PolicyName": "p", "PolicyDocument": json.loads(allow("sns:*"))}]
-        managed = ["arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"]
-        return {"Type": f"AWS::IAM::{kind}", "Properties": {"Policies": policies, "ManagedPolicyArns": managed, **more}}
-
-    trust = {"Effect": "Allow", "Principal": {"AWS": aws.account}, "Action": "sts:AssumeRole"}
-    document = {"Version": "2012-10-17", "Statement": [trust]}
-    bound = "arn:aws:iam::aws:policy/AmazonS3FullAccess"
-    template = {
-        "Resources": {
-            "Watcher": holder("Role", RoleName="watcher", AssumeRolePolicyDocument=document),
-            "Minter": holder("User", UserName="minter", PermissionsBoundary=bound),
-        }
-    }
-    aws.client("cloudformation").create_stack(StackName="s", TemplateBody=json.dumps(template))
-    role = f"arn:aws:iam::{aws.account}:role/watcher"
-    assumed = aws.client("sts").assume_role(RoleArn=role, RoleSessionName="ss")["Credentials"]
-    watcher, minter = session_key(assumed), aws.add_key("minter")
-    for key in (watcher, minter):
-        assert code(aws.client("s3", key).list_buckets) == "OK"
-        assert code(aws.client("s3", key).create_bucket, Bucket="made") == "AccessDenied"
-    assert code(aws.client("sns", watcher).list_topics) == "OK"
-    assert code(aws.client("sns", minter).list_topics) == "AuthorizationError", "beyond its boundary"
