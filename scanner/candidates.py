@@ -68,3 +68,5 @@ class Located:
     line: int | None
     column: int | None
     container: str = ""
+    allowed: str = ""
+    """The inline mark in its line, of whichever tool."""

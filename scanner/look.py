@@ -11,6 +11,8 @@ from typing import Final
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.containers import FORMATS, HEAD, Member, container_of
 from firedamp.scanner.detect import detect
+from firedamp.scanner.marks import marked
+from firedamp.scanner.ownkeys import OwnKeys
 from firedamp.scanner.prefilter import Prefilter
 from firedamp.scanner.source import Blob
 from firedamp.scanner.unpack import Unpacker
@@ -31,18 +33,25 @@ class Sense:
     """Whether bytes are worth a look. Can be sent to another process, which then has a prefilter of its own."""
 
     cache: Path | None
+    own: OwnKeys | None = None
 
     def __call__(self, data: bytes | memoryview) -> bool:
-        """Return whether the prefilter sees anything in data."""
-        return prefilter(self.cache).any(data)
+        """Return whether the prefilter sees anything in data, or one of the user's own keys stands there."""
+        return prefilter(self.cache).any(data) or (self.own is not None and self.own.any(data))
+
+    def hits(self, data: bytes | memoryview) -> list[int]:
+        """Return the end offsets of everything worth a look, sorted, each once."""
+        seen = prefilter(self.cache).hits(data)
+        return seen if self.own is None else sorted({*seen, *(end for end, _ in self.own.hits(data))})
 
 
 class Look:
     """Finds every credential in a blob and in its containers, and says what could not be opened."""
 
-    def __init__(self, prefilter: Prefilter, unpacker: Unpacker) -> None:
+    def __init__(self, prefilter: Prefilter, unpacker: Unpacker, own: OwnKeys | None = None) -> None:
         self._prefilter = prefilter
         self._unpacker = unpacker
+        self._own = own
 
     def __call__(self, blob: Blob) -> Iterator[Located | Skipped]:
         """Yield what stands in blob. A Skipped names the file, or the blob, and the chain inside it."""
@@ -61,11 +70,14 @@ class Look:
                         broken = True
         if kind is None or broken or kind in _RAW:
             # What the container gave already is not told a second time as raw bytes.
-            for each in _named(
-                detect(blob.data, self._prefilter, first_line=blob.first_line, first_column=blob.first_column), blob, ""
-            ):
+            for each in _named(self._text(blob.data, blob.first_line, blob.first_column), blob, ""):
                 if isinstance(each, Skipped) or not inside or _told(each) not in inside:
                     yield each
+
+    def _text(self, data: bytes, line: int, column: int) -> Iterator[Located | Skipped]:
+        """Yield what stands in plain bytes that begin at line and column."""
+        found = detect(data, self._prefilter, first_line=line, first_column=column)
+        return marked([*found, *self._own.find(data, line, column, found)] if self._own else found, data, line)
 
     def _members(self, blob: Blob) -> Iterator[Located | Skipped]:
         for member in self._unpacker.members(blob.data if blob.path is None else Path(blob.path)):
@@ -73,7 +85,7 @@ class Look:
                 case Skipped(what=chain):
                     yield from _named([member], blob, "" if not chain else f"!{chain}")
                 case Member(container=chain, data=data, first_line=line, first_column=column):
-                    found = detect(data, self._prefilter, first_line=line or 1, first_column=column or 1)
+                    found = self._text(data, line or 1, column or 1)
                     for each in _named(found, blob, f"!{chain}"):
                         match each:
                             case Located() if line is None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from firedamp.scanner.candidates import Credential, Located
+from firedamp.scanner.marks import OWN
 from firedamp.scanner.source import Blob, Checkpoint, Known, Nested, Source
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.keyid import CANARY_ACCOUNTS, account_of
@@ -47,6 +48,8 @@ class Report:
     """What stands in the targets now, and what a reader must know to trust it."""
 
     findings: tuple[Reported, ...]
+    allowed: tuple[Reported, ...] = ()
+    """What an honoured mark in its line allows, with the places where it does."""
     tally: Tally
     skipped: tuple[Skipped, ...]
     targets: tuple[str, ...]
@@ -92,12 +95,13 @@ def scan(
     now: Callable[[], datetime],
     open_repository: Callable[[str], Source],
     canary_accounts: Collection[str] = (),
+    honoured: Collection[str] = (OWN,),
     progress: Progress | None = None,
 ) -> Report:
     """Read every source, commit what was found, and report what stands in the targets now.
 
     open_repository makes the source of a repository met inside a folder. A source that cannot be read at all is a
-    failed entry of the report; the others go on.
+    failed entry of the report; the others go on. honoured are the inline marks that allow a match.
     """
     started = now()
     before = frozenset(finding.fingerprint for finding in store.findings())
@@ -120,8 +124,23 @@ def scan(
         )  # fmt: skip
         tally, skipped = tally + run.tally, skipped + run.skipped
         scanned.append(source)
-    findings = tuple(standing(store, scanned, before, started))
-    return Report(findings=findings, tally=tally, skipped=tuple(skipped), targets=tuple(s.target for s in sources))
+    findings = list(standing(store, scanned, before, started))
+    allowed = tuple(_only(findings, lambda sight: sight.match.allowed in honoured))
+    stands = tuple(_only(findings, lambda sight: sight.match.allowed not in honoured))
+    tally = replace(
+        tally, allowed=sum(len(each.sights) for each in allowed), examples=sum(each.finding.example for each in stands)
+    )
+    return Report(
+        findings=stands, allowed=allowed, tally=tally, skipped=tuple(skipped), targets=tuple(s.target for s in sources)
+    )
+
+
+def _only(findings: Iterable[Reported], wanted: Callable[[Sight], bool]) -> Iterator[Reported]:
+    """Yield the findings that have wanted places, with these only."""
+    for each in findings:
+        sights = tuple(sight for sight in each.sights if wanted(sight))
+        if sights:
+            yield replace(each, sights=sights)
 
 
 def _read(  # noqa: PLR0917 - the whole of one scan's world, passed once
@@ -217,7 +236,7 @@ def _found(located: Located, blob: str, at: datetime, known: _Canaries) -> tuple
     )  # fmt: skip
     match = Match(
         blob=blob, line=located.line, column=located.column, kind=credential.kind, decoder=credential.decoder,
-        container=located.container, secret_here=credential.secret is not None,
+        container=located.container, secret_here=credential.secret is not None, allowed=located.allowed,
     )  # fmt: skip
     return finding, match
 

@@ -73,6 +73,7 @@ def _scan(given: argparse.Namespace, common: Common) -> int:
         targets=tuple(given.targets), org=tuple(given.org), staged=given.staged, all_places=given.all,
         examples=given.examples, thorough=given.thorough, new=given.new, states=tuple(given.state),
         baseline=given.baseline, write_baseline=given.write_baseline, own_keys=given.own_keys,
+        honour_marks=tuple(given.honour_allow),
         show_secrets=given.show_secrets, accept_incomplete=tuple(given.accept_incomplete), nice=given.nice,
         same_file_system=not given.cross_file_systems,
     )  # fmt: skip
@@ -82,7 +83,9 @@ def _scan(given: argparse.Namespace, common: Common) -> int:
 def _findings(given: argparse.Namespace, common: Common) -> int:
     from firedamp.service import triage
 
-    options = FindingsOptions(action=given.action, ids=tuple(given.ids), state=given.state, reason=given.reason)
+    options = FindingsOptions(
+        action=given.action, ids=tuple(given.ids), state=given.state, reason=given.reason, allowed=given.allowed
+    )
     return triage.findings(options, common)
 
 
@@ -181,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     scan.add_argument("--baseline", type=Path, metavar="FILE", help="leave out the findings that FILE lists")
     scan.add_argument("--write-baseline", type=Path, metavar="FILE", help="write the findings to FILE")
     scan.add_argument("--own-keys", action="store_true", help="the secrets of the local AWS profiles, by value")
+    scan.add_argument("--honour-allow", action="append", default=[], metavar="MARK", help="other tools' marks too")
     scan.add_argument("--show-secrets", action="store_true", help="print secrets")
     scan.add_argument("--accept-incomplete", action="append", default=[], metavar="PATTERN", help="known failures")
     scan.add_argument("--nice", action="store_true", help="at low priority, paused on battery")
@@ -191,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     findings.add_argument("ids", nargs="*", metavar="ID")
     findings.add_argument("--state", choices=["open", "accepted", "false-positive", "revoked"])
     findings.add_argument("--reason", default="")
+    findings.add_argument("--allowed", action="store_true", help="what a mark in its line allows")
 
     verify = add("verify", "Ask AWS whether found keys live.", _verify)
     verify.add_argument("ids", nargs="*", metavar="ID")

@@ -77,6 +77,7 @@ class ScanOptions:
     baseline: Path | None = None
     write_baseline: Path | None = None
     own_keys: bool = False
+    honour_marks: tuple[str, ...] = ()
     show_secrets: bool = False
     accept_incomplete: tuple[str, ...] = ()
     nice: bool = False
@@ -91,6 +92,7 @@ class FindingsOptions:
     ids: tuple[str, ...] = ()
     state: str | None = None
     reason: str = ""
+    allowed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -26,8 +27,10 @@ from firedamp.scanner.git import GitSource, Settings
 from firedamp.scanner.git import read_again as read_object_again
 from firedamp.scanner.idset import Seen
 from firedamp.scanner.look import Look, Sense, prefilter
+from firedamp.scanner.marks import MARKS, OWN
 from firedamp.scanner.mirror import is_bundle, is_mirrored, is_url, mirror, unbundle, without_user
 from firedamp.scanner.objects import is_git_dir
+from firedamp.scanner.ownkeys import OwnKeys
 from firedamp.scanner.reread import reread
 from firedamp.scanner.scan import Report, Reported
 from firedamp.scanner.source import Blob, Source
@@ -35,6 +38,7 @@ from firedamp.scanner.unpack import Unpacker, prefiltered
 from firedamp.service import baseline, render
 from firedamp.service.config import ScanConfig
 from firedamp.service.options import Common, ScanOptions, default_db
+from firedamp.service.profiles import own_keys
 from firedamp.service.progress import Bar
 from firedamp.service.render import Listing
 from firedamp.service.surroundings import be_nice, changed, home_folder, known_files, place_of, wait_for_power
@@ -54,18 +58,21 @@ def scan(options: ScanOptions, common: Common) -> int:
     """Scan the targets and print what stands in them; return the exit status."""
     settings = common.settings()
     known = frozenset[Fingerprint]() if options.baseline is None else baseline.read(options.baseline)
+    own = own_keys(os.environ) if options.own_keys else None
+    honoured = _honoured((*settings.scan.honour_marks, *options.honour_marks))
     if options.nice:
         be_nice()
     with (
         common.open_store() as store,
-        _unpacker(_limits(settings.scan)) as unpacker,
+        # The worker's prefilter knows no values: for one's own keys every member comes back.
+        _unpacker(_limits(settings.scan)) if own is None else Unpacker(_limits(settings.scan)) as unpacker,
         Bar(sys.stderr, quiet=common.quiet) as bar,
     ):
-        opener, look = _Opener(store, options, common), Look(prefilter(_cache()), unpacker)
+        opener, look = _Opener(store, options, common, own), Look(prefilter(_cache()), unpacker, own)
         report = scanner.scan(
             opener.sources(options.targets), store, look,
             detector=opener.seen.detector, now=_now, open_repository=opener.repository,
-            canary_accounts=settings.scan.canary_accounts, progress=bar,
+            canary_accounts=settings.scan.canary_accounts, honoured=honoured, progress=bar,
         )  # fmt: skip
         patterns = (*settings.scan.accept_incomplete, *options.accept_incomplete)
         report = scanner.accepted(report, patterns, fnmatch.fnmatch)
@@ -126,12 +133,30 @@ def _own(common: Common) -> frozenset[str]:
     return frozenset(files if common.output is None else files | {str(common.output.absolute())})
 
 
+def _honoured(marks: Sequence[str]) -> frozenset[str]:
+    """Return the inline marks that allow a match: ours, and those of other tools that were named."""
+    for mark in marks:
+        if mark not in MARKS:
+            raise UsageFailure(f"{mark} is no mark that firedamp knows", "one of " + ", ".join(MARKS))
+    return frozenset((OWN, *marks))
+
+
+def _named(own: OwnKeys | None) -> str:
+    """Name the keys that are looked for by value, so that what was read without them is read again."""
+    if own is None:
+        return ""
+    names = "".join(sorted(key.fingerprint for key in own.keys))
+    return "+own-" + hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
+
+
 class _Opener:
     """Makes the source of each target. Repositories share what was seen, and the settings of one scan."""
 
-    def __init__(self, store: Store, options: ScanOptions, common: Common) -> None:
-        # What the delta filter ruled out was not read in full: a thorough scan remembers apart.
-        self.seen = Seen(store, VERSION + ("+thorough" if options.thorough else ""))
+    def __init__(self, store: Store, options: ScanOptions, common: Common, own: OwnKeys | None) -> None:
+        # What the delta filter ruled out was not read in full: a thorough scan remembers apart. So does one that looks
+        # for values, which the filter does not know.
+        self.seen = Seen(store, VERSION + ("+thorough" if options.thorough else "") + _named(own))
+        self._sense = Sense(_cache(), own)
         self._store = store
         self._offline = common.offline
         jobs = common.jobs or _READERS
@@ -140,9 +165,7 @@ class _Opener:
             same_file_system=options.same_file_system, own=_own(common), jobs=jobs,
             pause=wait_for_power if options.nice else None,
         )  # fmt: skip
-        self._settings = Settings(
-            hits=prefilter(_cache()).hits, container=lambda head: must_open(head) is not None, jobs=jobs
-        )
+        self._settings = Settings(hits=self._sense.hits, container=lambda head: must_open(head) is not None, jobs=jobs)
 
     def sources(self, targets: Sequence[str]) -> list[Source]:
         """Make the sources of the targets; without any, of the home directory, its known places first."""
@@ -156,14 +179,14 @@ class _Opener:
 
     def _folder(self, path: str, walk: Walk) -> Source:
         return FolderSource(
-            path, self._store, detector=self.seen.detector, interesting=Sense(_cache()), container_of=must_open,
+            path, self._store, detector=self.seen.detector, interesting=self._sense, container_of=must_open,
             walk=walk,
         )  # fmt: skip
 
     def source(self, target: str) -> Source:
         """Tell targets apart: a stream, a URL, a git folder without a work tree, a bundle, else a folder."""
         if target == "-":
-            return StreamSource(sys.stdin.buffer, Sense(_cache()), must_open)
+            return StreamSource(sys.stdin.buffer, self._sense, must_open)
         folder = _cache() / _REPOSITORIES
         if is_url(target):
             if self._offline and not is_mirrored(target, folder):

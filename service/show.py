@@ -76,7 +76,12 @@ def _match(sight: Sight, place_of: Callable[[str], Place | None]) -> Json:
             "date": None if place.date is None else rfc3339(place.date),
             "in_head": place.in_head,
         }
-    return line | {"container": match.container, "decoder": match.decoder, "secret_here": match.secret_here}
+    return line | {
+        "container": match.container,
+        "decoder": match.decoder,
+        "secret_here": match.secret_here,
+        "allowed": match.allowed or None,
+    }
 
 
 def summary(report: Report) -> dict[str, Json]:
@@ -99,7 +104,7 @@ def summary(report: Report) -> dict[str, Json]:
     counts: dict[str, Json] = {
         "findings": len(report.findings),
         "new": sum(each.new for each in report.findings),
-        "examples": sum(each.finding.example for each in report.findings),
+        "examples": tally.examples,
         "allowed": tally.allowed,
     }
     targets: list[Json] = list(report.targets)

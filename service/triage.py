@@ -27,7 +27,8 @@ def findings(options: FindingsOptions, common: Common) -> int:
                 # A table is for eyes; what is exported is read by programs.
                 show(listed(store, chosen), replace(common, format=Format.JSONL))
             case _:
-                show(listed(store, chosen), common)
+                found = listed(store, chosen)
+                show(_allowed(found) if options.allowed else found, common)
     return 0
 
 
@@ -60,6 +61,12 @@ def listed(store: Store, findings: list[Finding]) -> list[Reported]:
         Reported(finding=finding, sights=tuple(sights[finding.fingerprint]), new=False, fresh=False)
         for finding in findings
     ]
+
+
+def _allowed(found: list[Reported]) -> list[Reported]:
+    """Return what a mark allows somewhere, with these places only."""
+    some = [replace(each, sights=tuple(sight for sight in each.sights if sight.match.allowed)) for each in found]
+    return [each for each in some if each.sights]
 
 
 def show(found: list[Reported], common: Common) -> None:

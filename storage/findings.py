@@ -58,8 +58,10 @@ class FindingRows(Rows):
             for finding, match in batch.found:
                 self._upsert_finding(finding)
                 self._db.execute(
-                    """INSERT INTO match VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-                    ON CONFLICT DO UPDATE SET secret_here = max(secret_here, excluded.secret_here)""",
+                    """INSERT INTO match (fingerprint, blob, line, col, decoder, container, kind, secret_here,
+                        first_seen, allowed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    ON CONFLICT DO UPDATE SET secret_here = max(secret_here, excluded.secret_here),
+                        allowed = excluded.allowed""",
                     (
                         finding.fingerprint,
                         match.blob,
@@ -70,6 +72,7 @@ class FindingRows(Rows):
                         match.kind,
                         match.secret_here,
                         at,
+                        match.allowed,
                     ),
                 )
             for met in batch.gone:
@@ -162,7 +165,7 @@ class FindingRows(Rows):
         for chunk in chunks(fingerprints):
             rows = self._all(
                 f"""SELECT m.fingerprint, m.blob, line, col, decoder, container, kind, secret_here,
-                    source, repository, path, commit_id, author, date, in_head, mode, m.first_seen
+                    source, repository, path, commit_id, author, date, in_head, mode, m.first_seen, allowed
                 FROM match m LEFT JOIN provenance p ON p.blob = m.blob
                 WHERE m.fingerprint IN ({placeholders(len(chunk))})
                 ORDER BY source, repository, path, date, commit_id, m.blob, line, col, decoder, container""",
@@ -181,6 +184,7 @@ class FindingRows(Rows):
                             container=text(row[5]),
                             kind=KeyKind(text(row[6])),
                             secret_here=bool(row[7]),
+                            allowed=text(row[17]),
                         ),
                         provenance=_provenance(row[9:16]),
                     )

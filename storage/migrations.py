@@ -315,5 +315,11 @@ CREATE TABLE instance (
 ) STRICT
 """
 
-STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first,)
+
+def _marks(db: Database) -> None:
+    """Remember the inline mark in a match's line (`firedamp:allow` and other tools' words), empty without one."""
+    db.execute("ALTER TABLE match ADD COLUMN allowed TEXT NOT NULL DEFAULT ''")
+
+
+STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _marks)
 """The n-th step takes a database from version n to n + 1; `PRAGMA user_version` counts them."""

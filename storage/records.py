@@ -137,6 +137,8 @@ class Match:
     decoder: str = ""
     container: str = ""
     secret_here: bool = False
+    allowed: str = ""
+    """The inline mark in its line, of whichever tool; whether it is honoured is asked when findings are reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,41 @@
+"""Inline marks: a word in the line that says a key there is meant to be there. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from firedamp.scanner.candidates import Located
+from firedamp.storage.records import Skipped
+
+OWN: Final = "firedamp:allow"
+MARKS: Final = (
+    OWN,
+    "gitleaks:allow",
+    "betterleaks:allow",
+    "trufflehog:ignore",
+    "pragma: allowlist secret",
+    "kingfisher:ignore",
+    "ggignore",
+)
+"""Ours is always honoured; those of other tools where the user says so. All are noted with the match, so that this can
+change without reading anything again."""
+
+_ANY: Final = re.compile(b"|".join(re.escape(mark.encode()) for mark in MARKS))
+
+
+def marked(found: Iterable[Located | Skipped], data: bytes, first_line: int) -> Iterator[Located | Skipped]:
+    """Yield found, with the mark that stands in a credential's line. data begins with line first_line."""
+    if _ANY.search(data) is None:
+        yield from found
+        return
+    lines: list[bytes] | None = None
+    for each in found:
+        if isinstance(each, Skipped) or each.line is None:
+            yield each
+            continue
+        lines = data.split(b"\n") if lines is None else lines
+        mark = _ANY.search(lines[each.line - first_line]) if each.line - first_line < len(lines) else None
+        yield each if mark is None else replace(each, allowed=mark[0].decode())

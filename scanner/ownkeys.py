@@ -1,0 +1,125 @@
+"""The user's own keys, searched by value: a secret that stands alone, without a name or an id that would give it away.
+
+The values live in memory only. Each is looked for as it stands, in every encoding of `decode`, and in any two of them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import hyperscan
+
+from firedamp.scanner.candidates import Credential, Located
+from firedamp.scanner.decode import DECODERS
+from firedamp.scanner.forms import expression
+from firedamp.scanner.keys import Shape, shape
+from firedamp.storage.records import KeyKind, Skipped
+from firedamp.storage.secret import Fingerprint, Secret, fingerprint
+
+_SHORTEST: Final = 16
+"""A value shorter than this is no secret of AWS's, and would be found by chance."""
+_BEGINNING: Final = 8192
+_CONTINUATION: Final = bytes(range(0x80, 0xC0))
+
+
+@dataclass(frozen=True, slots=True)
+class OwnKey:
+    """A key of a local AWS profile."""
+
+    profile: str
+    key_id: str
+    secret: Secret
+
+    @property
+    def kind(self) -> KeyKind:
+        """What sort of key it is."""
+        return KeyKind.TEMPORARY_KEY if self.key_id.startswith("ASIA") else KeyKind.ACCESS_KEY
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of a finding of it."""
+        return fingerprint(self.kind, self.key_id, self.secret)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnKeys:
+    """A matcher for some keys. Can be sent to another process, which then compiles its own."""
+
+    keys: tuple[OwnKey, ...]
+
+    def hits(self, data: bytes | memoryview) -> list[tuple[int, int]]:
+        """Return (end offset, number of the form) of each place where a key stands, in order."""
+        found: list[tuple[int, int]] = []
+
+        def note(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
+            found.append((end, number))
+
+        _database(self.keys).scan(data, match_event_handler=note)
+        return sorted(found)
+
+    def any(self, data: bytes | memoryview) -> bool:
+        """Whether one of the keys stands in data."""
+        return bool(self.hits(data))
+
+    def find(self, data: bytes, line: int, column: int, known: Sequence[Located | Skipped]) -> Iterator[Located]:
+        """Yield where the keys stand in data, which begins at line and column; not those that known tells already."""
+        told = {each.credential.secret for each in known if isinstance(each, Located)}
+        forms = _forms(self.keys)
+        for end, number in self.hits(data):
+            key, decoder, width = forms[number]
+            if key.secret in told:
+                continue
+            start = end - width
+            breaks = data.count(b"\n", 0, start)
+            last = data.rfind(b"\n", 0, start) + 1
+            width_before = len(data[last:start].translate(None, _CONTINUATION))
+            credential = Credential(
+                kind=key.kind, key_id=key.key_id, secret=key.secret, anchor=start, decoder=decoder,
+                notes=(f"the secret of the AWS profile {key.profile}, found by its value",),
+            )  # fmt: skip
+            if b"\0" in data[:_BEGINNING]:  # no text: there are no lines
+                yield Located(credential, None, None)
+            else:
+                yield Located(credential, line + breaks, width_before + (1 if breaks else column))
+
+
+Form = tuple[OwnKey, str, int]
+"""A key, the encodings undone to see it, and how many bytes it takes."""
+
+
+@functools.cache
+def _forms(keys: tuple[OwnKey, ...]) -> list[Form]:
+    return [(key, decoder, len(positions)) for key, decoder, positions in _shapes(keys)]
+
+
+@functools.cache
+def _database(keys: tuple[OwnKey, ...]) -> Any:
+    expressions = [expression(positions) for _, _, positions in _shapes(keys)]
+    database = hyperscan.Database()
+    database.compile(
+        expressions=expressions, ids=list(range(len(expressions))), elements=len(expressions),
+        flags=[0] * len(expressions),
+    )  # fmt: skip
+    return database
+
+
+def _shapes(keys: Collection[OwnKey]) -> Iterator[tuple[OwnKey, str, Shape]]:
+    """Yield each key as it stands, in each encoding, and in two of them: outermost first, as matches name them."""
+    for key in keys:
+        plain = shape(key.secret.reveal().encode())
+        seen = {plain}
+        yield key, "", plain
+        singles = [(decoder.name, encoded.shape) for decoder in DECODERS for encoded in decoder.shapes(plain)]
+        doubles = [
+            (f"{decoder.name}>{name}", encoded.shape)
+            for name, inner in singles
+            for decoder in DECODERS
+            for encoded in decoder.shapes(inner)
+        ]
+        for name, positions in singles + doubles:
+            if len(positions) >= _SHORTEST and positions not in seen:
+                seen.add(positions)
+                yield key, name, positions

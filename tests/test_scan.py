@@ -1,0 +1,327 @@
+"""The scan as a user runs it: what stands is told, decisions are kept, and nothing is lost when it is killed."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from tests.builders import make_key_id, make_secret
+
+from firedamp.service import cli
+
+Line = dict[str, object]
+
+
+def pair(rng: random.Random) -> tuple[str, str]:
+    return make_key_id(rng), make_secret(rng)
+
+
+def ini(key_id: str, secret: str, mark: str = "") -> str:
+    return f"[default]\naws_access_key_id = {key_id}{mark}\naws_secret_access_key = {secret}\n"
+
+
+def scan(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, list[Line], Line]:
+    capsys.readouterr()
+    status = cli.main(["scan", "--offline", "--format", "jsonl", *map(str, arguments)])
+    *found, last = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return status, found, last["summary"]
+
+
+def ids(found: list[Line]) -> set[object]:
+    return {each["access_key_id"] for each in found}
+
+
+def test_a_key_in_an_archive_is_told_with_the_way_to_it(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key_id, secret = pair(rng)
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("conf/aws.ini", "# comment\n" + ini(key_id, secret))
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("inner.zip", inner.getvalue())
+    status, (found,), _ = scan(capsys, tmp_path)
+    assert status == 1
+    match = found["matches"][0]  # type: ignore[index]
+    assert (match["path"], match["container"], match["line"]) == (
+        str(tmp_path / "outer.zip"), "inner.zip!conf/aws.ini", 3,
+    )  # fmt: skip
+    cli.main(["scan", str(tmp_path), "--offline"])
+    assert f"{tmp_path}/outer.zip!inner.zip!conf/aws.ini:3" in capsys.readouterr().out
+
+
+def test_what_could_not_be_opened_fails_every_time_until_it_is_accepted(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = gzip.compress(ini(*pair(rng)).encode() * 50)
+    (tmp_path / "broken.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "fine").write_text("fine")
+    time.sleep(0.15)
+    for _ in range(2):
+        status, _, summary = scan(capsys, tmp_path)
+        assert status == 2
+        (item,) = summary["failed"]["items"]  # type: ignore[index]
+        assert item["what"].startswith(str(tmp_path / "broken.gz"))
+    status, found, summary = scan(capsys, tmp_path, "--accept-incomplete", f"{tmp_path}/*")
+    assert summary["complete"] is True
+    assert status == int(bool(found))
+
+
+def test_decisions_are_kept_and_a_new_place_of_an_accepted_key_is_shown(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, wrong = pair(rng), pair(rng)
+    (tmp_path / "a").write_text(ini(*kept))
+    (tmp_path / "b").write_text(ini(*wrong))
+    assert scan(capsys, tmp_path)[0] == 1
+    assert cli.main(["findings", "set", kept[0], "--state", "accepted", "--reason", "test account"]) == 0
+    assert cli.main(["findings", "set", wrong[0], "--state", "false-positive"]) == 0
+    status, found, summary = scan(capsys, tmp_path)
+    assert (status, found) == (0, [])
+    assert summary["findings"] == 2, "decided findings still count"
+    (tmp_path / "c").write_text("# copied\n" + ini(*kept))
+    (tmp_path / "d").write_text("# copied\n" + ini(*wrong))
+    status, found, _ = scan(capsys, tmp_path)
+    assert ids(found) == {kept[0]}
+    assert status == 0, "it is shown, and still accepted"
+    assert ids(scan(capsys, tmp_path, "--state", "false-positive")[1]) == {wrong[0]}
+    cli.main(["findings", "list", "--state", "accepted", "--format", "json"])
+    (told,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (told["access_key_id"], told["state"]) == (kept[0], "accepted")
+
+
+def test_only_new_findings_on_request(tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = pair(rng), pair(rng)
+    (tmp_path / "a").write_text(ini(*old))
+    scan(capsys, tmp_path)
+    (tmp_path / "b").write_text(ini(*new))
+    assert ids(scan(capsys, tmp_path)[1]) == {old[0], new[0]}
+    (tmp_path / "c").write_text(ini(*(third := pair(rng))))
+    assert ids(scan(capsys, tmp_path, "--new")[1]) == {third[0]}
+
+
+def test_a_baseline_leaves_out_what_it_lists_wherever_it_moves(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, baseline = tmp_path / "root", tmp_path / "baseline.json"
+    root.mkdir()
+    old, new = pair(rng), pair(rng)
+    (root / "a").write_text(ini(*old))
+    assert scan(capsys, root, "--write-baseline", baseline)[0] == 1
+    (root / "a").write_text("\n\n\n# moved down\n" + ini(*old))
+    assert scan(capsys, root, "--baseline", baseline)[:2] == (0, [])
+    (root / "b").write_text(ini(*new))
+    status, found, _ = scan(capsys, root, "--baseline", baseline)
+    assert (status, ids(found)) == (1, {new[0]})
+    assert old[1] not in baseline.read_text()
+
+
+def test_a_mark_in_the_line_allows_a_key_and_is_counted_and_listed(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = pair(rng), pair(rng)
+    (tmp_path / "a").write_text(ini(*ours, mark="  # firedamp:allow"))
+    (tmp_path / "b").write_text(ini(*theirs, mark="  # gitleaks:allow"))
+    status, found, summary = scan(capsys, tmp_path)
+    assert (status, ids(found), summary["allowed"]) == (1, {theirs[0]}, 1)
+    status, found, summary = scan(capsys, tmp_path, "--honour-allow", "gitleaks:allow")
+    assert (status, found, summary["allowed"]) == (0, [], 2), "and nothing had to be read again"
+    cli.main(["findings", "--allowed", "--format", "json"])
+    told = json.loads(capsys.readouterr().out)["findings"]
+    assert {match["allowed"] for each in told for match in each["matches"]} == {"firedamp:allow", "gitleaks:allow"}
+    (tmp_path / "c").write_text(ini(*ours))
+    status, (_, again), _ = scan(capsys, tmp_path)
+    assert status == 1
+    assert [match["path"] for match in again["matches"]] == [str(tmp_path / "c")]  # type: ignore[attr-defined]
+    assert cli.main(["scan", str(tmp_path), "--offline", "--honour-allow", "nonsense"]) == 2
+
+
+def test_ones_own_keys_are_found_by_value_in_any_encoding_and_container(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (key_id, secret), other = pair(rng), make_secret(rng)
+    profiles = Path.home() / ".aws"
+    profiles.mkdir()
+    (profiles / "credentials").write_text(ini(key_id, secret).replace("default", "work"))
+    (profiles / "config").write_text("[default]\nregion = eu-west-1\n[profile bare]\naws_access_key_id = x\n")
+    code = base64.b64encode(secret.encode()).decode()
+    forms = {
+        "plain": f"first\nélan {secret}",
+        "base64": f"x{code}",
+        "hex": secret.encode().hex(),
+        "utf16": secret.encode("utf-16-le"),
+        "twice": base64.b64encode(code.encode()).decode(),
+        "other": other,
+    }
+    for name, text in forms.items():
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with zipfile.ZipFile(tmp_path / "z.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("member", f"only {secret}")
+    assert scan(capsys, tmp_path)[0] == 0, "alone, a value tells nothing"
+    status, (found,), _ = scan(capsys, tmp_path, "--own-keys")
+    assert status == 1
+    assert found["access_key_id"] == key_id
+    assert found["notes"] == ["the secret of the AWS profile work, found by its value"]
+    where = {Path(match["path"]).name: match for match in found["matches"]}  # type: ignore[attr-defined]
+    assert set(where) == {*forms, "z.zip"} - {"other"}
+    assert (where["plain"]["line"], where["plain"]["column"]) == (2, 6)
+    assert where["utf16"]["line"] is None
+    assert where["base64"]["decoder"] == "base64"
+    assert where["z.zip"]["container"] == "member"
+    database = (Path.home() / "firedamp.db").read_bytes()
+    assert secret.encode() not in database
+
+
+def test_own_keys_need_a_profile_with_a_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["scan", str(tmp_path), "--offline", "--own-keys"]) == 2
+    assert "no AWS profile holds a key" in capsys.readouterr().err
+    (Path.home() / ".aws").mkdir()
+    (Path.home() / ".aws" / "credentials").write_text("no section = x\n")
+    assert cli.main(["scan", str(tmp_path), "--offline", "--own-keys"]) == 2
+
+
+def test_examples_are_counted_and_shown_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "doc.md").write_text("AKIAIOSFODNN7EXAMPLE and nothing else\n")
+    status, found, summary = scan(capsys, tmp_path)
+    assert (status, found, summary["examples"]) == (0, [], 1)
+    status, (example,), _ = scan(capsys, tmp_path, "--examples")
+    assert example["example"] is True
+
+
+def test_secrets_are_printed_only_on_request_and_written_nowhere(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key_id, secret = pair(rng)
+    root, output = tmp_path / "root", tmp_path / "out.jsonl"
+    root.mkdir()
+    (root / "a").write_text(ini(key_id, secret))
+    _, (found,), _ = scan(capsys, root, "--show-secrets")
+    assert found["secret"] == secret
+    for form in ("table", "json", "jsonl", "sarif", "csv"):
+        cli.main(["scan", str(root), "--offline", "--format", form, "--output", str(output)])
+        assert output.read_text()
+        assert secret not in output.read_text()
+    written = [path for path in Path.home().rglob("*") if path.is_file()]
+    assert written
+    assert not [path for path in written if secret.encode() in path.read_bytes()]
+    assert secret not in str(capsys.readouterr())
+
+
+@pytest.mark.parametrize("form", ["table", "json", "jsonl", "sarif", "csv"])
+def test_findings_are_exported_in_every_form(
+    form: str, tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key_id, secret = pair(rng)
+    (tmp_path / "a").write_text(ini(key_id, secret))
+    scan(capsys, tmp_path)
+    assert cli.main(["findings", "export", "--format", form]) == 0
+    assert key_id in capsys.readouterr().out
+    assert cli.main(["findings", "show", key_id, "--format", form, "--output", str(tmp_path / "o")]) == 0
+    assert key_id in (tmp_path / "o").read_text()
+
+
+def test_findings_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["set", "x"], ["set"], ["show"], ["show", "nothing"], ["set", "nothing", "--state", "open"]):
+        assert cli.main(["findings", *arguments]) == 2
+        assert "firedamp: " in capsys.readouterr().err
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "firedamp.service.cli", *map(str, arguments)]
+
+
+def test_two_scans_at_once_share_one_database(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted = set()
+    for number in range(40):
+        key_id, secret = pair(rng)
+        planted.add(key_id)
+        path = tmp_path / ("a" if number % 2 else "b") / str(number)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(ini(key_id, secret))
+    (Path.home() / "firedamp.db").unlink(missing_ok=True)
+    running = [
+        subprocess.Popen(command("scan", target, "--offline", "--quiet"), stdout=subprocess.DEVNULL)
+        for target in (tmp_path / "a", tmp_path / "b", tmp_path)
+    ]
+    assert [each.wait(60) for each in running] == [1, 1, 1]
+    cli.main(["findings", "--format", "jsonl"])
+    assert ids([json.loads(line) for line in capsys.readouterr().out.splitlines()]) == planted
+    modes = {path.name: path.stat().st_mode & 0o777 for path in Path.home().glob("firedamp.db*")}
+    assert set(modes.values()) == {0o600}
+
+
+def test_a_scan_that_is_killed_loses_nothing_and_the_next_one_completes(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted = set()
+    for number in range(300):
+        key_id, secret = pair(rng)
+        planted.add(key_id)
+        (tmp_path / str(number)).write_text(ini(key_id, secret))
+    time.sleep(0.15)
+    database = Path.home() / "firedamp.db"
+    for delay in (0.3, 0.5, 0.7, 0.9, 1.1):
+        process = subprocess.Popen(command("scan", tmp_path, "--offline", "--quiet"), stdout=subprocess.DEVNULL)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if database.exists():
+            before = _findings(database)
+            assert before <= planted
+    status, found, summary = scan(capsys, tmp_path)
+    assert (status, summary["complete"]) == (1, True)
+    assert ids(found) == planted
+    assert all(each["matches"] for each in found)
+
+
+def _findings(database: Path) -> set[str]:
+    connection = sqlite3.connect(database)
+    try:
+        return {row[0] for row in connection.execute("SELECT access_key_id FROM finding")}
+    except sqlite3.OperationalError:  # killed before the schema was there
+        return set()
+    finally:
+        connection.close()
+
+
+def test_a_readers_parent_that_is_killed_leaves_no_reader_behind(tmp_path: Path) -> None:
+    for number in range(3000):
+        (tmp_path / str(number)).write_text("x" * 2000)
+    process = subprocess.Popen(command("scan", tmp_path, "--offline", "--quiet"), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    children: list[int] = []
+    while not children and process.poll() is None and time.monotonic() < deadline:
+        children = _children(process.pid)
+    process.kill()
+    process.wait()
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
+def _children(parent: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return []
+    return [int(each) for each in text.split()]
+
+
+def test_a_nice_scan_finds_as_much(tmp_path: Path, rng: random.Random) -> None:
+    (tmp_path / "a").write_text(ini(*pair(rng)))
+    done = subprocess.run(command("scan", tmp_path, "--offline", "--nice"), capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == ""
