@@ -45,10 +45,10 @@ _ENCODED: Final = re.compile(
     r"|(?P<slash>%(?:25)*2[fF]|\\{1,8}/|&#47;)"
     r"|(?P<lt>&lt;|\\{1,8}u003[cC]|%(?:25)*3[cC])|(?P<gt>&gt;|\\{1,8}u003[eE]|%(?:25)*3[eE])"
     r"|\\{1,8}(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[rbfv])|%(?:25)*[0-9a-fA-F]{2}|&(?:[a-z]{2,6}|#\w{1,5});"
-    r"|(?:\x1b|\\{1,8}u001[bB]|\\{1,8}033)\[[0-9;]{0,16}m"
+    r"|(?:\x1b|\\{1,8}u001[bB]|\\{1,8}033)\[[0-9;]{0,16}m|=3[dD]$"
 )
 _NUMBERED: Final = re.compile(rf"(?P<line>\n)(?:{GUTTER})")
-_SIGNS: Final = re.compile(r"[\\%&\x1b\r]")
+_SIGNS: Final = re.compile(r"[\\%&\x1b\r]|=3[dD]$")
 _CAMEL: Final = re.compile(r"[sS]3[aAnN]?(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _STRONG: Final = re.compile(
     r"secret(?:access)?key|secretaccess|access(?:key)?secret|awssecret|s3secret|secretaws|amazonsecret|iamsecret|awssk$"
@@ -67,6 +67,7 @@ _ROLE_WORDS: Final = frozenset(
 )
 _STYLELESS: Final = frozenset({"id", "secret", "access"})
 _ALNUM: Final = re.compile(r"[A-Za-z0-9]")
+_NO_HEADER: Final = re.compile(r"[={}]|\":")
 _LONGEST_NAME: Final = 6
 _BLANK_LINE: Final = re.compile(rf"(?:{NEWLINE})[ \t]*(?:{NEWLINE})")
 _MEMBER: Final = re.compile(r"\\{0,8}\":[ ]?\\{0,8}\"")
@@ -79,6 +80,8 @@ class Named:
 
     words: tuple[str, ...]
     start: int
+    column: bool = False
+    """Whether a table's header gives it."""
 
     @property
     def joined(self) -> str:
@@ -205,11 +208,13 @@ class Header:
 def header_at(text: str, start: int, end: int) -> Header | None:
     """Read a line as a table's header, or None when no two of its columns name an id and a secret."""
     # A table inside a JSON string begins behind the string's name.
-    line = _MEMBER.split(text[start:end])[-1]
+    line = plain(_MEMBER.split(text[start:end])[-1])
     delimiter = max(",;\t|", key=line.count)
-    if delimiter not in line:
+    if delimiter not in line or _NO_HEADER.search(line) is not None:
         return None
-    names = tuple(Named(tuple(w.lower() for w in _CAMEL.findall(field)), start) for field in line.split(delimiter))
+    names = tuple(
+        Named(tuple(w.lower() for w in _CAMEL.findall(field)), start, column=True) for field in line.split(delimiter)
+    )
     secrets = {name for name in names if "secret" in name.words or weigh(name) is Label.STRONG}
     ids = {name for name in names if "key" in name.words or "accesskey" in name.joined} - secrets
     if not secrets or not ids or max(len(name.words) for name in secrets | ids) > _LONGEST_NAME:

@@ -122,6 +122,8 @@ class _Matcher:
         ordered = sorted(spans, key=lambda c: c.size)
         self.id_homes = homes(text, ids, ordered)
         self.secret_homes = homes(text, secrets, ordered)
+        self.id_lists = _lists(text, ids)
+        self.secret_lists = _lists(text, secrets)
         self.shared = [
             (span, low, high, first, last)
             for span in ordered
@@ -156,6 +158,9 @@ class _Matcher:
                 if at not in self.bound and (v.weight <= Label.MEDIUM or v.label.start < 0)
             ]
         )
+        if lines:
+            # The last column of a row touches the first of the next.
+            merged = [item for item in merged if not self.of(item).label.column]
         chain: list[tuple[int, bool, int]] = []
         for item in merged:
             value = self.of(item)
@@ -239,16 +244,17 @@ class _Matcher:
         """Whether a rule may tie two values that share a container, so far apart."""
         if firmness is Firmness.TOUCHING:
             return True
-        id_direct = _direct(self.id_homes[i], span)
-        secret_direct = _direct(self.secret_homes[s], span)
-        structural = span.shape in STRUCTURAL
-        passage = span.shape is Shape.PARAGRAPH
+        id_home, secret_home = self.id_homes[i], self.secret_homes[s]
+        id_direct = id_home is None or id_home.size >= span.size
+        secret_direct = secret_home is None or secret_home.size >= span.size
         both = id_direct and secret_direct
-        distance = gap(self.ids[i], self.secrets[s])
+        below = id_direct or secret_direct or not self.holds_secret(id_home)
+        structural = span.shape in STRUCTURAL
+        distance = self.distance(i, s)
         match firmness:
             case Firmness.LABELLED if not both:
                 return False
-            case Firmness.LABELLED_BELOW if passage or not (id_direct or secret_direct or self.alone(i)):
+            case Firmness.LABELLED_BELOW if not below or span.shape is Shape.PARAGRAPH:
                 return False
             case Firmness.MEMBERS | Firmness.NAMELESS_MEMBERS if not (both and structural):
                 return False
@@ -264,13 +270,18 @@ class _Matcher:
             case _:
                 return distance <= CLOSE
 
-    def alone(self, i: int) -> bool:
-        """Whether the structure that an id stands in holds nothing that could be its secret."""
-        home = self.id_homes[i]
-        if home is None:
-            return False
-        first, last = _inside(self.secret_starts, home)
-        return first == last
+    def holds_secret(self, home: Container | None) -> bool:
+        """Whether the structure that an id stands in holds anything that could be its secret."""
+        first, last = (0, 0) if home is None else _inside(self.secret_starts, home)
+        return first < last
+
+    def distance(self, i: int, s: int) -> int:
+        """Characters between two values, or between the lists that they are items of."""
+        one, other = self.ids[i], self.secrets[s]
+        if gap(one, other) > WIDEST:
+            return gap(one, other)
+        (low, high), (first, last) = self.id_lists[i], self.secret_lists[s]
+        return max(first - high, low - last, 0)
 
 
 def _in_order(
@@ -299,9 +310,15 @@ def _inside(starts: Sequence[int], span: Container) -> tuple[int, int]:
     return bisect_left(starts, span.start), bisect_right(starts, span.end - 1)
 
 
-def _direct(home: Container | None, span: Container) -> bool:
-    """Whether a value is a member of a container itself, not of a smaller structure inside it."""
-    return home is None or home.size >= span.size
+def _lists(text: str, values: Sequence[Value]) -> list[tuple[int, int]]:
+    """Return for each value the span of the list it is an item of: its own where it touches no other of its kind."""
+    spans: list[tuple[int, int]] = []
+    first = 0
+    for at, value in enumerate(values):
+        if at + 1 == len(values) or not labels.touching(text, value.end, values[at + 1].start):
+            spans += [(values[first].start, value.end)] * (at + 1 - first)
+            first = at + 1
+    return spans
 
 
 def _names_id(value: Value) -> bool:

@@ -102,4 +102,4 @@ def is_placeholder(value: str) -> bool:
     Case-blind words of six letters meet a random secret with odds of 35 * (1/32)^6 = 3 * 10^-8 each.
     """
     lowered = value.lower()
-    return any(word in lowered for word in _PLACEHOLDERS) or _REPEATED.search(value) is not None
+    return any(map(lowered.__contains__, _PLACEHOLDERS)) or _REPEATED.search(value) is not None

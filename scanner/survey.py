@@ -139,13 +139,18 @@ def _read(text: str, lowered: str, run: shape.Run) -> Iterator[Value]:
         # A long run is no token until its head or its label says so; one that detection found is.
         yield Value(run.start, end, KeyKind.SESSION_TOKEN, token, weight=Label.OTHER)
     elif size < shape.TOKEN_LENGTHS.start and run.end - run.start == size:
-        # A slash is in the alphabet, and also parts an id or a folder from what follows.
-        if run.value[-shape.SECRET_LENGTH - 1] == "/" and shape.plausible(run.value[-shape.SECRET_LENGTH :]):
-            start = run.end - shape.SECRET_LENGTH
-            yield Value(start, run.end, KeyKind.SECRET_KEY, Secret(text[start : run.end]), weight=Label.DOUBTFUL)
-        if run.value[shape.SECRET_LENGTH] == "/" and shape.plausible(run.value[: shape.SECRET_LENGTH]):
-            end = run.start + shape.SECRET_LENGTH
-            yield Value(run.start, end, KeyKind.SECRET_KEY, Secret(text[run.start : end]), weight=Label.DOUBTFUL)
+        yield from _between_slashes(run)
+
+
+def _between_slashes(run: shape.Run) -> Iterator[Value]:
+    """Yield what may be a secret in a longer run: a slash is in the alphabet, and also parts an id or a folder."""
+    borders = [0, *(slash.end() for slash in re.finditer("/", run.value))]
+    for first in borders:
+        last = first + shape.SECRET_LENGTH
+        value = run.value[first:last]
+        if (last == len(run.value) or run.value[last : last + 1] == "/") and shape.plausible(value):
+            start, end = run.start + first, run.start + last
+            yield Value(start, end, KeyKind.SECRET_KEY, Secret(value), weight=Label.DOUBTFUL)
 
 
 def _headers(text: str, words: Iterable[int]) -> list[Header]:

@@ -1171,6 +1171,22 @@ def smtp_and_keys(p: Plant) -> str:
     )
 
 
+def insert_columns(p: Plant) -> str:
+    rows = []
+    for _ in range(p.rng.randrange(1, 4)):
+        key_id, secret = p.pair()
+        rows.append(f"('{key_id}', '{make_secret(p.rng)}', '{secret}', {p.rng.randrange(9)})")
+    return "INSERT INTO keys (access_key, etag, secret_key, state) VALUES\n" + ",\n".join(rows) + ";\n"
+
+
+def markdown_columns(p: Plant) -> str:
+    rows = ""
+    for name in p.names(2):
+        key_id, secret = p.pair()
+        rows += f"| {key_id} | {make_secret(p.rng)} | {name} | {secret} |\n"
+    return f"| Access key | Cursor | Account | Secret |\n|---|---|---|---|\n{rows}"
+
+
 def crontab(p: Plant) -> str:
     key_id, secret = p.pair()
     line = f"0 3 * * * /opt/b --id {p.sha()} {make_secret(p.rng)}\n"
@@ -1297,5 +1313,7 @@ LAYOUTS: Final[tuple[Layout, ...]] = (
     java_builder,
     hcl_locals,
     smtp_and_keys,
+    insert_columns,
+    markdown_columns,
     crontab,
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import random
 import time
@@ -48,8 +49,7 @@ def test_the_top_ranked_secret_is_the_right_one_in(layout: Layout) -> None:
 
 class TestShape:
     def test_no_filter_costs_one_of_200000_random_secrets(self, rng: random.Random) -> None:
-        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-        secrets = ["".join(rng.choices(letters, k=40)) for _ in range(200_000)]
+        secrets = [base64.b64encode(rng.randbytes(30)).decode() for _ in range(200_000)]
         assert all(map(shape.plausible, secrets))
         assert sum(map(shape.is_placeholder, secrets)) <= 1
         assert sum(map(shape.wordlike, secrets)) < 300
@@ -136,6 +136,31 @@ class TestSeveralPairs:
         key_id, old, new = make_key_id(rng), make_secret(rng), make_secret(rng)
         text = f"[a]\naws_access_key_id={key_id}\naws_secret_access_key={new}\n#aws_secret_access_key={old}\n"
         assert ranks(text) == [(new, 0), (old, 1)]
+
+    def test_two_long_lists_pair_in_order(self, rng: random.Random) -> None:
+        pairs = [(make_key_id(rng), make_secret(rng)) for _ in range(40)]
+        ids, secrets = ("\n".join(f"  '{pair[at]}'," for pair in pairs) for at in (0, 1))
+        assert best(f"ids = [\n{ids}\n]\nsecret_keys = [\n{secrets}\n]\n") == dict(pairs)
+
+    def test_more_ids_than_can_be_weighed_exactly_still_take_their_neighbours(self, rng: random.Random) -> None:
+        pairs = [(make_key_id(rng), make_secret(rng)) for _ in range(40)]
+        text = f"AWS_ACCESS_KEY_ID={make_key_id(rng)}\n" + "".join(
+            f"\n\nAWS_ACCESS_KEY_ID={i}\nAWS_SECRET_ACCESS_KEY={s}\n" for i, s in pairs
+        ).replace("\n\n", "\n")
+        found = best(text)
+        assert [found[i] for i, _ in pairs] == [s for _, s in pairs]
+
+    @pytest.mark.parametrize("text", ["{id}/{secret}", "https://x.test/{id}/{secret}/y", "{secret}/{id}"])
+    def test_a_slash_between_id_and_secret_is_no_part_of_either(self, text: str, rng: random.Random) -> None:
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        assert best(text.format(id=key_id, secret=secret)) == {key_id: secret}
+
+    @pytest.mark.parametrize(
+        "label", ["AWS_SECRET_ACCESS_KEY=3D{}", "%26secret%20key%3D{}", "Secret&nbsp;Key:&nbsp;{}"]
+    )
+    def test_a_label_is_read_in_mail_urls_and_html(self, label: str, rng: random.Random) -> None:
+        key_id, secret, decoy = make_key_id(rng), make_secret(rng), make_secret(rng)
+        assert best(f"user {key_id}&amp;x\ncursor: {decoy}\n{label.format(secret)}\n")[key_id] == secret
 
 
 class TestDistance:
@@ -364,6 +389,11 @@ class TestHostileText:
 
         seconds(100)
         assert seconds(4000) < 12 * seconds(1000)
+
+    def test_nesting_deeper_than_the_limit_ties_nothing_but_loses_nothing(self, rng: random.Random) -> None:
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        text = "[" * 500 + f'{{"accessKeyId": "{key_id}", "secretAccessKey": "{secret}"}}' + "]" * 500
+        assert best(text) == {key_id: secret}
 
     def test_secrets_never_show_in_a_repr(self, rng: random.Random) -> None:
         secret = make_secret(rng)
