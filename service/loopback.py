@@ -270,7 +270,7 @@ class Loopback:
             if fields is not None:
                 return answer(call, fields)
         self._iam.prepare(call, identity)
-        reply = Reply(*self._application(environ, call.request.body, identity.account))
+        reply = Reply(*self._application(environ, self._iam.body(call, identity), identity.account))
         if (call.service, call.operation) == ("organizations", "CreateAccount") and reply.status == 200:
             moto.trust_new_members(identity.account)
         return self._iam.finish(call, identity, reply)

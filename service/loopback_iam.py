@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from firedamp.service import loopback_moto as moto
-from firedamp.service.loopback_identity import Identity
+from firedamp.service.loopback_identity import ABOUT_CALLER, Identity, Kind
 from firedamp.service.loopback_policy import Question, Rights, refusal
 from firedamp.service.loopback_trail import Entry
 from firedamp.service.loopback_wire import Call, Refusal, Reply
@@ -20,6 +20,7 @@ _USER_COLUMNS: Final = (
     "mfa_active"
 )
 _KEY_COLUMNS: Final = "active,last_rotated,last_used_date,last_used_region,last_used_service"
+_ROOT_SINCE: Final = datetime(2019, 1, 1, tzinfo=UTC)
 _NO_KEY: Final = ("false", "N/A", "N/A", "N/A", "N/A")
 _NO_CERTIFICATES: Final = ("false", "N/A", "false", "N/A")
 
@@ -42,11 +43,21 @@ class Iam:
         elif call.service == "iam" and call.text("PolicyArn"):
             moto.know_policy(identity.account, call.text("PolicyArn"))
 
+    def body(self, call: Call, identity: Identity) -> bytes:
+        """Return the request's body for moto, which finds the caller's own user by a long-term key only."""
+        own = call.operation in ABOUT_CALLER and not call.text("UserName") and identity.kind is Kind.USER
+        return call.request.body + (f"&UserName={identity.name}".encode() if call.service == "iam" and own else b"")
+
     def answer(self, call: Call, identity: Identity) -> dict[str, Any] | None:
         """Return the fields of an answer, or None for a call that moto answers."""
         if call.service != "iam":
             return None
         match call.operation:
+            case "GetUser" if identity.kind is Kind.ROOT and not call.text("UserName"):
+                return {"User": {"UserId": identity.account, "Arn": identity.arn, "CreateDate": _ROOT_SINCE}}
+            case "ListAccessKeys" if identity.kind is Kind.ROOT and not call.text("UserName"):
+                key = {"AccessKeyId": identity.key_id, "Status": "Active", "CreateDate": _ROOT_SINCE}
+                return {"AccessKeyMetadata": [key], "IsTruncated": "false"}
             case "UpdateAccessKey" if call.text("Status") not in _STATUSES:
                 message = "1 validation error detected: Value at 'status' failed to satisfy constraint: "
                 allowed = f"Member must satisfy enum value set: [{', '.join(_STATUSES)}]"
@@ -92,7 +103,7 @@ class Iam:
             raise Refusal("ReportNotPresent", "No report exists. You must generate a report first", 410)
         keys = [f"access_key_{number}_{column}" for number in "12" for column in _KEY_COLUMNS.split(",")]
         certificates = ["cert_1_active", "cert_1_last_rotated", "cert_2_active", "cert_2_last_rotated"]
-        root = ["<root_account>", f"arn:aws:iam::{identity.account}:root", "2019-01-01T00:00:00+00:00"]
+        root = ["<root_account>", f"arn:aws:iam::{identity.account}:root", _iso(_ROOT_SINCE)]
         root += ["not_supported", "no_information", "not_supported", "not_supported", "true"]
         lines = [[_USER_COLUMNS, *keys, *certificates], [*root, *_NO_KEY, *_NO_KEY, *_NO_CERTIFICATES]]
         lines += [_report_line(row) for row in rows]

@@ -42,6 +42,11 @@ _S3_ACTIONS: Final = {
     "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
 }
 """S3 operations whose permission has another name (S3 guide, "Required permissions for API operations")."""
+ABOUT_CALLER: Final = frozenset(
+    "GetUser ListAccessKeys CreateAccessKey UpdateAccessKey DeleteAccessKey ListMFADevices "
+    "ListSigningCertificates ListSSHPublicKeys".split()
+)
+"""IAM calls that are about the caller's own user when they name none."""
 
 
 class Kind(StrEnum):
@@ -331,7 +336,7 @@ def resource_of(call: Call, identity: Identity) -> str | None:
         case "sns" if text("TopicArn"):
             return text("TopicArn")
         case "iam":
-            return _iam_resource(call, account)
+            return _iam_resource(call, identity)
         case "sts":
             return text("RoleArn") or (
                 f"arn:aws:sts::{account}:federated-user/{text('Name')}" if text("Name") else None
@@ -352,8 +357,8 @@ def resource_of(call: Call, identity: Identity) -> str | None:
             return None
 
 
-def _iam_resource(call: Call, account: str) -> str | None:
-    text = call.text
+def _iam_resource(call: Call, identity: Identity) -> str | None:
+    text, account = call.text, identity.account
     if text("UserName"):
         path = text("Path") or "/"
         return moto.user_arn(account, text("UserName")) or f"arn:aws:iam::{account}:user{path}{text('UserName')}"
@@ -367,6 +372,8 @@ def _iam_resource(call: Call, account: str) -> str | None:
     if text("AccessKeyId"):
         key = moto.find_key(text("AccessKeyId"))
         return "*" if key is None or key.account != account else key.arn
+    if call.operation in ABOUT_CALLER and identity.kind is Kind.USER:
+        return identity.arn
     return text("SerialNumber") or "*"
 
 

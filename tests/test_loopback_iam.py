@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +38,28 @@ def test_a_key_has_two_states_and_a_user_two_keys(aws: Loopback) -> None:
     assert code(iam.update_access_key, UserName="u", AccessKeyId=key.id, Status="Paused") == "ValidationError"
     assert code(iam.create_access_key, UserName="u") == "OK"
     assert code(iam.create_access_key, UserName="u") == "LimitExceeded"
+
+
+def test_a_call_that_names_no_user_is_about_the_caller(aws: Loopback) -> None:
+    own = json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": {"Effect": "Allow", "Action": "iam:*", "Resource": f"arn:aws:iam::{aws.account}:user/me"},
+        }
+    )
+    key = aws.add_user("me", inline={"p": own})
+    iam = aws.client("iam", key)
+    assert iam.get_user()["User"]["UserName"] == "me"
+    assert [one["AccessKeyId"] for one in iam.list_access_keys()["AccessKeyMetadata"]] == [key.id]
+    assert iam.list_mfa_devices()["MFADevices"] == []
+    other = iam.create_access_key()["AccessKey"]["AccessKeyId"]
+    iam.update_access_key(AccessKeyId=other, Status="Inactive")
+    iam.delete_access_key(AccessKeyId=other)
+    assert code(iam.list_access_keys, UserName="admin") == "AccessDenied"
+    root = aws.add_root_key()
+    as_root = aws.client("iam", root)
+    assert as_root.get_user()["User"]["Arn"].endswith(":root")
+    assert as_root.list_access_keys()["AccessKeyMetadata"][0]["AccessKeyId"] == root.id
 
 
 def test_aws_policies_are_known_when_they_are_asked_for(aws: Loopback) -> None:

@@ -16,8 +16,10 @@ def policy(**more: Any) -> dict[str, Any]:
 
 
 def deploy(aws: Loopback, resources: dict[str, Any], call: str = "create_stack") -> Any:
+    outputs = {"Trail": {"Value": arn("Trail")}} if "Trail" in resources else {}
+    template = {"Resources": resources, "Outputs": outputs}
     cloudformation = aws.client("cloudformation")
-    getattr(cloudformation, call)(StackName="s", TemplateBody=json.dumps({"Resources": resources}))
+    getattr(cloudformation, call)(StackName="s", TemplateBody=json.dumps(template))
     return cloudformation
 
 
@@ -139,6 +141,8 @@ def test_a_watch_from_a_template_sees_a_canarys_use(aws: Loopback) -> None:
     assert json.loads(s3.get_bucket_policy(Bucket="trail-logs")["Policy"]) == policy()
     told = sqs.get_queue_attributes(QueueUrl=notices, AttributeNames=["Policy"])["Attributes"]["Policy"]
     assert json.loads(told) == policy()
+    outputs = stack.describe_stacks(StackName="s")["Stacks"][0]["Outputs"]
+    assert [one["OutputValue"] for one in outputs] == [f"arn:aws:cloudtrail:us-east-1:{aws.account}:trail/canaries"]
     (alarm,) = aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
     assert (alarm["TreatMissingData"], alarm["AlarmActions"]) == (
         "breaching",
