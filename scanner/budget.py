@@ -210,7 +210,7 @@ class Inflated(Reader):
         data, self._input = self._input, b""
         try:
             piece = inflater.decompress(data, count)
-        except MemoryError:
+        except (MemoryError, Trouble):
             raise
         except Exception as error:  # each library has its own: zlib.error, LZMAError, OSError, RuntimeError
             raise Broken(f"is damaged: {_words(error)}") from error

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from firedamp.scanner.budget import MIB, Broken, Budget, File, Part, Parts, Unread, hold
 
-_TEXT: Final = 4 * MIB
-"""How much text of rows goes into one part."""
+_TEXT: Final = 2 * MIB
+"""How much text of rows goes into one part, so that with one more row it still fits a window."""
 _BINARY_CELL, _TEXT_CELL = 20, 100
 """Cells of up to this size hold no container: the smallest gzip has 20 bytes, a mail or notebook more."""
 

@@ -31,11 +31,12 @@ def main(settings: dict[str, object]) -> None:
     limits = Limits(**settings["limits"])  # type: ignore[arg-type]  # our own parent wrote them, from a Limits
     interesting = _made(settings["interesting"])
     requests, answers = _private_pipes()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this ends
-    _confine(limits)
-    work = _Work(limits, interesting)
-    while work.serve(requests, answers):
-        pass
+    with requests, answers:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this ends
+        _confine(limits)
+        work = _Work(limits, interesting)
+        while work.serve(requests, answers):
+            pass
 
 
 def prefilter(folder: str) -> Callable[[bytes], bool]:

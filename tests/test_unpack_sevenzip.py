@@ -77,9 +77,27 @@ def test_a_damaged_archive_gives_what_came_before() -> None:
     assert items[0].container == "first"
 
 
-def test_every_wrong_byte_in_the_directory_is_survived() -> None:
-    data = packed({"a": b"x" * 100, "b": b"y" * 100}, filters=CHAINS["copy"])
-    for at in range(12, len(data)):
-        for value in (0, 1, 0x7F, 0xFF):
-            items = walked(data[:at] + bytes([value]) + data[at + 1 :])
-            assert sum(len(item.data) for item in items if isinstance(item, Member)) <= 1000
+@pytest.mark.parametrize("chain", ["copy", "bcj", "lzma"])
+def test_every_wrong_byte_in_the_directory_is_survived(chain: str) -> None:
+    data = packed({"a": b"x" * 100, "b": b"y" * 100, "empty": b""}, filters=CHAINS[chain], header_encryption=False)
+    plain = io.BytesIO()
+    with py7zr.SevenZipFile(plain, "w", filters=CHAINS[chain]) as archive:
+        archive.set_encoded_header_mode(False)
+        archive.writestr(b"x" * 100, "a")
+        archive.writestr(b"y" * 100, "b")
+    for sound in (data, plain.getvalue()):
+        for at in range(12, len(sound)):
+            for value in (0, 1, 2, 0x10, 0x7F, 0xFF):
+                items = walked(sound[:at] + bytes([value]) + sound[at + 1 :])
+                assert sum(len(item.data) for item in items if isinstance(item, Member)) <= 1000
+
+
+def test_a_directory_of_absurd_size_is_refused() -> None:
+    data = bytearray(packed(FILES))
+    data[20:28] = (1 << 40).to_bytes(8, "little")
+    assert failures(bytes(data)) == {"": "7z has a directory of absurd size"}
+
+
+def test_an_absurd_dictionary_is_refused() -> None:
+    data = packed(FILES, filters=[{"id": py7zr.FILTER_LZMA2, "dict_size": 1 << 27}])
+    assert failures(data) == dict.fromkeys(FILES, "needs more memory than allowed")
