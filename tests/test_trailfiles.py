@@ -148,7 +148,7 @@ def test_an_insight_record_is_no_record_of_a_call() -> None:
     assert [each.why for each in contents.skipped] == ["an Insight record"]
 
 
-@pytest.mark.parametrize("wrap", [trail, lambda *records: lines(*records)], ids=["trail", "lines"])
+@pytest.mark.parametrize("wrap", [trail, lines], ids=["trail", "lines"])
 def test_deep_nesting_hides_no_use(wrap: Callable[..., bytes]) -> None:
     deep = OURS | {"requestParameters": "HERE"}
     data = wrap(deep)
