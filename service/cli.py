@@ -104,8 +104,9 @@ def _key(given: argparse.Namespace, common: Common) -> int:
 
 
 def _usage(given: argparse.Namespace, common: Common) -> int:
-    options = UsageOptions(key_id=given.key_id, feeds=tuple(given.feed))
-    raise NotBuilt(f"usage is not built yet (asked: {options.key_id}, {common.format})")
+    from firedamp.service import watching
+
+    return watching.usage(UsageOptions(key_id=given.key_id, feeds=tuple(given.feed)), common)
 
 
 def _canary(given: argparse.Namespace, common: Common) -> int:

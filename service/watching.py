@@ -12,16 +12,17 @@ from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from urllib.parse import unquote, urlsplit
 
+from firedamp.canaries import usage as stories
 from firedamp.canaries import watch as watcher
 from firedamp.canaries.feeds import World
 from firedamp.canaries.opening import open_feed
 from firedamp.canaries.tamper import Guarded
-from firedamp.service import show, show_incidents
+from firedamp.service import show, show_incidents, show_usage
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config, WatchConfig, load
-from firedamp.service.options import Common, Format, IncidentsOptions, WatchOptions
+from firedamp.service.options import Common, Format, IncidentsOptions, UsageOptions, WatchOptions
 from firedamp.storage.errors import UsageFailure
-from firedamp.storage.records import Incident, IncidentState, Outcome
+from firedamp.storage.records import Finding, Incident, IncidentState, Outcome, Owner, RealKey, WatchedKey
 from firedamp.storage.store import Store
 
 
@@ -113,6 +114,43 @@ def incidents(options: IncidentsOptions, common: Common) -> int:
             raise UsageFailure(f"there is no incident {min(missing)}", "see firedamp incidents list --all")
         _show(found, common, store, whole=options.action == "show")
     return 0
+
+
+def usage(options: UsageOptions, common: Common) -> int:
+    """Tell who used a key since it leaked; return 2 when a feed could not be read."""
+    config = load(common.config) if common.config is not None else Config()
+    # A queue gives each message once: reading it here would take it away from the watch.
+    urls = options.feeds or tuple(url for url in config.watch.feeds if urlsplit(url).scheme != "sqs")
+    if any(urlsplit(url).scheme == "sqs" for url in urls):
+        raise UsageFailure("a queue holds no history", "--feed s3://…, lookup:// or file:///FOLDER")
+    with common.open_store() as store:
+        findings = store.findings(key_id=options.key_id)
+        sights = store.sights({each.fingerprint for each in findings})
+        gathered = stories.gather(
+            _as_watched(options.key_id, findings, store), store.sightings_of(options.key_id),
+            lambda around: [open_feed(url, around) for url in urls], world(store, common, config),
+        )  # fmt: skip
+        told = stories.story(options.key_id, gathered, stories.leaks(findings, sights), store.own_calls(), urls)
+        out = common.out()
+        with closing(out) if common.output is not None else nullcontext():
+            match common.format:
+                case Format.TABLE:
+                    out.write(show_usage.usage_text(told, now()))
+                case Format.JSON | Format.JSONL:
+                    show.json_lines([show_usage.usage_line(told)], out.write)
+                case _:
+                    raise UsageFailure(f"usage has no form {common.format}", "table, json or jsonl")
+        return 2 if any(each.outcome is Outcome.FAILED for each in told.skipped) else 0
+
+
+def _as_watched(key_id: str, findings: Sequence[Finding], store: Store) -> WatchedKey:
+    """Return the key as it is watched, else with the owner that AWS named when the finding was verified."""
+    watched = next((each for each in store.watched() if each.key_id == key_id), None)
+    if watched is not None:
+        return watched
+    said = next((each.verification for each in findings if each.verification.arn is not None), None)
+    owner = Owner() if said is None else Owner(arn=said.arn, account_id=said.account_id)
+    return RealKey(key_id=key_id, name=key_id, owner=owner, since=now())
 
 
 def _show(incidents: Sequence[Incident], common: Common, store: Store, *, whole: bool = False) -> None:

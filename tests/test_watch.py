@@ -448,8 +448,9 @@ def test_a_record_whose_parameters_were_too_large_is_a_use(scene: Scene) -> None
 def test_odd_types_cost_neither_the_record_nor_the_file(scene: Scene) -> None:
     scene.watch(canary())
     odd: dict[str, Any] = {"eventName": 5, "awsRegion": ["mars"], "readOnly": "true", "sourceIPAddress": {"a": 1},
-                           "requestParameters": "text", "responseElements": [], "additionalEventData": None}  # fmt: skip
-    polled = scene.see(record(user(KEY)) | odd, record(user(KEY), 1), 5, None, {"eventID": "x"}, {"eventTime": "y"})
+                           "requestParameters": "text", "responseElements": []}  # fmt: skip
+    uses = record(user(KEY)) | odd, record(user(KEY), 1)
+    polled = scene.see(*uses, 5, None, {"eventID": "x"}, {"eventTime": "y"})
     assert kinds(scene.only()) == {"use": 2}
     assert [each.why for each in polled.rejected] == ["no JSON object", "no JSON object", "no eventTime", "no eventID"]
     assert polled.failed == ()
