@@ -135,10 +135,22 @@ def _incidents(given: argparse.Namespace, common: Common) -> int:
 
 
 def _alert(given: argparse.Namespace, common: Common) -> int:
-    raise NotBuilt(f"alert {given.action} is not built yet (asked for {common.format})")
+    from firedamp.service import alerting
+
+    return alerting.alert(given.action, common)
+
+
+def _status(given: argparse.Namespace, common: Common) -> int:
+    from firedamp.service import serving
+
+    return serving.status(common, given.prune)
 
 
 def _serve(given: argparse.Namespace, common: Common) -> int:
+    if given.name == "serve":
+        from firedamp.service import serving
+
+        return serving.serve(common)
     raise NotBuilt(f"{given.name} is not built yet (asked for {common.format})")
 
 
@@ -216,7 +228,9 @@ def _parser() -> argparse.ArgumentParser:
     usage.add_argument("--feed", action="append", default=[], metavar="URL")
 
     canary = add("canary", "Make, plant, check and retire canaries.", _canary)
-    canary.add_argument("action", choices=["mint", "adopt", "plant", "list", "check", "lint", "drill", "retire"])
+    canary.add_argument(
+        "action", choices=["mint", "adopt", "plant", "list", "check", "lint", "drill", "nets", "retire"]
+    )
     canary.add_argument("names", nargs="*", metavar="NAME|KEYID")
     canary.add_argument("-n", dest="count", type=int, default=1, help="how many to mint")
     canary.add_argument("--name", help="the name, or the pattern of names")
@@ -243,16 +257,17 @@ def _parser() -> argparse.ArgumentParser:
     incidents.add_argument("--reason", default="")
     incidents.add_argument("--all", action="store_true", help="closed ones too")
 
-    alert = add("alert", "Try the alert channels.", _alert)
-    alert.add_argument("action", choices=["test"])
+    alert = add("alert", "Try the alert channels, or deliver what waits.", _alert)
+    alert.add_argument("action", choices=["test", "deliver"])
 
     for name, text in (
         ("serve", "Run everything on a schedule."),
-        ("status", "What the service does, in one screen."),
         ("doctor", "What is set up, what is missing, the next command."),
         ("demo", "The whole story against a loopback AWS."),
     ):
         add(name, text, _serve)
+    status = add("status", "What the service does, in one screen.", _status)
+    status.add_argument("--prune", action="store_true", help="forget old job history")
     config = add("config", "Check the configuration file, or print a commented one.", _config)
     config.add_argument("action", choices=["check", "example"])
 

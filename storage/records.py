@@ -11,7 +11,7 @@ from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from firedamp.storage.secret import Fingerprint
 
@@ -718,6 +718,29 @@ class JobRun:
     outcome: str = "running"
     """`ok`, `incomplete`, `failed`, `timeout`, `missed`, `running` or, after a crash, `lost`."""
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """Who serves a database: one process, known by host, process id and start, with a heartbeat."""
+
+    owner: str
+    started: datetime
+    heartbeat: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """The numbers that status and metrics show."""
+
+    findings: tuple[tuple[str, str, int], ...]
+    """(state, verification status, how many), examples left out."""
+    incidents: tuple[tuple[str, int], ...]
+    watched: tuple[tuple[str, int], ...]
+    """(a canary's state, or `real`, how many)."""
+    waiting: int
+    lag: timedelta
+    """How old the oldest alert is that still waits for a channel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

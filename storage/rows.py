@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
 from sqlite_utils import Database
 
+from firedamp.storage.errors import StoreFailure
 from firedamp.storage.times import parse_time
 
 Value = str | int | float | bytes | None
@@ -28,20 +30,32 @@ class Rows:
         A deferred BEGIN that reads and then writes fails at once when another process wrote in between; IMMEDIATE
         waits for its turn instead.
         """
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.rollback()
-            raise
-        self._db.execute("COMMIT")
+        with _failures():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.rollback()
+                raise
+            self._db.execute("COMMIT")
 
     def _all(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
-        return list(self._db.execute(sql, parameters).fetchall())
+        with _failures():
+            return list(self._db.execute(sql, parameters).fetchall())
 
     def _one(self, sql: str, parameters: Sequence[Value] = ()) -> Row | None:
-        row: Row | None = self._db.execute(sql, parameters).fetchone()
+        with _failures():
+            row: Row | None = self._db.execute(sql, parameters).fetchone()
         return row
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Turn what a full disk, a locked or a damaged file raises into a Failure; a bug of ours stays a bug."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StoreFailure(f"the database cannot be used: {error}", "is the disk full, or the file locked?") from error
 
 
 def placeholders(count: int) -> str:

@@ -1,0 +1,74 @@
+"""`alert test` and `alert deliver`: makes the channels of the configuration and empties the outbox into them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime
+
+from firedamp.service import alerts, show
+from firedamp.service.alerts import Channel, World
+from firedamp.service.aws import Aws, failures
+from firedamp.service.config import Config, Reference
+from firedamp.service.options import Common
+from firedamp.storage.errors import Failure, UsageFailure
+from firedamp.storage.records import Alert
+from firedamp.storage.secret import Secret
+from firedamp.storage.store import Store
+
+
+def alert(action: str, common: Common) -> int:
+    """Try every channel now, or deliver what is due; return 2 when a channel failed."""
+    config = common.settings()
+    if not config.channel:
+        raise UsageFailure("no channel is configured", "a [[channel]] in the file of --config; see config example")
+    if common.offline:
+        raise UsageFailure("alerts go out to channels, and --offline contacts nobody")
+    with common.open_store() as store:
+        channels, broken = make_channels(config, store)
+        if action == "test":
+            test = alerts.test_alert(datetime.now(UTC))
+            failed = [*broken, *_try(channels, test)]
+            sent = len(channels) + len(broken) - len(failed)
+        else:
+            done = alerts.deliver(store, channels, lambda: datetime.now(UTC))
+            failed, sent = [*broken, *done.failed], len(done.sent)
+    for name, why in failed:
+        print(f"firedamp: channel {show.safe(name)}: {show.safe(why)}", file=sys.stderr)
+    if not common.quiet:
+        print(f"{sent} sent, {len(failed)} failed", file=sys.stderr)
+    return 2 if failed else 0
+
+
+def make_channels(config: Config, store: Store) -> tuple[list[Channel], list[tuple[str, str]]]:
+    """Make every channel that can be made, and say which are broken: one never silences the others."""
+    aws = Aws(now=lambda: datetime.now(UTC), random=os.urandom, write_down=store.add_own_call)
+
+    def resolve(reference: Reference) -> Secret:
+        return reference.resolve(lambda name: _from_secrets_manager(aws, name))
+
+    world = World(aws, sys.stdout, lambda: datetime.now(UTC), resolve)
+    channels: list[Channel] = []
+    broken: list[tuple[str, str]] = []
+    for each in config.channel:
+        try:
+            channels.append(alerts.make_channel(each, world))
+        except Failure as failure:
+            broken.append((each.name, str(failure)))
+    return channels, broken
+
+
+def _from_secrets_manager(aws: Aws, name: str) -> str:
+    with failures(f"the secret {name} cannot be read"):
+        value: str = aws.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"]
+    return value
+
+
+def _try(channels: list[Channel], test: Alert) -> list[tuple[str, str]]:
+    failed: list[tuple[str, str]] = []
+    for channel in channels:
+        try:
+            channel.send(test, False)
+        except Failure as failure:
+            failed.append((channel.name, str(failure)))
+    return failed

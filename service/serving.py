@@ -1,0 +1,248 @@
+"""`serve` and `status`: everything on a schedule, one instance a database, until told to stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from firedamp.service import health, show
+from firedamp.service.config import Config, load
+from firedamp.service.options import Common, Format, default_db
+from firedamp.service.schedule import Runner, Schedule, command, jobs_of
+from firedamp.storage.errors import Failure, StoreFailure, UsageFailure
+from firedamp.storage.records import JobRun
+from firedamp.storage.store import Store
+from firedamp.storage.times import rfc3339
+
+_log = logging.getLogger("firedamp.serve")
+BEAT: Final = 10.0
+"""Seconds between heartbeats."""
+
+
+def serve(common: Common) -> int:
+    """Run the jobs until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+    if common.config is None:
+        raise UsageFailure("serve needs --config FILE", "firedamp config example prints one")
+    config = load(common.config)
+    _start_log(config.serve.log)
+    service = Service(common.config, config, common.db or config.db or default_db())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: service.reload())
+    return service.run()
+
+
+class Service:
+    """One instance: the lock, the schedule, the heartbeat and the health page."""
+
+    def __init__(
+        self, path: Path, config: Config, database: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._path, self._config, self._database, self._now = path, config, database, now
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{rfc3339(now())}"
+        self._wake = threading.Event()
+        self._stopping = False
+        self._reloading = False
+        self.port = 0
+        """Where the health page answers, once it does."""
+
+    def stop(self) -> None:
+        """Ask it to end. Safe in a signal handler."""
+        self._stopping = True
+        self._wake.set()
+
+    def reload(self) -> None:
+        """Ask it to read its configuration again. Safe in a signal handler."""
+        self._reloading = True
+        self._wake.set()
+
+    def run(self) -> int:
+        """Serve until stopped."""
+        with Store(self._database) as store:
+            holder = store.claim(self._owner, self._now(), health.STALE)
+            if holder is not None:
+                age = int((self._now() - holder.heartbeat).total_seconds())
+                raise Failure(
+                    f"{self._database} is served by {holder.owner} since {rfc3339(holder.started)}",
+                    f"its heartbeat is {age} s old; stop that one, or name another database with --db",
+                )
+            try:
+                self._serve(store)
+            finally:
+                store.release(self._owner)
+        return 0
+
+    def _serve(self, store: Store) -> None:
+        for job in store.lose_running_jobs():
+            _log.warning("job %s was cut off when the service ended last; it runs again", job)
+        runner = Runner(self._database, self._path)
+        schedule = Schedule(
+            lambda job: runner.run(command(job, self._config), job.timeout),
+            lambda: Store(self._database), self._config.serve.workers,
+        )  # fmt: skip
+        last = {run.job: run.started for run in store.last_runs()}
+        _say_missed(self._config, last, self._now())
+        schedule.set(jobs_of(self._config), last)
+        page = health.Health(self._config.serve.listen, self._snapshot)
+        self.port = page.port
+        page.start()
+        schedule.start()
+        _notify("READY=1")
+        _log.info("serving %s with %d jobs", self._database, len(jobs_of(self._config)))
+        try:
+            while not self._stopping:
+                self._wake.wait(BEAT)
+                self._wake.clear()
+                if self._reloading:
+                    self._reloading = False
+                    self._reload(schedule)
+                if not self._beat(store):
+                    _log.error("another instance has taken this database; ending")
+                    return
+        finally:
+            _notify("STOPPING=1")
+            runner.stop()
+            schedule.stop()
+            page.stop()
+
+    def _beat(self, store: Store) -> bool:
+        """Renew the heartbeat. A database that is locked or a disk that is full now may be free in a minute."""
+        try:
+            held = store.beat(self._owner, self._now())
+        except StoreFailure as failure:
+            _log.error("the heartbeat cannot be written and is tried again: %s", failure)
+            return True
+        _notify("WATCHDOG=1")
+        return held
+
+    def _reload(self, schedule: Schedule) -> None:
+        try:
+            config = load(self._path)
+        except Failure as failure:
+            _log.error("the configuration is not read again, the old one stays: %s", failure)
+            return
+        self._config = config
+        schedule.set(jobs_of(config), {})
+        _log.info("the configuration was read again: %d jobs", len(jobs_of(config)))
+
+    def _snapshot(self) -> health.Snapshot:
+        with Store(self._database) as store:
+            return health.snapshot(store, self._now())
+
+
+def _say_missed(config: Config, last: dict[str, datetime], now: datetime) -> None:
+    for job in jobs_of(config):
+        if job.every is not None and job.name in last and now - last[job.name] > 2 * job.every:
+            _log.warning("job %s last ran at %s: it was missed meanwhile and runs now", job.name, last[job.name])
+
+
+def _notify(state: str) -> None:
+    """Tell systemd (sd_notify(3)): readiness, and that we live. Nothing where there is none."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+        try:
+            notifier.connect("\0" + address[1:] if address.startswith("@") else address)
+            notifier.send(state.encode())
+        except OSError as error:
+            _log.warning("systemd cannot be told %s: %s", state, error)
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"at": rfc3339(datetime.fromtimestamp(record.created, UTC)), "level": record.levelname.lower()}
+        line |= {"logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _start_log(form: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        _JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    )
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+
+
+def status(common: Common, prune: bool) -> int:
+    """Print what the service does, in one screen; return 2 when nobody serves or a job's last run failed."""
+    now = datetime.now(UTC)
+    with common.open_store() as store:
+        if prune:
+            removed = store.prune_job_runs(now - common.settings().serve.keep)
+            print(f"{removed} runs forgotten", file=sys.stderr)
+            return 0
+        state = health.snapshot(store, now)
+    bad = [run for run in state.runs if run.outcome in {"failed", "timeout", "incomplete"}]
+    if common.format is Format.TABLE:
+        print("\n".join(status_lines(state)))
+    else:
+        runs: list[show.Json] = [
+            {"job": run.job, "started": rfc3339(run.started), "outcome": run.outcome, "detail": run.detail}
+            for run in state.runs
+        ]
+        line: dict[str, show.Json] = {
+            "serving": state.alive,
+            "instance": None if state.instance is None else state.instance.owner,
+            "jobs": runs,
+            "findings": [[triage, verification, count] for triage, verification, count in state.counts.findings],
+            "incidents": dict(state.counts.incidents),
+            "watched": dict(state.counts.watched),
+            "waiting": state.counts.waiting,
+        }
+        show.json_lines([line], sys.stdout.write)
+    return 2 if bad or not state.alive else 0
+
+
+def status_lines(state: health.Snapshot) -> list[str]:
+    """Return the state of the service for a person."""
+    lines = [_who(state), ""]
+    lines += [f"{count:6}  findings {triage}, {said}" for triage, said, count in state.counts.findings]
+    lines += [f"{count:6}  incidents {name}" for name, count in state.counts.incidents]
+    lines += [f"{count:6}  watched keys {name}" for name, count in state.counts.watched]
+    lines.append(f"{state.counts.waiting:6}  deliveries waiting, the oldest for {_short(state.counts.lag.seconds)}")
+    for mark in state.feeds:
+        newest = "none yet" if mark.newest is None else f"{_age(state.at, mark.newest)} old"
+        polled = "never polled to its end" if mark.polled is None else f"polled {_age(state.at, mark.polled)} ago"
+        lines.append(f"feed    {show.safe(mark.feed)}: {polled}, newest record {newest}")
+    lines += [f"job     {_run(state.at, run)}" for run in state.runs]
+    return lines
+
+
+def _who(state: health.Snapshot) -> str:
+    if state.instance is None:
+        return "nobody serves this database"
+    if not state.alive:
+        age = _age(state.at, state.instance.heartbeat)
+        return f"{state.instance.owner} served this database; its last heartbeat is {age} old"
+    return f"{state.instance.owner} serves this database since {rfc3339(state.instance.started)}"
+
+
+def _run(at: datetime, run: JobRun) -> str:
+    took = "" if run.ended is None else f" in {_short(int((run.ended - run.started).total_seconds()))}"
+    why = f": {show.safe(run.detail.partition(chr(10))[0])}" if run.detail and run.outcome != "ok" else ""
+    return f"{run.job}: {run.outcome}{took}, {_age(at, run.started)} ago{why}"
+
+
+def _age(at: datetime, time: datetime) -> str:
+    return _short(max(0, int((at - time).total_seconds())))
+
+
+def _short(seconds: int) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

@@ -1,0 +1,317 @@
+"""The service: real processes, real signals, real SQLite. It comes back by itself and says what it missed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from tests.builders import make_key_id
+
+from firedamp.service import cli, health, schedule, serving
+from firedamp.service.config import Config, JobConfig, ServeConfig, WatchConfig
+from firedamp.service.schedule import Ended, Runner, Schedule, command, first_run, jobs_of
+from firedamp.storage.records import Alert, AlertKind, JobRun, ScanRun, Severity, Tally, Watermark
+from firedamp.storage.store import Store
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+HOURLY = JobConfig(name="x", kind="scan", every=timedelta(hours=1))
+
+
+def until(true: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_an_overdue_job_runs_at_once_and_one_that_ran_waits_its_time() -> None:
+    assert first_run(HOURLY, None, NOW) == NOW
+    assert first_run(HOURLY, NOW - timedelta(days=3), NOW) == NOW, "missed while we slept: once, now"
+    assert first_run(HOURLY, NOW - timedelta(minutes=20), NOW) == NOW + timedelta(minutes=40)
+    nightly = JobConfig(name="n", kind="scan", cron="0 3 * * *")
+    assert first_run(nightly, NOW - timedelta(days=2), NOW) == NOW
+    assert first_run(nightly, NOW - timedelta(hours=1), NOW) == NOW + timedelta(hours=15)
+    assert first_run(nightly, None, NOW) == NOW + timedelta(hours=15)
+
+
+def test_what_is_not_configured_has_a_default_and_what_cannot_run_has_none() -> None:
+    assert {job.kind for job in jobs_of(Config())} == {"check", "verify", "prune"}
+    config = Config(watch=WatchConfig(feeds=("file:///x",)), job=(HOURLY,))
+    assert {job.kind for job in jobs_of(config)} >= {"scan", "watch", "nets"}
+
+
+def test_every_kind_of_job_is_a_command_of_ours() -> None:
+    config = Config(watch=WatchConfig(feeds=("file:///x",)))
+    for kind in ("scan", "verify", "watch", "deliver", "nets", "check", "drill", "prune"):
+        for each in command(JobConfig(name="x", kind=kind, every=timedelta(hours=1)), config):
+            cli._parser().parse_args(each)
+
+
+def test_a_runner_tells_how_a_process_ended(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("clean")
+    runner = Runner(tmp_path / "x.db", None)
+    minute = timedelta(minutes=1)
+    assert runner.run([["scan", str(tmp_path / "file"), "--offline"]], minute).outcome == "ok"
+    ended = runner.run([["scan", str(tmp_path / "missing"), "--offline"]], minute)
+    assert ended.outcome == "incomplete"
+    os.mkfifo(tmp_path / "fifo")
+    slow = [["watch", "--feed", tmp_path.as_uri(), "--interval", "60"]]
+    assert runner.run(slow, timedelta(seconds=3)).outcome == "timeout"
+    runner.stop()
+    assert runner.run([["status"]], minute).outcome == "stopped"
+
+
+def test_a_job_has_a_history_and_its_failing_is_told_once(tmp_path: Path) -> None:
+    database = tmp_path / "x.db"
+    outcomes = iter([Ended("ok", ""), *[Ended("failed", "why")] * 5, Ended("ok", "")])
+
+    def run(job: JobConfig) -> Ended:
+        if job.name == "broken":
+            raise ValueError("a bug")
+        return next(outcomes)
+
+    plan = Schedule(run, lambda: Store(database), 2)
+    for _ in range(7):
+        plan._once(HOURLY)
+    plan._once(JobConfig(name="broken", kind="scan", every=timedelta(hours=1)))
+    with Store(database) as store:
+        assert [each.outcome for each in store.job_runs("x")] == ["ok", *["failed"] * 5, "ok"]
+        assert store.job_runs("broken")[0].detail == "ValueError: a bug"
+        told = [alert for _, alert in store.alerts()]
+        assert {alert.kind for alert in told} == {AlertKind.JOB}
+
+
+def test_a_job_never_overlaps_itself_and_a_change_of_plan_loses_none(tmp_path: Path) -> None:
+    running: list[str] = []
+    most = [0]
+
+    def run(job: JobConfig) -> Ended:
+        running.append(job.name)
+        most[0] = max(most[0], running.count("fast"))
+        time.sleep(0.4)
+        running.remove(job.name)
+        return Ended("ok", "")
+
+    plan = Schedule(run, lambda: Store(tmp_path / "x.db"), 4)
+    fast = JobConfig(name="fast", kind="scan", every=timedelta(seconds=1))
+    other = JobConfig(name="other", kind="scan", every=timedelta(hours=1))
+    plan.set([fast], {})
+    plan.start()
+    plan.set([fast, other], {})
+    with Store(tmp_path / "x.db") as store:
+        until(lambda: len(store.job_runs("fast")) >= 2 and len(store.job_runs("other")) == 1)
+        plan.set([other], {})
+        plan.stop()
+    assert most[0] == 1
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start `firedamp serve` as a process on a database of its own."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(text: str) -> subprocess.Popen[bytes]:
+        config = tmp_path / "firedamp.toml"
+        config.write_text(f'[serve]\nlisten = "127.0.0.1:0"\n{text}')
+        process = subprocess.Popen(
+            [sys.executable, "-m", "firedamp.service.cli", "serve", "--config", str(config), "--db",
+             str(tmp_path / "x.db")],
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def test_it_watches_is_killed_comes_back_and_ends_in_time(
+    tmp_path: Path, service: Callable[..., subprocess.Popen[bytes]], rng: random.Random
+) -> None:
+    key_id, trail, database = make_key_id(rng), tmp_path / "trail", tmp_path / "x.db"
+    trail.mkdir()
+    assert cli.main(["canary", "adopt", key_id, "--db", str(database)]) == 0
+    jobs = (
+        f'log = "json"\n[watch]\nfeeds = ["{trail.as_uri()}"]\n'
+        '[[job]]\nname = "look"\nkind = "watch"\nevery = "1s"\n'
+        '[[job]]\nname = "nets"\nkind = "prune"\nevery = "1d"\n'
+    )
+    first = service(jobs)
+    with Store(database) as store:
+        until(lambda: any(run.outcome != "running" for run in store.job_runs("look")))
+        holder = store.instance()
+        assert holder is not None
+        assert str(first.pid) in holder.owner
+        second = service(jobs)
+        assert second.wait(120) == 2, "one instance a database"
+        assert second.stderr is not None
+        assert holder.owner.encode() in second.stderr.read()
+        first.kill()
+        first.wait()
+        store.release(holder.owner)  # as a minute without a heartbeat would
+        record = {
+            "eventID": "e1", "eventTime": "2026-11-20T10:00:00Z", "eventName": "GetCallerIdentity",
+            "eventSource": "sts.amazonaws.com", "userIdentity": {"accessKeyId": key_id},
+        }  # fmt: skip
+        (trail / "one.json").write_text(json.dumps({"Records": [record]}))
+        third = service(jobs)
+        until(lambda: f":{third.pid}:" in getattr(store.instance(), "owner", ""))
+        until(lambda: len(store.incidents()) == 1)
+        third.send_signal(signal.SIGHUP)
+        third.send_signal(signal.SIGTERM)
+        assert third.wait(60) == 0
+        assert store.instance() is None
+
+
+def test_a_bad_reload_keeps_the_old_plan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("[[job]]\nname = 'x'\nkind = 'scan'\nevery = '1h'\n")
+    config = Config(job=(HOURLY,))
+    service = serving.Service(path, config, tmp_path / "x.db")
+    plan = Schedule(lambda _: Ended("ok", ""), lambda: Store(tmp_path / "x.db"), 1)
+    path.write_text("nonsense = 1")
+    service._reload(plan)
+    assert service._config is config
+    assert "the old one stays" in caplog.text
+    path.write_text("")
+    service._reload(plan)
+    assert service._config == Config()
+
+
+def fill(store: Store) -> None:
+    store.claim("host:1:start", NOW, health.STALE)
+    store.add_job_run(JobRun(job="scan", started=NOW, ended=NOW + timedelta(seconds=3), outcome="failed", detail="why"))
+    store.add_alert(Alert(key="x", kind=AlertKind.TEST, severity=Severity.LOW, at=NOW - timedelta(minutes=5)))
+    store.route(["chat"], NOW)
+    mark = Watermark(feed="file:///x", position="", newest=NOW - timedelta(hours=1), polled=NOW)
+    store.record_page("file:///x", [], mark, lambda _old, _new: [], NOW)
+    store.add_scan_run(
+        ScanRun(target="/r", detector="1", started=NOW, ended=NOW + timedelta(seconds=2), tally=Tally(bytes=4))
+    )
+
+
+def test_the_health_page_tells_the_truth(tmp_path: Path) -> None:
+    with Store(tmp_path / "x.db") as store:
+        fill(store)
+        times = [NOW]
+        page = health.Health("127.0.0.1:0", lambda: health.snapshot(Store(tmp_path / "x.db"), times[0]))
+        page.start()
+
+        def get(path: str) -> tuple[int, str]:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{page.port}{path}", timeout=5) as answer:
+                    return answer.status, answer.read().decode()
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code, error.read().decode()
+
+        assert get("/healthz") == (200, "alive\n")
+        assert get("/readyz")[0] == 200
+        status, text = get("/metrics")
+        assert status == 200
+        for line in (
+            'firedamp_feed_newest_record_age_seconds{feed="file:///x"} 3600.0',
+            'firedamp_job_last_run{job="scan",outcome="failed"} 1.0',
+            "firedamp_delivery_lag_seconds 300.0",
+            'firedamp_scan_bytes_per_second{target="/r"} 2.0',
+        ):
+            assert line in text
+        times[0] = NOW + timedelta(minutes=5)
+        assert get("/readyz")[0] == 503
+        assert get("/other")[0] == 404
+        page.stop()
+
+
+def test_status_is_one_screen_and_exits_2_when_something_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = tmp_path / "x.db"
+    assert cli.main(["status", "--db", str(database)]) == 2
+    assert "nobody serves" in capsys.readouterr().out
+    with Store(database) as store:
+        fill(store)
+    assert cli.main(["status", "--db", str(database)]) == 2
+    shown = capsys.readouterr().out
+    assert "scan: failed in 3 s" in shown
+    assert len(shown.splitlines()) < 24
+    assert cli.main(["status", "--db", str(database), "--format", "jsonl"]) == 2
+    assert json.loads(capsys.readouterr().out)["waiting"] == 1
+    assert cli.main(["status", "--db", str(database), "--prune"]) == 0
+
+
+def test_one_instance_holds_a_database_and_a_dead_one_loses_it() -> None:
+    with Store(None) as store:
+        assert store.claim("a", NOW, health.STALE) is None
+        holder = store.claim("b", NOW + timedelta(seconds=30), health.STALE)
+        assert holder is not None
+        assert holder.owner == "a"
+        assert store.claim("b", NOW + timedelta(minutes=2), health.STALE) is None
+        assert not store.beat("a", NOW), "the one that was replaced learns it"
+        assert store.beat("b", NOW)
+
+
+def test_what_a_crash_cut_off_is_lost_and_old_history_is_pruned() -> None:
+    with Store(None) as store:
+        store.add_job_run(JobRun(job="a", started=NOW - timedelta(days=100), ended=NOW, outcome="ok"))
+        store.add_job_run(JobRun(job="a", started=NOW))
+        assert store.lose_running_jobs() == ["a"]
+        assert store.prune_job_runs(NOW - timedelta(days=90)) == 1
+        assert [run.outcome for run in store.job_runs()] == ["lost"]
+
+
+def test_systemd_is_told_when_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serving._notify("READY=1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        serving._notify("READY=1")
+        assert listener.recv(100) == b"READY=1"
+    serving._notify("WATCHDOG=1")
+
+
+def test_serve_needs_a_configuration_and_alerts_need_channels(tmp_path: Path) -> None:
+    assert cli.main(["serve"]) == 2
+    assert cli.main(["alert", "test"]) == 2
+    config = tmp_path / "c.toml"
+    config.write_text('[[channel]]\nname = "out"\nurl = "env:OUT"\n[[channel]]\nname = "bad"\nurl = "env:NOT_SET"\n')
+    assert cli.main(["alert", "test", "--config", str(config), "--offline"]) == 2
+
+
+def test_alert_test_tries_every_channel_and_deliver_empties_the_outbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text('[[channel]]\nname = "out"\nurl = "env:OUT"\n')
+    monkeypatch.setenv("OUT", "stdout://")
+    assert cli.main(["alert", "test", "--config", str(config)]) == 0
+    assert "This is a test" in capsys.readouterr().out
+    with Store(Path.home() / "firedamp.db") as store:
+        store.add_alert(Alert(key="x", kind=AlertKind.BLIND, severity=Severity.HIGH, at=NOW))
+    assert cli.main(["alert", "deliver", "--config", str(config)]) == 0
+    assert "The watch is blind" in capsys.readouterr().out
+    assert cli.main(["alert", "deliver", "--config", str(config)]) == 0
+    assert capsys.readouterr().out == ""
+    config.write_text('[[channel]]\nname = "bad"\nurl = "env:NOT_SET"\n')
+    assert cli.main(["alert", "test", "--config", str(config)]) == 2
+    assert "NOT_SET" in capsys.readouterr().err
+
+
+def test_the_defaults_serve_on_loopback() -> None:
+    assert ServeConfig().listen.startswith("127.0.0.1:")
+    assert schedule.GRACE < 10
