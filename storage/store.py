@@ -5,6 +5,7 @@ The rows live in four parts by what they remember; `Store` opens the file and pu
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable
@@ -75,13 +76,15 @@ def _open(path: Path | None) -> Database:
     if path is None:
         return _prepared(Database(memory=True, execute_plugins=False))
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # SQLite gives -wal and -shm the mode of the main file, so that one must be private before it opens.
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-    try:
-        if hasattr(os, "fchmod"):
-            os.fchmod(handle, 0o600)
-    finally:
-        os.close(handle)
+    # SQLite gives -wal and -shm the mode of the main file, so it must be private before it opens. An existing file
+    # is never opened here: closing any descriptor of it drops the locks that this process's other connections hold
+    # (sqlite.org, "How To Corrupt An SQLite Database File", 2.2).
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    if path.is_symlink():
+        raise OSError(f"{path} is a link")
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
     connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, check_same_thread=False)
     return _prepared(Database(connection, execute_plugins=False))
 

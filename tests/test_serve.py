@@ -22,7 +22,7 @@ from tests.builders import make_key_id
 from firedamp.service import cli, health, schedule, serving
 from firedamp.service.config import Config, JobConfig, ServeConfig, WatchConfig
 from firedamp.service.schedule import Ended, Runner, Schedule, command, first_run, jobs_of
-from firedamp.storage.records import Alert, AlertKind, JobRun, ScanRun, Severity, Tally, Watermark
+from firedamp.storage.records import Alert, AlertKind, JobRun, PageRead, ScanRun, Severity, Tally, Watermark
 from firedamp.storage.store import Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -200,7 +200,7 @@ def fill(store: Store) -> None:
     store.add_alert(Alert(key="x", kind=AlertKind.TEST, severity=Severity.LOW, at=NOW - timedelta(minutes=5)))
     store.route(["chat"], NOW)
     mark = Watermark(feed="file:///x", position="", newest=NOW - timedelta(hours=1), polled=NOW)
-    store.record_page("file:///x", [], mark, lambda _old, _new: [], NOW)
+    store.record_page(PageRead(feed="file:///x", watermark=mark), lambda *_: (), NOW)
     store.add_scan_run(
         ScanRun(target="/r", detector="1", started=NOW, ended=NOW + timedelta(seconds=2), tally=Tally(bytes=4))
     )

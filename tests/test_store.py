@@ -98,6 +98,33 @@ def test_what_is_no_database_of_ours_is_refused(tmp_path: Path) -> None:
         Store(newer)
 
 
+def test_a_second_store_in_one_process_leaves_the_first_its_locks(tmp_path: Path) -> None:
+    # Without its lock the first store is not there for another process, which takes itself for the last user of the
+    # database and removes the log that the first still writes to.
+    path = tmp_path / "x.db"
+    code = (
+        "import sys; from pathlib import Path; from datetime import datetime, UTC\n"
+        "from firedamp.storage.store import Store; from firedamp.storage.records import JobRun\n"
+        "with Store(Path(sys.argv[1])) as store: store.add_job_run(JobRun(job='other', started=datetime.now(UTC)))\n"
+    )
+    with Store(path) as first:
+        first.add_job_run(JobRun(job="first", started=NOW))
+        Store(path).close()
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+        first.add_job_run(JobRun(job="again", started=NOW))
+        with Store(path) as reader:
+            assert {run.job for run in reader.job_runs()} == {"first", "other", "again"}
+
+
+def test_a_database_that_is_a_link_is_refused_and_an_open_one_is_closed_to_others(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "x.db")
+    with pytest.raises(StoreFailure, match="link"):
+        Store(tmp_path / "link.db")
+    (tmp_path / "open.db").touch(0o644)
+    Store(tmp_path / "open.db").close()
+    assert (tmp_path / "open.db").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_finding_is_read_back_as_it_was_written() -> None:
     whole = finding(
         has_token=True, rank=2, example=True, expires=NOW, notes=("a", "b"), severity=Severity.HIGH,
