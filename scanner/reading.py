@@ -28,7 +28,7 @@ from firedamp.storage.records import Tally
 Hits = Callable[[memoryview], Sequence[int]]
 """Where the prefilter sees something in these bytes: offsets behind each hit's last byte, ascending."""
 
-WINDOW: Final = 16 << 20
+WINDOW: Final = 4 << 20
 OVERLAP: Final = 64 << 10
 """Bytes of a piece that the next one has too: more than a key, its encoded forms and its secret span together."""
 _LONGEST_HEADER: Final = 128
