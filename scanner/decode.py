@@ -289,7 +289,7 @@ def _styled(prefix: bytes, digits: str, suffix: bytes = b"") -> Callable[[Shape]
     """Return how a shape looks when each character is prefix, its number as `format` writes it, and suffix."""
 
     def spell(inner: Shape) -> Iterator[Encoded]:
-        for spelling in {digits, digits.upper()} if digits[-1] == "x" else {digits}:
+        for spelling in (digits, digits.upper()) if digits[-1] == "x" else (digits,):
             positions: list[bytes] = []
             for values in inner:
                 spelled = [format(value, spelling).encode() for value in values]

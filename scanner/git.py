@@ -24,7 +24,7 @@ from firedamp.scanner.idset import Ids, Seen, from_hex, keys
 from firedamp.scanner.listing import Listing, list_objects
 from firedamp.scanner.mirror import clone_of, is_url, unbundled
 from firedamp.scanner.objects import Layout, ObjectAccess, find
-from firedamp.scanner.packindex import PackListing
+from firedamp.scanner.packindex import PackListing, Unfilterable
 from firedamp.scanner.reading import Hits, Reader, Share, Unread
 from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested
 from firedamp.storage.errors import SourceFailure
@@ -40,21 +40,41 @@ from firedamp.storage.records import (
 )
 from firedamp.storage.store import Store
 
+Suspects = Callable[[PackListing, NDArray[np.int32]], NDArray[np.int32]]
+"""Given a pack and positions in it, returns those of them that can hold a key."""
+
+FILTER_FROM: Final = 8 << 20
+"""Bytes of the smallest pack that the delta filter is used for: below, reading everything takes no longer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How repositories are read.
 
-    container says by its first bytes whether an object must be looked into. suspects is the delta filter: it is given a
-    pack and positions in it, and returns those of them that can hold a key; None reads everything. It is used for packs
-    of filter_from bytes and more.
+    container says by its first bytes whether an object must be looked into. suspects is the delta filter, used for
+    packs of filter_from bytes and more; None reads everything.
     """
 
     hits: Hits
     container: Callable[[bytes], bool]
     jobs: int = 2
-    suspects: Callable[[PackListing, NDArray[np.int32]], NDArray[np.int32]] | None = None
-    filter_from: int = 8 << 20
+    suspects: Suspects | None = None
+    filter_from: int = FILTER_FROM
+
+
+def delta_filter(cache: Path, processes: int) -> Suspects:
+    """Return the delta filter for `Settings.suspects`; cache keeps what it compiles. A pack it cannot take is read."""
+
+    def suspects(pack: PackListing, positions: NDArray[np.int32]) -> NDArray[np.int32]:
+        from firedamp.scanner import packs
+        from firedamp.scanner.seeds import seeds
+
+        wanted = np.zeros(len(pack), np.bool_)
+        wanted[positions] = True
+        filtered = packs.suspects(pack, seeds(), cache_folder=cache, processes=processes, wanted=wanted)
+        return positions if isinstance(filtered, Unfilterable) else filtered.suspects
+
+    return suspects
 
 
 class GitSource:
@@ -79,22 +99,20 @@ class GitSource:
         self._placed: dict[str, list[GitProvenance]] = {}
         self._hits: set[str] = set()
         self._unread: set[str] = set()
-        self._failed = 0
+        self._skipped: list[Skipped] = []
 
     def blobs(self) -> Iterator[Item]:
         """Yield the submodules' repositories, then text beside the objects, then objects worth a look."""
         layout = find(self._place())
         yield from (Nested(str(path)) for path in gitfiles.modules(layout))
-        for skipped in layout.skipped:
-            yield self._told(skipped)
         stamp = gitfiles.stamp(layout)
-        known = self._unchanged(stamp)
-        if known is not None:
-            yield Checkpoint(Tally(known=known))
+        if (before := self._unchanged(stamp)) is not None:
+            yield from before.skipped
+            yield Checkpoint(Tally(known=before.known))
             return
         with ObjectAccess(layout) as git, Absent(git) as absent:
             counted = 0
-            for item in itertools.chain(self._beside(layout), self._objects(git)):
+            for item in itertools.chain(layout.skipped, self._beside(layout), self._objects(git)):
                 match item:
                     case Blob(id=name):
                         self._hits.add(name)
@@ -111,23 +129,23 @@ class GitSource:
             yield Checkpoint()  # what was found is in the store now
             holding = self._hits & self._store.blobs_with_findings()
             self._place_all(git, holding)
-        value = json.dumps({"stamp": stamp.digest, "known": counted}).encode()
-        state = SourceState(target=self._state, detector=self._seen.detector, value=value)
         # State and places are committed together: a scan that ends before this looks again.
         met = tuple(Met(source=self.name, blob=blob, provenance=p) for blob in holding for p in self._placed[blob])
-        yield Checkpoint(met=met, states=() if self._failed or not stamp.settled else (state,))
+        states = list[SourceState]()
+        if stamp.settled and not self._unread:
+            value = _Before(stamp.digest, counted, tuple(self._skipped)).encoded()
+            states.append(SourceState(target=self._state, detector=self._seen.detector, value=value))
+        yield Checkpoint(met=met, states=tuple(states))
 
     def _told(self, skipped: Skipped) -> Skipped:
-        self._failed += skipped.outcome is Outcome.FAILED
+        self._skipped.append(skipped)
         return skipped
 
-    def _unchanged(self, stamp: gitfiles.Stamp) -> int | None:
-        """Return how many objects the repository had when it was last read whole, if nothing changed since."""
+    def _unchanged(self, stamp: gitfiles.Stamp) -> _Before | None:
+        """Return what the last scan remembered, if nothing changed since."""
         state = self._store.source_state(self._state, self._seen.detector)
-        if state is None:
-            return None
-        remembered = json.loads(state.value)
-        return int(remembered["known"]) if remembered["stamp"] == stamp.digest else None
+        before = None if state is None else _Before.decoded(state.value)
+        return before if before is not None and before.stamp == stamp.digest else None
 
     def _objects(self, git: ObjectAccess) -> Iterator[Item]:
         """Read what was never read and cannot be ruled out, share by share."""
@@ -191,7 +209,6 @@ class GitSource:
     def unread(self, blob: str) -> None:
         """Do not remember this blob as read; the repository is listed again next time."""
         self._unread.add(blob)
-        self._failed += 1
 
     def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
         """Yield every way these blobs are met, as the one walk at the end of `blobs` found them."""
@@ -212,11 +229,32 @@ class GitSource:
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield ways recorded before that no longer hold: pruned objects, rewritten history, edited configuration."""
-        if self._listing is not None and not self._failed:
+        if self._listing is not None and all(each.outcome is not Outcome.FAILED for each in self._skipped):
             for each in met:
                 places = {_key(place) for place in self._placed.get(each.blob, [])}
                 if isinstance(each.provenance, GitProvenance) and _key(each.provenance) not in places:
                     yield each
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What is remembered of a scan: what the repository looked like, its objects' number, and what was not read."""
+
+    stamp: str
+    known: int
+    skipped: tuple[Skipped, ...]
+
+    def encoded(self) -> bytes:
+        skipped = [(each.outcome, each.what, each.why, each.count) for each in self.skipped]
+        return json.dumps((self.stamp, self.known, skipped)).encode()
+
+    @classmethod
+    def decoded(cls, value: bytes) -> _Before:
+        stamp, known, skipped = json.loads(value)
+        return cls(
+            stamp, known,
+            tuple(Skipped(outcome=Outcome(o), what=what, why=why, count=count) for o, what, why, count in skipped),
+        )  # fmt: skip
 
 
 def _key(place: GitProvenance) -> tuple[str | None, str | None]:

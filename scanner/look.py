@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -46,9 +46,12 @@ class Sense:
 
 
 class Look:
-    """Finds every credential in a blob and in its containers, and says what could not be opened."""
+    """Finds every credential in a blob and in its containers, and says what could not be opened.
 
-    def __init__(self, prefilter: Prefilter, unpacker: Unpacker, own: OwnKeys | None = None) -> None:
+    prefilter is called at the first blob: loading it takes longer than a scan in which nothing changed.
+    """
+
+    def __init__(self, prefilter: Callable[[], Prefilter], unpacker: Unpacker, own: OwnKeys | None = None) -> None:
         self._prefilter = prefilter
         self._unpacker = unpacker
         self._own = own
@@ -76,7 +79,7 @@ class Look:
 
     def _text(self, data: bytes, line: int, column: int) -> Iterator[Located | Skipped]:
         """Yield what stands in plain bytes that begin at line and column."""
-        found = detect(data, self._prefilter, first_line=line, first_column=column)
+        found = detect(data, self._prefilter(), first_line=line, first_column=column)
         return marked([*found, *self._own.find(data, line, column, found)] if self._own else found, data, line)
 
     def _members(self, blob: Blob) -> Iterator[Located | Skipped]:

@@ -23,7 +23,7 @@ from firedamp.scanner.containers import must_open
 from firedamp.scanner.detect import VERSION
 from firedamp.scanner.files import FolderSource, StreamSource, Walk
 from firedamp.scanner.files import read_again as read_file_again
-from firedamp.scanner.git import GitSource, Settings
+from firedamp.scanner.git import FILTER_FROM, GitSource, Settings, delta_filter
 from firedamp.scanner.git import read_again as read_object_again
 from firedamp.scanner.idset import Seen
 from firedamp.scanner.look import Look, Sense, prefilter
@@ -68,7 +68,7 @@ def scan(options: ScanOptions, common: Common) -> int:
         _unpacker(_limits(settings.scan)) if own is None else Unpacker(_limits(settings.scan)) as unpacker,
         Bar(sys.stderr, quiet=common.quiet) as bar,
     ):
-        opener, look = _Opener(store, options, common, own), Look(prefilter(_cache()), unpacker, own)
+        opener, look = _Opener(store, options, common, own), Look(functools.partial(prefilter, _cache()), unpacker, own)
         report = scanner.scan(
             opener.sources(options.targets), store, look,
             detector=opener.seen.detector, now=_now, open_repository=opener.repository,
@@ -123,7 +123,7 @@ def read_again(place: Provenance, blob: str) -> Iterator[Blob]:
 def detect_blob(blob: Blob) -> Iterator[Located | Skipped]:
     """Find every credential in a blob and in its containers."""
     with _unpacker() as unpacker:  # its process starts with the first container
-        yield from Look(prefilter(_cache()), unpacker)(blob)
+        yield from Look(functools.partial(prefilter, _cache()), unpacker)(blob)
 
 
 def _own(common: Common) -> frozenset[str]:
@@ -149,6 +149,14 @@ def _named(own: OwnKeys | None) -> str:
     return "+own-" + hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
 
 
+def _filter_from() -> int:
+    """Return from which size of a pack on the delta filter is used: FIREDAMP_DELTA_MIN_BYTES, else the default."""
+    text = os.environ.get("FIREDAMP_DELTA_MIN_BYTES", str(FILTER_FROM))
+    if not text.isdecimal():
+        raise UsageFailure(f"FIREDAMP_DELTA_MIN_BYTES is {text!r}, and no number of bytes")
+    return int(text)
+
+
 class _Opener:
     """Makes the source of each target. Repositories share what was seen, and the settings of one scan."""
 
@@ -165,7 +173,12 @@ class _Opener:
             same_file_system=options.same_file_system, own=_own(common), jobs=jobs,
             pause=wait_for_power if options.nice else None,
         )  # fmt: skip
-        self._settings = Settings(hits=self._sense.hits, container=lambda head: must_open(head) is not None, jobs=jobs)
+        # The delta filter knows no values: for one's own keys everything is read.
+        whole = options.thorough or own is not None
+        self._settings = Settings(
+            hits=self._sense.hits, container=lambda head: must_open(head) is not None, jobs=jobs,
+            suspects=None if whole else delta_filter(_cache(), jobs), filter_from=_filter_from(),
+        )  # fmt: skip
 
     def sources(self, targets: Sequence[str]) -> list[Source]:
         """Make the sources of the targets; without any, of the home directory, its known places first."""
