@@ -119,7 +119,7 @@ def _zip_member(stored: Slice, name: str, method: int, size: int, budget: Budget
         if whole is not None:
             return Part(name, whole)
         source = io.BytesIO(data)
-    body = buffered(Inflated(source, begin, budget, stored=size))
+    body = buffered(Inflated(source, begin, budget))
     return Part(name, body)
 
 

@@ -23,9 +23,9 @@ class Limits:
     """How far one top-level file is unpacked. What lies beyond is reported as failed, with the limit's name.
 
     depth counts containers inside containers, members is for each container, size is the sum of bytes unpacked from
-    one top-level file, ratio the same sum over the file's size (from 16 MiB on; for each member too), seconds is
-    wall time. memory is what the worker may take above its start; held the largest container that is kept in memory
-    because its format needs random access and its bytes come out of another container.
+    one top-level file, ratio the same sum over the file's size (from 64 MiB on; each member's own from 16 MiB on),
+    seconds is wall time. memory is what the worker may take above its start; held the largest container that is kept
+    in memory because its format needs random access and its bytes come out of another container.
     """
 
     depth: int = 8
@@ -61,7 +61,8 @@ class Budget:
         self.used = 0
         self._clock = clock
         self._deadline = clock() + limits.seconds
-        self._by_ratio = self.allowance(stored)
+        # More than a member's, so that a bomb which is cut off has not used up what its neighbours need.
+        self._by_ratio = 4 * _FLOOR + self.limits.ratio * stored
 
     def allowance(self, stored: int) -> int:
         """Return how many bytes may come out of stored ones."""
@@ -174,7 +175,7 @@ class Reader(io.RawIOBase):
 
 
 class Inflated(Reader):
-    """The unpacked bytes of a compressed file. stored is its compressed size where known: it bounds the ratio.
+    """The unpacked bytes of a compressed file. Its size, or what was read of it if it has none, bounds the ratio.
 
     magic is how a further stream behind the first begins (gzip, xz, bzip2, zstd and lz4 files may be joined);
     None where only one is meant.
@@ -186,7 +187,6 @@ class Inflated(Reader):
         start: Callable[[], Inflater],
         budget: Budget,
         *,
-        stored: int | None = None,
         magic: tuple[bytes, ...] | None = None,
     ) -> None:
         super().__init__()
@@ -194,7 +194,11 @@ class Inflated(Reader):
         self._start = start
         self._budget = budget
         self._magic = magic
-        self._left = None if stored is None else budget.allowance(stored)
+        self._sized = source.seekable()
+        self._stored = source.seek(0, io.SEEK_END) if self._sized else 0
+        if self._sized:
+            source.seek(0)
+        self._unpacked = 0
         self._inflater = start()
         self._input = b""
 
@@ -207,6 +211,7 @@ class Inflated(Reader):
             self._input = self._source.read(SMALL // 4)
             if not self._input:
                 raise Broken("ends early")
+            self._stored += 0 if self._sized else len(self._input)
         data, self._input = self._input, b""
         try:
             piece = inflater.decompress(data, count)
@@ -215,10 +220,9 @@ class Inflated(Reader):
         except Exception as error:  # each library has its own: zlib.error, LZMAError, OSError, RuntimeError
             raise Broken(f"is damaged: {_words(error)}") from error
         self._budget.spend(len(piece))
-        if self._left is not None:
-            self._left -= len(piece)
-            if self._left < 0:
-                raise Broken(f"unpacks to more than {self._budget.limits.ratio} times its size")
+        self._unpacked += len(piece)
+        if self._unpacked > self._budget.allowance(self._stored):
+            raise Broken(f"unpacks to more than {self._budget.limits.ratio} times its size")
         return piece
 
     def _next_stream(self, rest: bytes) -> None:

@@ -358,7 +358,7 @@ def _body(file: File, folder: _Folder, budget: Budget) -> File | str:
         if isinstance(filters, str):
             return filters
         start = lambda: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)  # noqa: E731  # a def reads no better
-    return buffered(Inflated(packed, start, budget, stored=folder.stored))
+    return buffered(Inflated(packed, start, budget))
 
 
 def _filters(coders: list[_Coder]) -> list[dict[str, int]] | str:
