@@ -144,10 +144,11 @@ def _base64_shapes(inner: Shape) -> Iterator[Encoded]:
 
 
 _RUN: Final = re.compile(rb"[A-Za-z0-9+/_-]*")
-_RUN_BACK: Final = regex.compile(rb"(?r)[A-Za-z0-9+/_-]*")
+# The letter of an escape (`\n`) is no part of the run behind it.
+_RUN_BACK: Final = regex.compile(rb"(?r)(?<!\\)[A-Za-z0-9+/_-]*")
 _GAP: Final = rb"(?:\r?\n[ \t]{0,64}|(?:\\r)?\\n|\\\r?\n[ \t]{0,64}|[\"']\s{0,8}[+.]?\s{0,64}[\"'])"
 _NEXT: Final = re.compile(_GAP + rb"([A-Za-z0-9+/_-]+)")
-_PREVIOUS: Final = regex.compile(rb"(?r)([A-Za-z0-9+/_-]+)" + _GAP)
+_PREVIOUS: Final = regex.compile(rb"(?r)(?<!\\)([A-Za-z0-9+/_-]+)" + _GAP)
 _SHORTEST_LINE: Final = 20
 _SIBLING: Final = re.compile(rb"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{16,8192}={0,2}(?![A-Za-z0-9+/_-])")
 _TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
@@ -213,7 +214,7 @@ def _base64_run(text: bytes, lines: Sequence[tuple[int, int]], shift: int) -> Ru
     end = lines[-1][1]
     while end < len(text) and text[end] == ord("=") and end < lines[-1][1] + 2:
         end += 1
-    start = lines[0][0] + shift
+    start = min(lines[0][0] + shift, end)
     if (inflated := _inflate(out)) is not None:
         name, inner, cut = inflated
         return Run(start, end, inner, (Segment(0, start, 0, 1, f"base64>{name}"),), cut)
@@ -327,11 +328,22 @@ def _replaced(
             parts: list[bytes] = []
             segments: list[Segment] = []
             at, done = 0, low
+            stride = 0
             for found in pattern.finditer(text, low, high):
                 inner = undo(found)
-                segments += [Segment(at, done, via=name), Segment(at + found.start() - done, found.start(), 0, 1, name)]
-                parts += [text[done : found.start()], inner]
-                at, done = at + found.start() - done + len(inner), found.end()
+                start, width = found.start(), found.end() - found.start()
+                if start > done or not parts:
+                    parts.append(text[done:start])
+                    segments.append(Segment(at, done, via=name))
+                    at, stride = at + start - done, 0
+                # Characters that are all written equally long make one segment.
+                if width != stride:
+                    segments.append(Segment(at, start, width, 1, name))
+                    stride = width
+                parts.append(inner)
+                at, done = at + len(inner), found.end()
+                if len(inner) != 1:
+                    stride = 0
             if parts:
                 parts.append(text[done:high])
                 segments.append(Segment(at, done, via=name))
@@ -450,6 +462,8 @@ def _plain_hex_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
         forth = _HEX.match(text, mark.end, min(len(text), mark.end + RUN_LIMIT // 2))
         start, end = back.start() if back else mark.end, forth.end() if forth else mark.end
         start, end = start + (start + odd) % 2, end - (end + odd) % 2
+        if start >= end:
+            continue
         done[odd] = end
         taken.append((start, end))
         yield _hex_run(text, start, end)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,14 +46,17 @@ VERSION: Final = _version()
 class Limits:
     """How much work one blob may cause. What a limit cuts off is told as `Skipped`, never dropped in silence.
 
-    depth: encodings within each other. decoded: bytes of all layers together, or four times the blob if that is more.
-    tracks: readings of one stretch of text by one decoder. credentials: how many one blob may give.
+    depth: encodings within each other. decoded: bytes of all layers together. tracks: readings of one stretch of text
+    by one decoder. hits: places worth a look, in all layers. credentials: how many one blob may give. same: how often
+    it may give the same one: more places of it are left out, as in a log that names one key in every line.
     """
 
     depth: int = 5
-    decoded: int = 64 << 20
+    decoded: int = 48 << 20
     tracks: int = 8
+    hits: int = 250_000
     credentials: int = 20_000
+    same: int = 1_000
 
 
 DEFAULT_LIMITS: Final = Limits()
@@ -73,6 +76,7 @@ class _Work:
 
     limits: Limits
     decoded: int
+    hits: int
     cut: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
@@ -85,6 +89,10 @@ class _Layer:
     fresh: tuple[tuple[int, int], ...]
     parent: _Layer | None
     depth: int
+    chain: str = ""
+    """How a pair is told whose id stood readable beside an encoded secret."""
+    guessed: bool = False
+    """Made because of signs alone: then signs are not followed a second time, or each layer would make five more."""
 
     def origin(self, offset: int) -> tuple[int, str]:
         """Return the offset in the stored bytes that offset comes from, and the encodings undone on the way."""
@@ -115,19 +123,22 @@ def detect(
     for data that has no lines. What a limit cut off follows as Skipped. Work is linear in the size of data and of what
     is decoded from it, which limits bound; no input raises.
     """
-    work = _Work(limits, max(limits.decoded, 4 * len(data)))
+    work = _Work(limits, limits.decoded, limits.hits)
     found: list[tuple[int, Credential]] = []
     for low, high in _pieces(prefilter.hits(data), len(data)):
         found += _in_piece(data, low, high, prefilter, work)
-    best = sorted(_merged(found), key=lambda one: (one[0], one[1].rank))
+    best, same = _thinned(sorted(_merged(found), key=lambda one: (one[0], one[1].rank)), limits.same)
     if len(best) > limits.credentials:
         work.cut["credentials"] += len(best) - limits.credentials
         del best[limits.credentials :]
-    cut = [
+    told = [
         Skipped(outcome=Outcome.FAILED, what=what, why="over the limit for one blob", count=count)
         for what, count in work.cut.items()
     ]
-    return [*_located(data, best, first_line, first_column), *cut]
+    if same:
+        why = f"the same credential more than {limits.same} times in one blob"
+        told.append(Skipped(outcome=Outcome.LEFT_OUT, what="matches", why=why, count=same))
+    return [*_located(data, best, first_line, first_column), *told]
 
 
 def _pieces(ends: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
@@ -152,13 +163,17 @@ def _in_piece(data: bytes, low: int, high: int, prefilter: Prefilter, work: _Wor
     while queue:
         layer = queue.popleft()
         hits = prefilter.find(layer.text)
+        if len(hits) > work.hits:
+            work.cut["places worth a look"] += len(hits) - work.hits
+            del hits[work.hits :]
+        work.hits -= len(hits)
         if not hits:
             continue
         candidates = _candidates(layer.text, hits)
         credentials = pairing.pair(layer.text.decode("latin-1"), candidates)
         for one in credentials:
             stored, chain = layer.origin(one.anchor)
-            yield stored, replace(one, decoder=chain, example=_is_example(one))
+            yield stored, replace(one, decoder=chain or layer.chain, example=_is_example(one))
         if layer.depth < work.limits.depth:
             queue += _decoded(layer, hits, credentials, work)
         elif any(hit.form.decoder is not None and layer.is_fresh(hit.end) for hit in hits):
@@ -191,13 +206,15 @@ def _decoded(layer: _Layer, hits: Sequence[Hit], credentials: Sequence[Credentia
     for hit in hits:
         if hit.form.decoder is not None and layer.is_fresh(hit.end):
             marks[hit.form.decoder].append(Mark(hit.end, hit.form.phase))
-    for number, offset in _signed(layer, credentials):
-        marks[number].append(Mark(offset, -1))
+    sure = set(marks)
+    if not layer.guessed:
+        for number, offset in _signed(layer, hits, credentials):
+            marks[number].append(Mark(offset, -1))
     for number, places in sorted(marks.items()):
         places.sort(key=lambda mark: mark.end)
         for track in _tracks(DECODERS[number].runs(layer.text, places), work):
             for group in _groups(track):
-                made = _spliced(layer, group)
+                made = _spliced(layer, group, guessed=number not in sure)
                 if len(made.text) > work.decoded:
                     work.cut["decoded text"] += 1
                     return
@@ -205,30 +222,34 @@ def _decoded(layer: _Layer, hits: Sequence[Hit], credentials: Sequence[Credentia
                 yield made
 
 
-def _signed(layer: _Layer, credentials: Sequence[Credential]) -> Iterator[tuple[int, int]]:
-    """Yield (decoder, offset) where an id without a secret stands beside signs of an encoding that left it readable."""
+def _signed(layer: _Layer, hits: Sequence[Hit], credentials: Sequence[Credential]) -> Iterator[tuple[int, int]]:
+    """Yield (decoder, offset) where something is missing beside signs of an encoding that leaves most readable.
+
+    What is missing is the secret of an id, or the value after a secret's name.
+    """
+    told = sorted(one.anchor for one in credentials if one.secret is not None)
+    places = [one.anchor for one in credentials if one.key_id and one.secret is None and not one.example]
+    for hit in hits:
+        if hit.form.kind is not None and not hit.form.size:
+            after = bisect.bisect_left(told, hit.end - _SIGN_REACH)
+            if after == len(told) or told[after] > hit.end + _SIGN_REACH:
+                places.append(hit.end - 1)
     last = -_SIGN_REACH
-    for one in credentials:
-        if (
-            one.key_id is None
-            or one.secret is not None
-            or one.anchor - last < _SIGN_REACH
-            or not layer.is_fresh(one.anchor + 1)
-        ):
+    for place in sorted(places):
+        if place - last < _SIGN_REACH or not layer.is_fresh(place + 1):
             continue
-        last = one.anchor
-        low, high = max(0, one.anchor - _SIGN_REACH), one.anchor + _SIGN_REACH
+        last = place
         for number, decoder in enumerate(DECODERS):
-            if decoder.signs is not None and decoder.signs.search(layer.text, low, high):
-                yield number, one.anchor
+            if decoder.signs is not None and decoder.signs.search(
+                layer.text, max(0, place - _SIGN_REACH), place + _SIGN_REACH
+            ):
+                yield number, place
 
 
 def _tracks(runs: Iterable[Run], work: _Work) -> list[list[Run]]:
     """Lay runs out so that none overlaps another of its track: a stretch read in two ways gives two layers."""
     tracks: list[list[Run]] = []
-    for run in sorted(runs, key=lambda run: (run.start, run.end)):
-        if run.cut:
-            work.cut["decoded text"] += 1
+    for run in sorted(_afforded(runs, work), key=lambda run: (run.start, run.end)):
         for track in tracks:
             if track[-1].end <= run.start:
                 track.append(run)
@@ -239,6 +260,17 @@ def _tracks(runs: Iterable[Run], work: _Work) -> list[list[Run]]:
                 continue
             tracks.append([run])
     return tracks
+
+
+def _afforded(runs: Iterable[Run], work: _Work) -> Iterator[Run]:
+    """Yield runs as they are decoded, until the limit: a small bomb in each of a thousand runs is a large one."""
+    for run in runs:
+        if run.cut or len(run.out) > work.decoded:
+            work.cut["decoded text"] += 1
+        if len(run.out) > work.decoded:
+            return
+        work.decoded -= len(run.out)
+        yield run
 
 
 def _groups(track: Sequence[Run]) -> Iterator[list[Run]]:
@@ -253,7 +285,7 @@ def _groups(track: Sequence[Run]) -> Iterator[list[Run]]:
         yield group
 
 
-def _spliced(layer: _Layer, runs: Sequence[Run]) -> _Layer:
+def _spliced(layer: _Layer, runs: Sequence[Run], *, guessed: bool) -> _Layer:
     """Put the decoded runs in the place of what they were decoded from, with some of what stands around them."""
     low, high = max(0, runs[0].start - _LAYER_MARGIN), min(len(layer.text), runs[-1].end + _LAYER_MARGIN)
     parts: list[bytes] = []
@@ -264,12 +296,13 @@ def _spliced(layer: _Layer, runs: Sequence[Run]) -> _Layer:
         segments.append(Segment(at, done))
         parts += [layer.text[done : run.start], run.out]
         at += run.start - done
-        segments += [replace(one, at=one.at + at) for one in run.segments]
+        segments += [Segment(s.at + at, s.source, s.numerator, s.denominator, s.via) for s in run.segments]
         fresh.append((at, at + len(run.out)))
         at, done = at + len(run.out), run.end
     parts.append(layer.text[done:high])
     segments.append(Segment(at, done))
-    return _Layer(b"".join(parts), tuple(segments), tuple(fresh), layer, layer.depth + 1)
+    chain = ">".join(filter(None, (layer.chain, runs[0].segments[0].via)))
+    return _Layer(b"".join(parts), tuple(segments), tuple(fresh), layer, layer.depth + 1, chain, guessed)
 
 
 # One credential for each key in each place.
@@ -295,6 +328,17 @@ def _merged(found: Iterable[tuple[int, Credential]]) -> Iterator[tuple[int, Cred
             alone = one.key_id is None and one.secret is not None
             if not (alone and one.secret and any(abs(place - other) < _MARGIN for other in paired[one.secret][:64])):
                 yield place, one
+
+
+def _thinned(found: Iterable[tuple[int, Credential]], most: int) -> tuple[list[tuple[int, Credential]], int]:
+    """Return found with at most so many places of one credential, and how many were left out."""
+    kept: list[tuple[int, Credential]] = []
+    count: Counter[tuple[str | None, str, Secret | None, Secret | None]] = Counter()
+    for place, one in found:
+        count[one.key_id, *_told(one)] += 1
+        if count[one.key_id, *_told(one)] <= most:
+            kept.append((place, one))
+    return kept, count.total() - len(kept)
 
 
 def _told(one: Credential) -> tuple[str, Secret | None, Secret | None]:

@@ -68,7 +68,10 @@ def _made_id(head: str) -> str:
     return _made(head + "QA", BASE32, 14)
 
 
-_KEY_ID: Final = re.compile(rb"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}|A[KS]IA[A-Z0-9]{9}EXAMPLE")
+def _key_id(*heads: bytes) -> re.Pattern[bytes]:
+    """Return the pattern of key ids: base32 behind the head, or one of the documentation's, which are not."""
+    return re.compile(rb"(?:" + b"|".join(heads) + rb")(?:[A-Z2-7]{16}|[A-Z0-9]{9}EXAMPLE)")
+
 
 # In a token or key, a sign may stand in the notation of the text around it: percent-encoded or escaped for JSON.
 _SIGN: Final = rb"(?:%2[BbFf]|%3[Dd]|\\/|\\u002[BbFf]|\\u003[Dd])"
@@ -89,7 +92,7 @@ _LONE_SECRET: Final = (
     rb"(?is)(?:secret[_. -]?access[_. -]?key|aws[a-z_. -]{0,16}secret)[a-z_. -]{0,12}"
     rb"[^A-Za-z0-9+/]{1,12}(?:[a-z]{1,8}[^A-Za-z0-9+/]{1,12})?[A-Za-z0-9+/\\%]{40}"
 )
-_LONE_SMTP: Final = rb"(?is)(?:ses|smtp)[a-z_. -]{0,16}pass[a-z_. -]{0,8}[^A-Za-z0-9+/]{1,12}B[A-Za-z0-9+/\\%]{43}"
+_LONE_SMTP: Final = rb"(?is)(?:ses|smtp)[a-z_. -]{0,16}pass[a-z_. -]{0,8}[^A-Za-z0-9+/]{1,12}B[A-P][A-Za-z0-9+/\\%]{42}"
 
 _HEX: Final = b"0123456789ABCDEFabcdef"
 _LOWER_DIGITS: Final = _DIGITS + _LOWER
@@ -106,7 +109,7 @@ KINDS: Final[tuple[Kind, ...]] = (
         ),
         enough=6,
         heads=(b"AKIA", b"ABIA", b"ACCA"),
-        exact=_KEY_ID,
+        exact=_key_id(b"AKIA", b"ABIA", b"ACCA"),
         longest=20,
         examples=(_made_id("AKIA"), _made_id("ABIA"), _made_id("ACCA"), "AKIA" + "IOSFODNN7EXAMPLE"),
         near_misses=(
@@ -130,7 +133,7 @@ KINDS: Final[tuple[Kind, ...]] = (
         ),
         enough=6,
         heads=(b"ASIA",),
-        exact=_KEY_ID,
+        exact=_key_id(b"ASIA"),
         longest=20,
         examples=(_made_id("ASIA"), "ASIA" + "IOSFODNN7EXAMPLE"),
         near_misses=(_made_id("ASIA") + "2", "ASIA PACIFIC REGIONAL OFFICE", "ASIA_" + _made_id("ASIA")[5:]),
@@ -192,7 +195,7 @@ KINDS: Final[tuple[Kind, ...]] = (
         role=Role.SECRET,
         words=(b"smtp_password", b"SMTP_PASSWORD"),
         expressions=(_LONE_SMTP,),
-        examples=("ses_smtp_password = " + _made("B", BASE64, 43),),
+        examples=("ses_smtp_password = " + _made("BA", BASE64, 42),),
         near_misses=("ses_smtp_password = changeit",),
     ),
     Kind(
@@ -226,10 +229,10 @@ def candidate(row: Kind, text: bytes, start: int) -> Candidate | None:
     Noise is what has no end where one must be, lies inside a longer run of letters and digits, or names an account
     that cannot exist. An escape before the value is a border, not a part of a run.
     """
-    if row.exact is None:
+    if row.exact is None or not _begins(text, start):
         return None
     found = row.exact.match(text, start)
-    if found is None or found.end() - start > row.longest or not _stands_alone(row, text, start, found.end()):
+    if found is None or found.end() - start > row.longest or not _ends(row, text, start, found.end()):
         return None
     value = found.group().decode("latin-1")
     if row.role is Role.KEY_ID and "EXAMPLE" not in value and keyid.parse(value) is None:
@@ -237,11 +240,14 @@ def candidate(row: Kind, text: bytes, start: int) -> Candidate | None:
     return Candidate(row.role, row.kind, start, found.end(), Secret(_plain(value)))
 
 
-def _stands_alone(row: Kind, text: bytes, start: int, end: int) -> bool:
-    if end < len(text) and (text[end] in _ALNUM or (row.role is not Role.KEY_ID and text[end] in b"+/")):
-        return False
+def _begins(text: bytes, start: int) -> bool:
+    """Whether a value can begin at start: behind no letter or digit, but for the end of an escape."""
     before = text[max(0, start - _LONGEST_ESCAPE) : start]
-    if before and before[-1] in _ALNUM and _ESCAPE_END.search(before) is None:
+    return not before or before[-1] not in _ALNUM or _ESCAPE_END.search(before) is not None
+
+
+def _ends(row: Kind, text: bytes, start: int, end: int) -> bool:
+    if end < len(text) and (text[end] in _ALNUM or (row.role is not Role.KEY_ID and text[end] in b"+/")):
         return False
     # Between `+` and `/` in a blob of base64 an id is chance, not a key.
     inside = _RUN_LEFT.search(text[max(0, start - 100) : start]) or _RUN_RIGHT.match(text, end)

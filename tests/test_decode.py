@@ -1,0 +1,204 @@
+"""The decoders by themselves: what they undo, what they leave alone, and where each byte came from."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import quopri
+import zlib
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firedamp.scanner import decode
+from firedamp.scanner.decode import DECODERS, Decoder, Mark, Run
+from firedamp.scanner.keys import shape
+
+
+def decoder(name: str) -> Decoder:
+    return next(each for each in DECODERS if each.name == name)
+
+
+def runs(name: str, text: bytes, *marks: Mark) -> list[Run]:
+    return list(decoder(name).runs(text, marks))
+
+
+def origin(run: Run, at: int) -> int:
+    """Return where byte `at` of a run's output came from."""
+    segment = [each for each in run.segments if each.at <= at][-1]
+    return segment.source + (at - segment.at) * segment.numerator // segment.denominator
+
+
+@given(st.binary(min_size=6, max_size=90), st.integers(0, 2), st.booleans())
+def test_base64_is_decoded_in_the_rhythm_of_the_mark_whatever_stands_before(
+    inner: bytes, glued: int, url: bool
+) -> None:
+    encoded = (base64.urlsafe_b64encode if url else base64.b64encode)(inner)
+    text = b"= " + b"QUJD"[:glued] + encoded + b" "
+    [run] = runs("base64", text, Mark(2 + glued + 4, 0))
+    assert inner in run.out
+    at = run.out.index(inner)
+    assert abs(origin(run, at) - 2 - glued) <= 1
+
+
+@pytest.mark.parametrize("gap", ["\n", "\r\n", "\n      ", "\\n", "\\r\\n", "\\\n", '" +\n    "', "' . '"])
+def test_a_wrapped_block_is_one_run(gap: str) -> None:
+    inner = bytes(range(256)) * 2
+    lines = base64.encodebytes(inner).decode().split()
+    text = ("x:\n  " + gap.join(lines) + "\n\nnext").encode()
+    for line in (0, 3, len(lines) - 1):
+        at = text.index(lines[line].encode())
+        [run] = [each for each in runs("base64", text, Mark(at + 8, 0)) if each.end > at]
+        assert run.out == inner
+        # The first byte of each line comes from the first character of that line.
+        for number, one in enumerate(lines):
+            assert origin(run, number * 57) == text.index(one.encode())
+
+
+def test_words_in_lines_are_no_wrapped_block() -> None:
+    text = b"a_short_word\n" + base64.b64encode(b"some text to decode here") + b"\nanother_word_of_code\n"
+    [run] = runs("base64", text, Mark(20, (20 - 13) % 4))
+    assert run.out.startswith(b"some text to decode here")
+
+
+@pytest.mark.parametrize(("name", "pack"), [("gzip", gzip.compress), ("zlib", zlib.compress)])
+def test_what_is_compressed_inside_base64_is_inflated(name: str, pack: object) -> None:
+    inner = b"compressed text " * 20
+    packed: bytes = pack(inner)  # type: ignore[operator]
+    text = b"  " + base64.b64encode(packed) + b"\n"
+    [run] = runs("base64", text, Mark(6, 0))
+    assert run.out == inner
+    assert not run.cut
+    assert {each.via for each in run.segments} == {f"base64>{name}"}
+    assert origin(run, 100) == 2
+
+
+def test_a_damaged_stream_gives_what_comes_before_the_damage() -> None:
+    packed = bytearray(gzip.compress(b"".join(b"%d " % n for n in range(30_000))))
+    packed[-3000] ^= 0xFF
+    [run] = runs("base64", base64.b64encode(packed), Mark(4, 0))
+    assert run.out.startswith(b"0 1 2 3 ")
+
+
+def test_a_bomb_is_cut_at_the_limit() -> None:
+    bomb = base64.b64encode(gzip.compress(b"\x00" * (decode.INFLATE_LIMIT + 1)))
+    [run] = runs("base64", bomb, Mark(4, 0))
+    assert run.cut
+    assert len(run.out) == decode.INFLATE_LIMIT
+
+
+def test_a_run_is_decoded_around_the_mark_and_not_beyond_the_limit() -> None:
+    text = b"QUJD" * decode.RUN_LIMIT
+    [run] = runs("base64", text, Mark(len(text) // 2, 0))
+    assert len(run.out) == decode.RUN_LIMIT * 3 // 4
+
+
+def test_values_around_an_encoded_id_are_decoded_when_they_are_text() -> None:
+    text = (
+        b"id: " + base64.b64encode(b"the id that was marked") + b"\nbinary: " + base64.b64encode(bytes(range(128, 160)))
+    )
+    text += (
+        b"\nvalue: "
+        + base64.b64encode(b"a readable value")
+        + b"\nfar: "
+        + b" " * 5000
+        + base64.b64encode(b"far away text")
+    )
+    assert [run.out for run in runs("base64", text, Mark(10, 2))] == [b"the id that was marked", b"a readable value"]
+
+
+def test_a_mark_without_a_rhythm_asks_for_values_only() -> None:
+    text = b"id: X\nvalue: " + base64.b64encode(b"a readable value") + b"\n"
+    [run] = runs("base64", text, Mark(5, -1))
+    assert run.out == b"a readable value"
+    [run] = runs("hex", b"id: X\nvalue: " + b"a readable value".hex().encode(), Mark(5, -1))
+    assert run.out == b"a readable value"
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("shift", [0, 1])
+def test_utf_16_is_read_at_either_parity(codec: str, shift: int) -> None:
+    text = b"\x00" * shift + "über 中 ABC 中 DEF".encode(codec)
+    at = text.index("ABC".encode(codec))
+    mark = Mark(at + 6, 0 if codec == "utf-16-le" else 1)
+    outs = [run.out for run in runs("utf-16", text, mark)]
+    assert any("über ? ABC ? DEF".encode("latin-1") in out for out in outs)
+
+
+def test_ascii_in_utf_16_is_read_once() -> None:
+    text = "plain ABC text".encode("utf-16-le")
+    [run] = runs("utf-16", text, Mark(18, 0), Mark(17, 1))
+    assert run.out == b"plain ABC text"
+    assert origin(run, 6) == 12
+
+
+SPELLED = [
+    ("escape", rb"a\x41\u0042\u{43}\x{44}\U00000045\106\x47", b"aABCDEFG"),
+    ("escape", rb"\\u0041\\x42%u0043U+0044 U+0045", b"ABCDE"),
+    ("escape", rb"\41 \42 \n\t\"\/\\", b'AB\n\t"/\\'),
+    ("escape", rb"\u4e2d", b"?"),
+    ("percent", b"a%41%2b%2F%zz%", b"aA+/%zz%"),
+    ("entity", b"&#65;&#x42;&#0067;&quot;&amp;&nosuch;&#99999;", b'ABC"&&nosuch;?'),
+    ("quoted-printable", b"=41=\r\nB=\nC=3d=3D", b"ABC=3d="),
+    ("hex list", b"41 42 43 44", b"ABCD"),
+    ("hex list", b"{0x41, 0x42,\n  0x43, 0x44};", b"{ABCD};"),
+    ("decimal", b"[65, 66,\n 67,68]", b"[ABCD]"),
+    ("concatenation", b'"AB" + "CD"\n  "EF"', b'"ABCDEF"'),
+    ("concatenation", b"'AB' . 'CD' & 'EF' || 'GH' ~ 'IJ' <> 'KL'", b"'ABCDEFGHIJKL'"),
+    ("concatenation", b'"AB\\\n   CD", "EF"', b'"ABCD", "EF"'),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "plain"), SPELLED)
+def test_notations_are_undone_in_place(name: str, text: bytes, plain: bytes) -> None:
+    marks = [Mark(len(text), 0)] if "concat" not in name else [Mark(0, 0)]
+    out, at = b"", 0
+    for run in runs(name, text, *marks):
+        out, at = out + text[at : run.start] + run.out, run.end
+    assert out + text[at:] == plain
+
+
+def test_a_comma_joins_literals_only_where_a_head_was_cut() -> None:
+    text = b'f("AK", "IAX", "secret")'
+    [run] = runs("concatenation", text, Mark(text.index(b"X") + 1, 0))
+    assert run.out == b'f("AKIAX", "secret")'
+
+
+def test_hex_is_read_in_pairs_as_the_mark_says() -> None:
+    text = b"f" + b"some text".hex().encode() + b"a"
+    assert runs("hex", text, Mark(5, 0))[0].out == b"some text"
+    assert runs("hex", text, Mark(6, 1))[0].out == b"some text"
+
+
+@given(st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), min_size=1, max_size=40))
+def test_what_others_encode_is_decoded(text: str) -> None:
+    raw = text.encode("latin-1")
+    cases: Sequence[tuple[str, bytes]] = [
+        ("percent", b"".join(b"%%%02x" % byte for byte in raw)),
+        ("entity", html.escape(text).encode("latin-1")),
+        ("quoted-printable", quopri.encodestring(raw)),
+        ("escape", "".join(f"\\u{byte:04x}" for byte in raw).encode()),
+    ]
+    for name, encoded in cases:
+        found = runs(name, encoded, Mark(len(encoded), 0))
+        assert (found[0].out if found else encoded) == raw
+
+
+@given(st.binary(max_size=200), st.lists(st.tuples(st.integers(1, 200), st.integers(-1, 3)), max_size=6))
+def test_no_input_raises_and_every_offset_leads_into_the_text(text: bytes, places: list[tuple[int, int]]) -> None:
+    marks = sorted((Mark(min(end, len(text)), phase) for end, phase in places), key=lambda mark: mark.end)
+    for each in DECODERS:
+        for run in each.runs(text, marks):
+            assert 0 <= run.start <= run.end <= len(text)
+            assert [s.at for s in run.segments] == sorted(s.at for s in run.segments)
+            for at in range(len(run.out)):
+                assert run.start <= origin(run, at) <= run.end
+
+
+def test_a_shape_that_tells_nothing_in_base64_has_no_form() -> None:
+    anything = bytes(range(256))
+    assert not list(decoder("base64").shapes((anything, anything)))
+    assert next(decoder("base64").shapes(shape(b"AKI"))).shape == shape(b"QUtJ")
