@@ -231,19 +231,22 @@ def _base64_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
     A Kubernetes Secret has id and secret as values of their own, and only the id has a head.
     """
     taken: list[tuple[int, int]] = []
-    done: dict[int, int] = {}
+    lines: list[tuple[int, int]] = []
+    lengths: list[int] = []
+    shifts: set[int] = set()
     for mark in marks:
         if mark.phase < 0:
             continue
-        if mark.end <= done.get(mark.phase, -1):
-            continue
-        lines = _lines(text, mark.end)
-        before = sum(min(end, mark.end) - start for start, end in lines if start < mark.end)
-        run = _base64_run(text, lines, (before - mark.phase) % 4)
-        done[mark.phase] = lines[-1][1]
-        taken.append((lines[0][0], run.end))
-        yield run
-    taken.sort()
+        if not lines or mark.end > lines[-1][1]:
+            lines, shifts = _lines(text, mark.end), set()
+            lengths = list(itertools.accumulate((end - start for start, end in lines), initial=0))
+            _take(taken, lines[0][0], lines[-1][1])
+        line = max(0, bisect.bisect_left(lines, (mark.end, 0)) - 1)
+        shift = (lengths[line] + mark.end - lines[line][0] - mark.phase) % 4
+        # One run is read at most at its four alignments, however many marks it has.
+        if shift not in shifts:
+            shifts.add(shift)
+            yield _base64_run(text, lines, shift)
     for low, high in _windows(marks, len(text)):
         for found in _SIBLING.finditer(text, low, high):
             if _overlaps(taken, *found.span()):
@@ -253,8 +256,17 @@ def _base64_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
                 yield run
 
 
-def _overlaps(spans: Sequence[tuple[int, int]], start: int, end: int) -> bool:
-    return any(a < end and start < b for a, b in spans)
+def _take(taken: list[tuple[int, int]], start: int, end: int) -> None:
+    """Add a span to spans that are in order and apart."""
+    while taken and start < taken[-1][1]:
+        start, end = min(start, taken[-1][0]), max(end, taken[-1][1])
+        taken.pop()
+    taken.append((start, end))
+
+
+def _overlaps(taken: list[tuple[int, int]], start: int, end: int) -> bool:
+    at = bisect.bisect_left(taken, (end, 0)) - 1
+    return at >= 0 and start < taken[at][1]
 
 
 # UTF-16: every other byte is nought.
@@ -280,7 +292,7 @@ def _utf16_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
                 ascii_bytes = bytes(character if not high else ord("?") for character, high in pairs)
             elif not phase:
                 plain.update(m.end for m in chosen if low <= m.end <= low + len(units))
-            yield Run(low, low + len(units), ascii_bytes, (Segment(0, low, 2, 1, "utf-16"),))
+            yield Run(low, low + len(units), ascii_bytes, (Segment(0, low + phase, 2, 1, "utf-16"),))
 
 
 # Encodings that spell each character with digits.
@@ -465,7 +477,7 @@ def _plain_hex_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
         if start >= end:
             continue
         done[odd] = end
-        taken.append((start, end))
+        _take(taken, start, end)
         yield _hex_run(text, start, end)
     for low, high in _windows(marks, len(text)):
         for found in _HEX_VALUE.finditer(text, low, high):

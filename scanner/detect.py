@@ -24,8 +24,8 @@ from firedamp.storage.records import Outcome, Skipped
 from firedamp.storage.secret import Secret
 
 _SOURCES: Final = (
-    *("candidates.py", "decode.py", "detect.py", "forms.py", "keys.py", "matching.py", "pairing.py", "prefilter.py"),
-    *("shape.py", "structure.py", "surroundings.py", "survey.py"),
+    *("candidates.py", "decode.py", "detect.py", "forms.py", "keys.py", "labels.py", "matching.py", "pairing.py"),
+    *("prefilter.py", "shape.py", "structure.py", "surroundings.py", "survey.py"),
 )
 
 
@@ -352,11 +352,13 @@ def _located(data: bytes, found: Sequence[tuple[int, Credential]], line: int, co
     """Yield found (sorted by place) with lines and columns, in one pass over data however many there are."""
     encoding = _encoding(data)
     newline = {"utf-16-le": b"\n\x00", "utf-16-be": b"\x00\n"}.get(encoding or "", b"\n")
-    at = 0
-    for place, one in found:
+    # A byte order mark is no character of its line.
+    at = next((len(mark) for mark in (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff") if data.startswith(mark)), 0)
+    for found_at, one in found:
         if encoding is None:
             yield Located(one, None, None)
             continue
+        place = max(at, found_at - found_at % len(newline))
         line += data.count(newline, at, place)
         last = data.rfind(newline, at, place)
         if last >= 0:

@@ -18,7 +18,7 @@ from firedamp.scanner.keys import KINDS, Shape, shape
 
 BASE64_DEPTH: Final = 5
 """How often base64 within base64 is recognised from outside. Other encodings are recognised inside base64, and base64,
-UTF-16 and hex inside each other."""
+UTF-16 and hex inside each other and percent-encoded."""
 _DEEP_HEADS: Final = (b"AKIA", b"ASIA")
 """The heads looked for beyond two levels of base64: each level has three alignments, so the forms triple."""
 _TAIL: Final = 2
@@ -65,6 +65,7 @@ def _number(name: str) -> int:
 
 _BASE64: Final = _number("base64")
 _DENSE: Final = (_BASE64, _number("utf-16"), _number("hex"))
+_AROUND_DENSE: Final = (*_DENSE, _number("percent"))
 
 
 def _literal(number: int, encoded: Encoded, shortest: int) -> Form | None:
@@ -133,11 +134,11 @@ def _cut() -> Iterator[Form]:
 
 
 def _twice() -> Iterator[Form]:
-    """Yield key ids encoded twice: anything in base64; base64, UTF-16 and hex in each other."""
+    """Yield key ids encoded twice: anything in base64; base64, UTF-16 and hex in each other and percent-encoded."""
     for head, one in _ids():
         for first_number, first_decoder in enumerate(DECODERS):
             for first in first_decoder.shapes(one[: len(head) + _TAIL]):
-                for number in _DENSE if first_number in _DENSE else (_BASE64,):
+                for number in _AROUND_DENSE if first_number in _DENSE else (_BASE64,):
                     for second in DECODERS[number].shapes(first.shape):
                         form = _literal(number, second, _SHORTEST_INSIDE)
                         yield form or Form(expression(second.shape), decoder=number, phase=second.phase)

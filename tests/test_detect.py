@@ -8,17 +8,24 @@ import html
 import json
 import quopri
 import random
+import subprocess
+import sys
 import urllib.parse
 import zlib
 from collections.abc import Callable
 
 import pytest
-from tests.builders import make_key_id, make_secret
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.builders import make_key_id, make_secret, make_token
 
+from firedamp.scanner import detect as detection
 from firedamp.scanner.candidates import Located
-from firedamp.scanner.detect import detect
-from firedamp.scanner.prefilter import Prefilter
-from firedamp.storage.records import Skipped
+from firedamp.scanner.detect import Limits, detect
+from firedamp.scanner.keys import KINDS, Kind
+from firedamp.scanner.prefilter import Hit, Prefilter
+from firedamp.storage.records import Outcome, Skipped
+from firedamp.storage.secret import Secret
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +97,344 @@ ENCODINGS: dict[str, Callable[[str], bytes]] = {
 def test_a_pair_is_found_in_every_encoding(encoding: str, prefilter: Prefilter, rng: random.Random) -> None:
     for _ in range(10):
         key, secret = make_key_id(rng), make_secret(rng)
-        data = ENCODINGS[encoding](ini(key, secret))
-        assert (
-            pairs(b"before\n" + data, prefilter) == {(key, secret)}
-            if not data.startswith((b"\xff", b"\xfe"))
-            else pairs(data, prefilter) == {(key, secret)}
-        )
+        assert pairs(ENCODINGS[encoding](ini(key, secret)), prefilter) == {(key, secret)}
+
+
+@pytest.mark.parametrize("depth", range(1, 6))
+def test_base64_is_undone_to_its_depth(depth: int, prefilter: Prefilter, rng: random.Random) -> None:
+    key, secret = make_key_id(rng), make_secret(rng)
+    data = ini(key, secret).encode()
+    for _ in range(depth):
+        data = base64.b64encode(data)
+    [found] = located(b"data: " + data, prefilter)
+    assert found.credential.key_id == key
+    assert found.credential.decoder == ">".join(["base64"] * depth)
+
+
+CHAINS = {
+    "base64": base64.b64encode,
+    "base64>base64>gzip": lambda text: base64.b64encode(base64.b64encode(gzip.compress(text))),
+    "base64>utf-16": lambda text: base64.b64encode(text.decode().encode("utf-16-le")),
+    "percent>base64": lambda text: b"".join(b"%%%02X" % c for c in base64.b64encode(b"   " + text)),
+    "base64>escape": lambda text: base64.b64encode(b"".join(b"\\u%04x" % c for c in text)),
+    "hex": lambda text: text.hex().encode(),
+    "base64>hex": lambda text: base64.b64encode(text.hex().encode()),
+    "base64>gzip>base64>zlib": lambda text: base64.b64encode(
+        gzip.compress(b"{'x': '" + base64.b64encode(zlib.compress(text)) + b"'}")
+    ),
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_match_names_its_decoders_and_the_line_as_stored(
+    chain: str, prefilter: Prefilter, rng: random.Random
+) -> None:
+    key, secret = make_key_id(rng), make_secret(rng)
+    data = "été\nsecond: ".encode() + CHAINS[chain](ini(key, secret).encode()) + b"\nthird\n"
+    [found] = located(data, prefilter)
+    assert (found.credential.decoder, found.line) == (chain, 2)
+    assert found.column is not None
+    assert found.column >= 9
+
+
+def test_lines_and_columns_count_code_points_of_the_file_as_stored(prefilter: Prefilter, rng: random.Random) -> None:
+    key = make_key_id(rng)
+    cases = [
+        (f"{key}", 1, 1),
+        (f"\n\n  {key}", 3, 3),
+        (f"中文 é {key}", 1, 6),
+        (f"a\r\n'{key}'", 2, 2),
+    ]
+    for text, line, column in cases:
+        [found] = located(text.encode(), prefilter)
+        assert (found.line, found.column) == (line, column)
+        assert located(b"\xef\xbb\xbf" + text.encode(), prefilter)[0].column == column
+        for codec, mark in (("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff")):
+            [found] = located(mark + text.encode(codec), prefilter)
+            assert (found.line, found.column) == (line, column)
+            assert found.credential.decoder == "utf-16"
+    [found] = located(f"a\n {key}".encode("utf-16-le"), prefilter)
+    assert (found.line, found.column) == (2, 2)
+    [found] = located(f"a\n {key}".encode("utf-16-be"), prefilter)
+    assert (found.line, found.column) == (2, 2)
+
+
+def test_a_window_begins_where_it_is_told(prefilter: Prefilter, rng: random.Random) -> None:
+    first, second = make_key_id(rng), make_key_id(rng)
+    found = detect(f"x {first}\n {second}".encode(), prefilter, first_line=10, first_column=7)
+    assert [(each.line, each.column) for each in found if isinstance(each, Located)] == [(10, 9), (11, 2)]
+
+
+def test_what_has_no_lines_gets_none(prefilter: Prefilter, rng: random.Random) -> None:
+    [found] = located(b"\x7fELF\x00\x01\n" + make_key_id(rng).encode() + b"\x00", prefilter)
+    assert (found.line, found.column) == (None, None)
+
+
+def test_a_wrapped_block_of_base64_points_at_the_line_of_the_key(prefilter: Prefilter, rng: random.Random) -> None:
+    key, secret = make_key_id(rng), make_secret(rng)
+    for padding in range(0, 400, 19):
+        text = b"#" * padding + b"\n" + ini(key, secret).encode() + b"#" * 300
+        data = b"key: |\n  " + b"\n  ".join(base64.encodebytes(text).split()) + b"\n"
+        [found] = located(data, prefilter)
+        assert found.credential.secret == Secret(secret)
+        assert found.line == 2 + text.index(key.encode()) // 57
+
+
+def secret_manifest(key: str, secret: str, *, newline: str = "") -> str:
+    one, other = (base64.b64encode((text + newline).encode()).decode() for text in (key, secret))
+    return f"kind: Secret\ndata:\n  AWS_ACCESS_KEY_ID: {one}\n  AWS_SECRET_ACCESS_KEY: {other}\n"
+
+
+REAL_PLACES: dict[str, Callable[[str, str], str]] = {
+    "kubernetes secret": secret_manifest,
+    "kubernetes secret with line ends": lambda key, secret: secret_manifest(key, secret, newline="\n"),
+    "kubernetes secret, secret first": lambda key, secret: "\n".join(
+        reversed(secret_manifest(key, secret).split("\n"))
+    ),
+    "id readable, secret not": lambda key, secret: (
+        f"aws_access_key_id: {key}\naws_secret_access_key: {base64.b64encode(secret.encode()).decode()}\n"
+    ),
+    "secret readable, id not": lambda key, secret: (
+        f"aws_access_key_id: {base64.b64encode(key.encode()).decode()}\naws_secret_access_key: {secret}\n"
+    ),
+    "helm release": lambda key, secret: "data:\n  release: " + base64.b64encode(base64.b64encode(
+        gzip.compress(json.dumps({"config": {"accessKeyId": key, "secretAccessKey": secret}}).encode())
+    )).decode(),
+    "user data": lambda key, secret: json.dumps({"UserData": base64.b64encode(gzip.compress(
+        f"#!/bin/sh\nexport AWS_ACCESS_KEY_ID={key}\nexport AWS_SECRET_ACCESS_KEY={secret}\n".encode()
+    )).decode()}),
+    "basic authentication": lambda key, secret: "Authorization: Basic " + base64.b64encode(
+        f"{key}:{secret}".encode()
+    ).decode(),
+    "docker auths": lambda key, secret: json.dumps(
+        {"auths": {"r": {"auth": base64.b64encode(f"{key}:{secret}".encode()).decode()}}}
+    ),
+    "token payload": lambda key, secret: "eyJhbGciOiJub25lIn0." + base64.urlsafe_b64encode(
+        json.dumps({"sub": "é", "accessKeyId": key, "secretAccessKey": secret}).encode()
+    ).decode().rstrip("=") + ".c2ln",
+    "powershell": lambda key, secret: "powershell -EncodedCommand " + base64.b64encode(
+        f"$env:AWS_ACCESS_KEY_ID='{key}'; $env:AWS_SECRET_ACCESS_KEY='{secret}'".encode("utf-16-le")
+    ).decode(),
+    "url in a query": lambda key, secret: "next=" + urllib.parse.quote(
+        f"s3://{key}:{urllib.parse.quote(secret, safe='')}@bucket/", safe=""
+    ),
+    "json in json in json": lambda key, secret: json.dumps(json.dumps(json.dumps({"id": key, "secretKey": secret}))),
+    "xml in xml": lambda key, secret: html.escape(
+        f"<Key><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey></Key>"
+    ),
+    "concatenated": lambda key, secret: (
+        f'id = "{key[:4]}" + "{key[4:]}"\naws_secret = "{secret[:20]}" +\n    "{secret[20:]}"\n'
+    ),
+    "id whole, secret concatenated": lambda key, secret: (
+        f'aws_id = "{key}"\naws_secret = "{secret[:20]}" + "{secret[20:]}"\n'
+    ),
+    "adjacent literals": lambda key, secret: f"id = ('{key[:9]}'\n      '{key[9:]}')\naws_secret = '{secret}'\n",
+    "continued line": lambda key, secret: f"id={key[:9]}\\\n{key[9:]}\naws_secret={secret}\n",
+    "mail": lambda key, secret: quopri.encodestring(
+        f"aws_access_key_id={key} aws_secret_access_key={secret} and a line that is long".encode()
+    ).decode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", REAL_PLACES)
+def test_pairs_are_found_as_they_stand_in_real_places(place: str, prefilter: Prefilter, rng: random.Random) -> None:
+    for _ in range(20):
+        key, secret = make_key_id(rng), make_secret(rng)
+        found = pairs(REAL_PLACES[place](key, secret).encode(), prefilter)
+        assert found == {(key, secret)}
+
+
+def test_a_lone_secret_is_found_by_its_name_in_and_out_of_base64(prefilter: Prefilter, rng: random.Random) -> None:
+    secret = make_secret(rng)
+    line = f"aws_secret_access_key = {secret}\n".encode()
+    value = base64.b64encode(secret.encode())
+    for data in (line, base64.b64encode(line), b"AWS_SECRET_ACCESS_KEY: " + value + b"\n"):
+        assert pairs(data, prefilter) == {(None, secret)}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind.value)
+def test_examples_are_found_and_near_misses_are_not(kind: Kind, prefilter: Prefilter) -> None:
+    for example in kind.examples:
+        kinds = {each.credential.kind for each in located(b"x = '" + example.encode() + b"'\n", prefilter)}
+        assert kinds == {kind.kind}
+    for near in kind.near_misses:
+        assert not located(near.encode(), prefilter)
+
+
+def test_temporary_keys_bring_their_token_in_every_notation(prefilter: Prefilter, rng: random.Random) -> None:
+    key, secret, token = make_key_id(rng, prefix="ASIA"), make_secret(rng), make_token(rng)
+    text = json.dumps({"AccessKeyId": key, "SecretAccessKey": secret, "SessionToken": token})
+    for data in (text.encode(), base64.b64encode(text.encode()), urllib.parse.quote(text).encode()):
+        [found] = located(data, prefilter)
+        assert (found.credential.key_id, found.credential.secret) == (key, Secret(secret))
+        assert found.credential.token == Secret(token)
+
+
+def test_documentation_keys_are_marked_and_real_ones_are_not(prefilter: Prefilter, rng: random.Random) -> None:
+    key = make_key_id(rng)
+    text = f"{key} AKIA" + "IOSFODNN7EXAMPLE AKIA" + "XXXXXXXXXXXXXXXX\n"
+    assert [each.credential.example for each in located(text.encode(), prefilter)] == [False, True, True]
+
+
+def test_a_key_found_raw_and_decoded_in_one_place_is_one_credential(prefilter: Prefilter, rng: random.Random) -> None:
+    key, secret = make_key_id(rng), make_secret(rng)
+    text = f"id: {key}\naws_secret: {secret}\nnote: \\u0041\\u004b\\u0049\\u0041 &quot; %3D 'a' + 'b'\n"
+    [found] = located(text.encode(), prefilter)
+    assert (found.credential.decoder, found.line) == ("", 1)
+    copy = base64.b64encode(ini(key, secret).encode()).decode()
+    assert [each.line for each in located(f"{text}{copy}\n".encode(), prefilter)] == [1, 4]
+
+
+def test_far_apart_pairs_of_a_large_file_are_each_found(prefilter: Prefilter, rng: random.Random) -> None:
+    filler = "".join(f"line {n} of a file\n" for n in range(60_000))
+    keys = [(make_key_id(rng), make_secret(rng)) for _ in range(3)]
+    text = filler.join(ini(*pair) for pair in keys)
+    assert len(text) > 2_000_000
+    found = located(text.encode(), prefilter)
+    assert {(each.credential.key_id, each.credential.secret) for each in found} == {(k, Secret(s)) for k, s in keys}
+    assert [each.line for each in found] == [2, 60_005, 120_008]
+
+
+# Properties.
+
+_JUNK = st.lists(
+    st.one_of(
+        st.binary(max_size=20),
+        st.sampled_from([b"AKIA", b"QUtJQ", b"H4sIAAAA", b"%41%4B%49%41", b"\\x41\\x4b", b"&#65;&#75;", b"414b4941",
+                         b"'+'", b"=\n", b"A\x00K\x00I\x00A\x00", b"secret_access_key = ", b"IQoJb3JpZ2lu", b"\n",
+                         b'"', b"{", b"}", b"\\"]),
+    ),
+    max_size=12,
+).map(b"".join)  # fmt: skip
+_BORDER = st.sampled_from([b" ", b"\n", b'"', b"'", b"=", b":", b"\\n", b"%3D", b"/", b"\xff", b"(", b"\x00"])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.tuples(_JUNK, _BORDER), st.tuples(_BORDER, _JUNK), st.integers(0, 2**32))
+def test_text_around_a_key_never_hides_it(
+    prefilter: Prefilter, before: tuple[bytes, bytes], after: tuple[bytes, bytes], seed: int
+) -> None:
+    key = make_key_id(random.Random(seed))
+    data = b"".join((*before, key.encode(), *after))
+    assert key in {each.credential.key_id for each in detect(data, prefilter) if isinstance(each, Located)}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_JUNK, st.sampled_from(sorted(CHAINS)), _JUNK, st.integers(0, 2**32))
+def test_text_around_an_encoded_key_never_hides_it(
+    prefilter: Prefilter, before: bytes, chain: str, after: bytes, seed: int
+) -> None:
+    key = make_key_id(random.Random(seed))
+    data = before + b"\n\n: " + CHAINS[chain](ini(key, make_secret(random.Random(seed))).encode()) + b" \n\n" + after
+    assert key in {each.credential.key_id for each in detect(data, prefilter) if isinstance(each, Located)}
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(_JUNK, max_size=8).map(b"".join))
+def test_no_input_raises_or_leaves_the_text(prefilter: Prefilter, data: bytes) -> None:
+    lines = data.count(b"\n") + 1
+    for each in detect(data, prefilter):
+        assert isinstance(each, Located)
+        assert each.line is None or 1 <= each.line <= lines
+
+
+# Hostile text: what is counted is work, not time.
+
+
+class Counting(Prefilter):
+    """A prefilter that counts what it is asked to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = 0
+        self.calls = 0
+
+    def find(self, window: bytes | memoryview) -> list[Hit]:
+        self.read += len(window)
+        self.calls += 1
+        return super().find(window)
+
+
+@pytest.fixture(scope="module")
+def counting() -> Counting:
+    return Counting()
+
+
+HOSTILE: dict[str, bytes] = {
+    "cut heads": b'"AKIA" + ',
+    "base64 heads": b"QUtJQVVV ",
+    "one run of base64 heads": b"QUtJQVVV",
+    "base64 heads at every alignment": b"QUtJQVVVA",
+    "gzip heads": b"H4sIAAAA ",
+    "utf-16": "AKIAQAAAAAAAAAAAAAAA ".encode("utf-16-le"),
+    "hex": b"AKIAQAAAAAAAAAAAAAAA ".hex().encode(),
+    "percent": b"%41%4B%49%41",
+    "escapes": b"\\x41\\x4b\\x49\\x41",
+    "entities": b"&#65;&#75;&#73;&#65;",
+    "tokens": b"IQoJb3JpZ2lu",
+    "quotes": b"'AKIA'+" + b"''+" * 200,
+    "ids": b"AKIAQAAAAAAAAAAAAAAA ",
+    "signs": b"AKIAQABCDEFQRST23456 \\n \\u0041 &quot; %3D =3D 'a' + 'b' \n" + b" " * 2000,
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_work_grows_no_faster_than_the_text(what: str, counting: Counting) -> None:
+    read: list[int] = []
+    for size in (20_000, 80_000):
+        counting.read = counting.calls = 0
+        detect((HOSTILE[what] * (size // len(HOSTILE[what]) + 1))[:size], counting)
+        read.append(counting.read)
+    assert read[1] <= 6 * read[0]
+    assert read[1] <= 40 * 80_000
+
+
+def test_a_bomb_in_each_of_a_thousand_runs_stops_at_the_limit(counting: Counting) -> None:
+    bomb = base64.b64encode(gzip.compress(b"\n" * 4_000_000))
+    limits = Limits(decoded=10_000_000)
+    counting.read = 0
+    found = detect(b"\n\n".join(b"bomb: %s" % bomb for _ in range(1000)), counting, limits=limits)
+    assert [(each.outcome, each.what) for each in found if isinstance(each, Skipped)] == [
+        (Outcome.FAILED, "decoded text")
+    ]
+    assert counting.read < 30_000_000
+
+
+def test_nesting_stops_at_the_limit_and_says_so(prefilter: Prefilter, rng: random.Random) -> None:
+    data = ini(make_key_id(rng), make_secret(rng)).encode()
+    for _ in range(4):
+        data = base64.b64encode(gzip.compress(data))
+    assert located(data, prefilter)
+    [told] = detect(data, prefilter, limits=Limits(depth=2))
+    assert isinstance(told, Skipped)
+    assert (told.outcome, told.what) == (Outcome.FAILED, "encodings nested too deep")
+
+
+def test_more_hits_or_credentials_than_the_limit_are_told(prefilter: Prefilter, rng: random.Random) -> None:
+    text = " ".join(make_key_id(rng) for _ in range(50)).encode()
+    for limits, what in ((Limits(hits=20), "places worth a look"), (Limits(credentials=20), "credentials")):
+        found = detect(text, prefilter, limits=limits)
+        assert sum(isinstance(each, Located) for each in found) == 20
+        [told] = [each for each in found if isinstance(each, Skipped)]
+        assert (told.outcome, told.what, told.count) == (Outcome.FAILED, what, 30)
+
+
+def test_a_log_that_names_one_key_in_every_line_gives_its_first_places(
+    prefilter: Prefilter, rng: random.Random
+) -> None:
+    found = detect(f"{make_key_id(rng)}\n".encode() * 30, prefilter, limits=Limits(same=10))
+    assert sum(isinstance(each, Located) for each in found) == 10
+    [told] = [each for each in found if isinstance(each, Skipped)]
+    assert (told.outcome, told.count) == (Outcome.LEFT_OUT, 20)
+
+
+def test_a_text_read_in_too_many_ways_is_told(prefilter: Prefilter) -> None:
+    found = detect(b"QUtJQVVVA" * 100, prefilter, limits=Limits(tracks=1))
+    assert {each.what for each in found if isinstance(each, Skipped)} == {"readings of one text"}
+
+
+def test_the_version_covers_every_module_that_detection_uses() -> None:
+    script = "import sys, firedamp.scanner.detect; print(*(m for m in sys.modules if 'firedamp.scanner.' in m))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert {f"{name.rpartition('.')[2]}.py" for name in loaded} == set(detection._SOURCES)
+    assert len(detection.VERSION) == 16

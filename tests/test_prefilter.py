@@ -9,7 +9,6 @@ import stat
 import threading
 from pathlib import Path
 
-import hyperscan
 import pytest
 from tests.builders import make_key_id
 
@@ -182,28 +181,3 @@ def test_a_cache_that_cannot_be_written_is_worked_without(tmp_path: Path) -> Non
 def test_an_expression_writes_sets_repeats_and_nul_so_that_hyperscan_reads_them() -> None:
     positions: Shape = (*shape(b"A\x00-"), b"ab", b"ab", b"ab")
     assert forms.expression(positions) == rb"A\x00\x2d[ab]{3}"
-
-
-def matching(expressions: tuple[bytes, ...], text: bytes) -> bool:
-    database = load(expressions, range(len(expressions)), None)
-    found: list[int] = []
-    database.scan(text, match_event_handler=lambda *match: found.append(match[2]))
-    return bool(found)
-
-
-def test_a_value_cut_in_two_leaves_a_seed_whole(rng: random.Random) -> None:
-    """Cut every form of an id at every place: one of the two pieces holds a seed (DESIGN, section 8)."""
-    seeds = load(forms.seed_heads(), range(len(forms.seed_heads())), None)
-    scratch = hyperscan.Scratch(seeds)
-
-    def holds(piece: bytes) -> bool:
-        found: list[int] = []
-        seeds.scan(piece, match_event_handler=lambda *match: found.append(match[2]), scratch=scratch)
-        return bool(found)
-
-    for head in ("AKIA", "ASIA", "ABIA", "ACCA"):
-        key = make_key_id(rng, prefix=head).encode()
-        texts = [key, *(text for some in encodings(key).values() for text in some)]
-        for text in texts:
-            for at in range(1, len(text)):
-                assert holds(text[:at]) or holds(text[at:]), (text, at)
