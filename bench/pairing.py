@@ -6,9 +6,10 @@ import random
 import re
 import sys
 import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from tests.layouts import LAYOUTS, Layout, Plant
+from tests.layouts import DISGUISES, LAYOUTS, Layout, Plant
 
 from firedamp.scanner.candidates import Candidate, Role
 from firedamp.scanner.pairing import pair
@@ -33,12 +34,29 @@ def candidates(text: str) -> list[Candidate]:
     ]
 
 
-def rate(layout: Layout, files: int, seed: int = 1) -> tuple[int, int]:
-    """Return (pairs right, pairs planted) over so many files of a layout."""
+def rate(layouts: Sequence[Layout], files: int, disguise: Callable[[str], str] = str) -> tuple[int, int]:
+    """Return (pairs right, pairs planted) over so many files of each layout.
+
+    A pair is right when the top-ranked secret of its id is its secret.
+    """
+    right = planted = 0
+    for layout in layouts:
+        for at in range(files):
+            plant = Plant(random.Random(f"{layout.__name__} {at}"))  # noqa: S311
+            text = disguise(layout(plant))
+            best = {c.key_id: c.secret for c in pair(text, candidates(text)) if c.rank == 0}
+            planted += len(plant.truth)
+            right += sum(best.get(key_id) == Secret(secret) for key_id, secret in plant.truth.items())
+    return right, planted
+
+
+def rate_of_mixed(files: int) -> tuple[int, int]:
+    """Return (pairs right, pairs planted) over files that hold three layouts each, one below the other."""
     right = planted = 0
     for at in range(files):
-        plant = Plant(random.Random(f"{layout.__name__} {seed} {at}"))  # noqa: S311
-        text = layout(plant)
+        rng = random.Random(f"mixed {at}")  # noqa: S311
+        plant = Plant(rng)
+        text = "\n\n".join(layout(plant) for layout in rng.choices(LAYOUTS, k=3))
         best = {c.key_id: c.secret for c in pair(text, candidates(text)) if c.rank == 0}
         planted += len(plant.truth)
         right += sum(best.get(key_id) == Secret(secret) for key_id, secret in plant.truth.items())
@@ -46,15 +64,20 @@ def rate(layout: Layout, files: int, seed: int = 1) -> tuple[int, int]:
 
 
 def main(files: int = FILES) -> None:
-    """Print the rate of every layout, the mean, and the worst."""
+    """Print the rate of every layout, the mean and the worst; then of layouts in disguise and of several in a file."""
     began = time.perf_counter()
     rates = {}
     for layout in LAYOUTS:
-        right, planted = rate(layout, files)
+        right, planted = rate([layout], files)
         rates[layout.__name__] = right / planted
         print(f"{layout.__name__:<28} {100 * right / planted:7.2f} %  of {planted} pairs")
-    print(f"mean of {len(rates)} layouts  {100 * sum(rates.values()) / len(rates):.2f} %")
+    print(f"mean of {len(rates)} layouts, {files} files each: {100 * sum(rates.values()) / len(rates):.3f} %")
     print(f"worst: {min(rates, key=rates.__getitem__)} {100 * min(rates.values()):.2f} %")
+    for name, disguise in DISGUISES.items():
+        right, planted = rate(LAYOUTS, max(1, files // 20), disguise)
+        print(f"all layouts {name:<20} {100 * right / planted:7.2f} %  of {planted} pairs")
+    right, planted = rate_of_mixed(files * 5)
+    print(f"three layouts in one file       {100 * right / planted:7.2f} %  of {planted} pairs")
     print(f"{time.perf_counter() - began:.1f} s")
 
 

@@ -53,6 +53,8 @@ _CAMEL: Final = re.compile(r"[sS]3[aAnN]?(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|
 _STRONG: Final = re.compile(
     r"secret(?:access)?key|secretaccess|access(?:key)?secret|awssecret|s3secret|secretaws|amazonsecret|iamsecret|awssk$"
 )
+_FOREIGN: Final = re.compile(r"^gs(?:secret|access)|gcs|google|aliyun|alicloud|tencent|cosn")
+"""Other clouds' secrets that have the same form and stand in the same files, as in `.boto`."""
 _OTHER: Final = re.compile(
     r"sha\d|sha$|digest|checksum|commit|hash|etag|integrity|signature|nonce|uuid|guid|fingerprint|csrf|xsrf|token"
     r"|revision|cert|md5|cookie|salt$|requestid|version|thumbprint|publickey|challenge|verifier|id2$|hmac|session"
@@ -65,12 +67,15 @@ _ROLE_WORDS: Final = frozenset(
     " user username name login password pass passwd pwd value env export set setx const var let string credentials"
     " credential default public private with".split()
 )
-_STYLELESS: Final = frozenset({"id", "secret", "access"})
+_STYLELESS: Final = frozenset(
+    "id ids key keys secret secrets access user username login password passwd pass pwd pw".split()
+)
 _ALNUM: Final = re.compile(r"[A-Za-z0-9]")
+_LINE_GUTTER: Final = re.compile(rf"^{GUTTER}")
 _NO_HEADER: Final = re.compile(r"[={}]|\":")
 _LONGEST_NAME: Final = 6
 _BLANK_LINE: Final = re.compile(rf"(?:{NEWLINE})[ \t]*(?:{NEWLINE})")
-_MEMBER: Final = re.compile(r"\\{0,8}\":[ ]?\\{0,8}\"")
+_MEMBER: Final = re.compile(r"\\{0,8}\":[ ]?\\{0,8}\"|[}\]]")
 _ROW_END: Final = re.compile(NEWLINE)
 
 
@@ -152,6 +157,8 @@ def weigh(label: Named) -> Label:
     name = label.joined
     if not name:
         return Label.NEUTRAL
+    if _FOREIGN.search(name) is not None:
+        return Label.OTHER
     if _STRONG.search(name) is not None:
         return Label.STRONG
     if _OTHER.search(name) is not None:
@@ -207,14 +214,13 @@ class Header:
 
 def header_at(text: str, start: int, end: int) -> Header | None:
     """Read a line as a table's header, or None when no two of its columns name an id and a secret."""
-    # A table inside a JSON string begins behind the string's name.
+    # A table begins behind the name of the JSON string that holds it, or behind the object above it.
     line = plain(_MEMBER.split(text[start:end])[-1])
     delimiter = max(",;\t|", key=line.count)
     if delimiter not in line or _NO_HEADER.search(line) is not None:
         return None
-    names = tuple(
-        Named(tuple(w.lower() for w in _CAMEL.findall(field)), start, column=True) for field in line.split(delimiter)
-    )
+    fields = [field.rpartition("(")[2] for field in _LINE_GUTTER.sub("", line).split(delimiter)]
+    names = tuple(Named(tuple(w.lower() for w in _CAMEL.findall(field)), start, column=True) for field in fields)
     secrets = {name for name in names if "secret" in name.words or weigh(name) is Label.STRONG}
     ids = {name for name in names if "key" in name.words or "accesskey" in name.joined} - secrets
     if not secrets or not ids or max(len(name.words) for name in secrets | ids) > _LONGEST_NAME:

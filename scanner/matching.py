@@ -32,6 +32,7 @@ _AGAINST_THE_ORDER: Final = 400
 _ANOTHER_LINE: Final = 40
 _ANOTHER_STYLE: Final = 500
 _NO_LABEL: Final = 200
+_WEAK_LABEL: Final = 300
 _EXACT: Final = 1024
 """Ids times secrets up to which the cheapest pairs in order are found exactly."""
 
@@ -43,7 +44,7 @@ class Firmness(IntEnum):
 
     TOUCHING = 0
     LABELLED = 1
-    """A strong label, and both are direct members of what holds both."""
+    """A strong label, and both are direct members of what holds both; or some label in a file without structure."""
     MEMBERS = 2
     """Some label, both direct members of one bracket, tag, section or block."""
     LABELLED_BELOW = 3
@@ -141,9 +142,10 @@ class _Matcher:
                 if len(self.ties) == len(self.ids) or len(self.bound) == len(self.secrets):
                     break
                 wanted = [i for i in range(low, high) if i not in self.ties]
-                free = [
-                    s for s in range(first, last) if s not in self.bound and self.secrets[s].weight <= _WORST[firmness]
-                ]
+                # Where nothing but lines and blank lines gives structure, a weak label of the id's style may be better.
+                flat = firmness is Firmness.LABELLED and span.shape not in STRUCTURAL
+                worst = Label.MEDIUM if flat else _WORST[firmness]
+                free = [s for s in range(first, last) if s not in self.bound and self.secrets[s].weight <= worst]
                 if wanted and free:
                     self.settle(wanted, free, firmness, span)
         return sorted(self.ties.values(), key=lambda tie: tie.id)
@@ -236,6 +238,8 @@ class _Matcher:
             cost += _ANOTHER_LINE
         if not labels.akin(one.label, other.label):
             cost += _ANOTHER_STYLE
+        if other.weight is not Label.STRONG:
+            cost += _WEAK_LABEL
         if other.weight > Label.MEDIUM:
             cost += _NO_LABEL
         return cost

@@ -185,7 +185,7 @@ def _name(text: str, values: Iterable[Value], headers: Sequence[Header]) -> Iter
             weight = Label.STRONG if _is_token(value, label) else value.weight
         elif value.kind in {KeyKind.SECRET_KEY, KeyKind.SES_SMTP}:
             weight = max(value.weight, labels.weigh(label))
-            if weight in {Label.NEUTRAL, Label.MEDIUM} and _doubtful(text, value):
+            if Label.STRONG < weight < Label.DOUBTFUL and "secret" not in label.joined and _doubtful(text, value):
                 weight = Label.DOUBTFUL
             elif weight is Label.MEDIUM and value.kind is KeyKind.SES_SMTP:
                 weight = Label.STRONG

@@ -1193,6 +1193,24 @@ def crontab(p: Plant) -> str:
     return f"AWS_ACCESS_KEY_ID={key_id}\nAWS_SECRET_ACCESS_KEY={secret}\n{line}"
 
 
+def _each_line(prefix: Callable[[int], str]) -> Callable[[str], str]:
+    return lambda text: "".join(prefix(at) + line for at, line in enumerate(text.splitlines(keepends=True), 1))
+
+
+DISGUISES: Final[dict[str, Callable[[str], str]]] = {
+    "windows lines": lambda text: text.replace("\r\n", "\n").replace("\n", "\r\n"),
+    "in JSON": lambda text: json.dumps({"type": "text", "text": text}),
+    "in JSON in JSON": lambda text: json.dumps({"message": json.dumps({"text": text})}),
+    "in HTML": html.escape,
+    "indented": _each_line(lambda _: "    "),
+    "in a diff": _each_line(lambda _: "+"),
+    "quoted": _each_line(lambda _: "> "),
+    "in a comment": _each_line(lambda _: "# "),
+    "with line numbers": _each_line(lambda at: f"{at:6d}\t"),
+    "in a log": _each_line(lambda at: f"2026-03-01T10:00:{at % 60:02d}Z INFO "),
+}
+"""How a whole file comes to stand inside another."""
+
 LAYOUTS: Final[tuple[Layout, ...]] = (
     console_csv,
     old_iam_csv,

@@ -7,11 +7,11 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from bench.pairing import candidates, rate
+from bench.pairing import candidates, rate, rate_of_mixed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.builders import make_key_id, make_secret, make_token
-from tests.layouts import LAYOUTS, Layout
+from tests.layouts import DISGUISES, LAYOUTS, Layout
 
 from firedamp.scanner import shape
 from firedamp.scanner.candidates import Candidate, Credential, Role
@@ -43,7 +43,18 @@ def rng() -> random.Random:
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 def test_the_top_ranked_secret_is_the_right_one_in(layout: Layout) -> None:
-    right, planted = rate(layout, files=30)
+    right, planted = rate([layout], files=30)
+    assert right >= 0.99 * planted
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+def test_the_top_ranked_secret_is_the_right_one_of_any_layout(disguise: str) -> None:
+    right, planted = rate(LAYOUTS, 2, DISGUISES[disguise])
+    assert right >= 0.995 * planted
+
+
+def test_several_layouts_in_one_file_keep_their_pairs() -> None:
+    right, planted = rate_of_mixed(200)
     assert right >= 0.99 * planted
 
 
