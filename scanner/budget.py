@@ -388,6 +388,8 @@ class _Front(Reader):
 def hold(file: File, budget: Budget) -> bytes:
     """Return the whole of a container whose format needs it in memory; raises Broken when it is larger than `held`."""
     limit = budget.limits.held
+    if isinstance(file.raw, io.BytesIO) and len(file.raw.getbuffer()) <= limit:
+        return file.raw.getvalue()  # the bytes themselves: a copy would cost their size once more
     if file.seekable():
         file.seek(0)
     data = file.read(limit + 1)

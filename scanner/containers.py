@@ -5,7 +5,6 @@ To add a format: one function that yields its parts, one row in FORMATS.
 
 from __future__ import annotations
 
-import io
 import re
 import tarfile
 from collections.abc import Callable, Iterator
@@ -13,7 +12,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from firedamp.scanner import archives, documents, mail, sevenzip, streams
-from firedamp.scanner.budget import MIB, Broken, Budget, File, Part, Parts, Spent, in_memory, trouble_of
+from firedamp.scanner.budget import (
+    MIB,
+    Broken,
+    Budget,
+    Chunks,
+    File,
+    Part,
+    Parts,
+    Spent,
+    buffered,
+    in_memory,
+    trouble_of,
+)
 from firedamp.storage.records import Outcome, Skipped
 
 HEAD: Final = 4096
@@ -221,7 +232,7 @@ class _Walk:
                 yield _failed(
                     chain, f"{kind} is larger than the {self._limits.held / MIB:,.0f} MiB that are held in memory"
                 )
-                yield from self._leaf(chain, body, part.lines, first)
+                yield from self._leaf(chain, buffered(Chunks(_again(first, body))), part.lines)
                 return
             body = first
         if known.plain and isinstance(body, bytes) and not self._interesting(body):
@@ -232,9 +243,7 @@ class _Walk:
             file.seek(0)
             yield from self._leaf(chain, body, part.lines)
 
-    def _leaf(
-        self, chain: str, body: bytes | io.BufferedReader, lines: bool, first: bytes = b""
-    ) -> Iterator[Member | Skipped]:
+    def _leaf(self, chain: str, body: bytes | File, lines: bool) -> Iterator[Member | Skipped]:
         """Look at a member that is no container, window by window."""
         if isinstance(body, bytes) and len(body) <= WINDOW:
             if body and self._interesting(body):
@@ -244,8 +253,7 @@ class _Walk:
         line, column, tail = 1, 1, b""
         while True:
             self._budget.check()
-            block, first = first[: WINDOW - OVERLAP], first[WINDOW - OVERLAP :]
-            block += file.read(WINDOW - OVERLAP - len(block))
+            block = file.read(WINDOW - OVERLAP)
             if not block:
                 break
             window = tail + block
@@ -257,6 +265,16 @@ class _Walk:
             if isinstance(trouble, Spent):
                 raise trouble
             yield _failed(chain, trouble.why)
+
+
+def _again(first: bytes, rest: File) -> Iterator[bytes]:
+    """Yield what was read of a file already, then the rest of it."""
+    for at in range(0, len(first), MIB):
+        yield first[at : at + MIB]
+    while block := rest.read(MIB):
+        yield block
+    if (trouble := trouble_of(rest)) is not None:
+        raise trouble
 
 
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))

@@ -28,9 +28,11 @@ def unsqlite(file: File, budget: Budget) -> Parts:
 
 def rows(image: bytes, budget: Budget, wal: bytes = b"") -> Parts:
     """Read a database image; wal is the write-ahead log found beside it, whose committed pages are laid over it."""
-    pages = with_log(image, wal)
+    pages: bytes | bytearray = image
+    if wal or image[18:20] != _NO_LOG:
+        pages = with_log(image, wal)
+        pages[18:20] = _NO_LOG
     del image  # memory is short: SQLite makes its own copy
-    pages[18:20] = b"\x01\x01"  # a copy in memory has no log: file format 3, 2.1.3 "read and write version"
     db = sqlite3.connect(":memory:", isolation_level=None)
     try:
         db.deserialize(pages)
@@ -38,6 +40,10 @@ def rows(image: bytes, budget: Budget, wal: bytes = b"") -> Parts:
         yield from _tables(db, budget)
     finally:
         db.close()
+
+
+_NO_LOG: Final = b"\x01\x01"
+"""What a database in memory must have as read and write version, since it has no log (file format, 1.3.3)."""
 
 
 def rows_on_disk(path: str, budget: Budget) -> Parts:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from firedamp.scanner.budget import SMALL, Budget, Chunks, File, Limits, Parts, buffered, in_memory
+from firedamp.scanner.budget import SMALL, Budget, Chunks, File, Limits, Parts, buffered, hold, in_memory
 from firedamp.scanner.containers import HEAD, Member, container_of, opened, walk
 from firedamp.scanner.documents import rows, rows_on_disk
 from firedamp.scanner.unpack import encoded
@@ -152,7 +152,7 @@ def _parts(kind: str, file: File, stored: int, wal: bytes, budget: Budget) -> Pa
     """Open the top-level file: a database may have its log, and need not be held in memory if it is a file."""
     if kind == "sqlite" and file.seekable():
         if stored <= budget.limits.held:
-            return rows(file.read(), budget, wal)
+            return rows(hold(file, budget), budget, wal)
         if isinstance(file.raw, io.FileIO):
             return rows_on_disk(os.fsdecode(file.raw.name), budget)
     return opened(kind, file, budget)
