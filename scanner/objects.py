@@ -171,12 +171,17 @@ def resolve(layout: Layout, name: str = "HEAD", depth: int = 0) -> str | None:
     return None
 
 
-def tips(layout: Layout) -> set[str]:
-    """Return what the refs hold: loose, packed, and HEAD."""
-    found = {line[: layout.width * 2].decode("ascii", "replace") for line in _packed(layout.common / "packed-refs")}
-    for folder, _, files in os.walk(layout.common / "refs"):
+def tips(layout: Layout, below: str = "refs/") -> set[str]:
+    """Return what the refs hold: loose, packed, and HEAD. below: only refs whose name begins so, and no HEAD."""
+    found = set[str]()
+    for line in _packed(layout.common / "packed-refs"):
+        name, _, ref = line.decode("utf-8", "replace").partition(" ")
+        # A line that begins with ^ holds what an annotated tag points at.
+        if ref.startswith(below) or (name.startswith("^") and below == "refs/"):
+            found.add(name.lstrip("^").strip())
+    for folder, _, files in os.walk(layout.common / below):
         found.update(small(Path(folder, name)).decode("ascii", "replace").strip() for name in files)
-    head = resolve(layout)
+    head = resolve(layout) if below == "refs/" else None
     return {name for name in found | {head or ""} if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name)}
 
 
@@ -210,7 +215,8 @@ def environment(**more: str) -> dict[str, str]:
 class ObjectAccess:
     """A git that sees the objects of one repository and nothing else of it. A context manager: it has a folder."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, index: Path | None = None) -> None:
+        """Make the private place. index is the index file, for a git that compares it; read, never written."""
         self.layout = layout
         self._folder = tempfile.TemporaryDirectory(prefix="firedamp-git-", ignore_cleanup_errors=True)
         self.folder = private = Path(self._folder.name)
@@ -229,6 +235,10 @@ class ObjectAccess:
             stores = tuple(_linked(store, private / f"store{n}") for n, store in enumerate(stores))
             more["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = os.pathsep.join(str(store) for store in stores[1:])
         more["GIT_OBJECT_DIRECTORY"] = str(stores[0])
+        if index is not None:
+            more["GIT_INDEX_FILE"] = str(index)
+            for shared in index.parent.glob("sharedindex.*"):  # a split index names its other half by the git folder
+                (private / shared.name).symlink_to(shared)
         if layout.shallow is not None:
             more["GIT_SHALLOW_FILE"] = str(layout.shallow)
         self._environment = environment(**more)

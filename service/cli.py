@@ -77,6 +77,10 @@ def _scan(given: argparse.Namespace, common: Common) -> int:
         show_secrets=given.show_secrets, accept_incomplete=tuple(given.accept_incomplete), nice=given.nice,
         same_file_system=not given.cross_file_systems,
     )  # fmt: skip
+    if options.staged:
+        from firedamp.service import hooks
+
+        return hooks.scan_staged(options, common)
     return scanning.scan(options, common)
 
 
@@ -169,7 +173,9 @@ def _config(given: argparse.Namespace, common: Common) -> int:
 
 def _hook(given: argparse.Namespace, common: Common) -> int:
     options = HookOptions(action=given.action, hook=given.hook, for_all=given.for_all, arguments=tuple(given.arguments))
-    raise NotBuilt(f"hook {options.action} is not built yet (asked for {common.format})")
+    from firedamp.service import hooks
+
+    return hooks.hook(options, common)
 
 
 def _parser() -> argparse.ArgumentParser:

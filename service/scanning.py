@@ -12,7 +12,7 @@ from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import platformdirs
 
@@ -37,12 +37,12 @@ from firedamp.scanner.source import Blob, Source
 from firedamp.scanner.unpack import Unpacker, prefiltered
 from firedamp.service import baseline, render
 from firedamp.service.config import ScanConfig
-from firedamp.service.options import Common, ScanOptions, default_db
+from firedamp.service.options import Common, Format, ScanOptions, default_db
 from firedamp.service.profiles import own_keys
 from firedamp.service.progress import Bar
 from firedamp.service.render import Listing
 from firedamp.service.surroundings import be_nice, changed, home_folder, known_files, place_of, wait_for_power
-from firedamp.storage.errors import UsageFailure
+from firedamp.storage.errors import SourceFailure, UsageFailure
 from firedamp.storage.records import FileProvenance, GitProvenance, Provenance, Skipped, TriageState
 from firedamp.storage.secret import Fingerprint, Secret
 from firedamp.storage.store import Store
@@ -90,6 +90,50 @@ def scan(options: ScanOptions, common: Common) -> int:
     if report.failed or report.tally.nothing:
         return 2
     return int(any(each.finding.state is TriageState.OPEN for each in chosen))
+
+
+def scan_once(choose: Callable[[Settings], Sequence[Source]], options: ScanOptions, common: Common) -> int:
+    """Scan sources and remember nothing of it: for hooks. What was decided about a finding before still counts."""
+    settings = common.settings()
+    sense = Sense(_cache(), None)
+    chosen = Settings(hits=sense.hits, container=lambda head: must_open(head) is not None, jobs=1)
+    with common.open_store() as kept, Store(None) as store, _unpacker(_limits(settings.scan)) as unpacker:
+        for key in kept.watched():
+            store.watch(key)
+        report = scanner.scan(
+            choose(chosen), store, Look(functools.partial(prefilter, _cache()), unpacker), detector=VERSION, now=_now,
+            open_repository=_no_repository, canary_accounts=settings.scan.canary_accounts,
+            honoured=_honoured((*settings.scan.honour_marks, *options.honour_marks)),
+        )  # fmt: skip
+        decided = {finding.fingerprint: finding for finding in kept.findings()}
+        report = replace(
+            report,
+            findings=tuple(
+                replace(
+                    each,
+                    fresh=False,
+                    new=each.finding.fingerprint not in decided,
+                    finding=replace(each.finding, state=decided.get(each.finding.fingerprint, each.finding).state),
+                )
+                for each in report.findings
+            ),
+        )
+        known = frozenset[Fingerprint]() if options.baseline is None else baseline.read(options.baseline)
+        found = list(_chosen(report, options, known))
+    if found or report.failed or common.format is not Format.TABLE:
+        _show(report, found, {}, common)
+    if report.failed:
+        return 2
+    return int(any(each.finding.state is TriageState.OPEN for each in found))
+
+
+def _no_repository(path: str) -> Source:
+    raise SourceFailure(f"{path} is a repository, which is not looked into here")
+
+
+def stream(file: BinaryIO) -> Source:
+    """Make the source of an open file, read to its end."""
+    return StreamSource(file, Sense(_cache(), None), must_open)
 
 
 def _now() -> datetime:

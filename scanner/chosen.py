@@ -1,0 +1,135 @@
+"""A few objects of a repository: what is about to be committed, or what is being pushed. Nothing else is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from firedamp.scanner.git import Settings
+from firedamp.scanner.history import kinds_of
+from firedamp.scanner.idset import from_hex
+from firedamp.scanner.objects import Layout, ObjectAccess, find, resolve, tips
+from firedamp.scanner.reading import Reader, Share, Unread
+from firedamp.scanner.source import Blob, Checkpoint, Item
+from firedamp.storage.errors import SourceFailure
+from firedamp.storage.records import GitProvenance, Met, Outcome, Provenance, Skipped, Tally
+
+_EMPTY_TREE: Final = {
+    20: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+    32: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+}
+"""What an unborn HEAD is compared with: git's id of a tree without entries, for each hash."""
+_GITLINK: Final = b"160000"
+
+Choose = Callable[[ObjectAccess], Iterator[tuple[str, str | None]]]
+"""Yields (object id, path or None) of what is to be read."""
+
+
+class ChosenSource:
+    """Some objects of one repository, each read in full: no filter, no memory of earlier scans."""
+
+    name: Final = "git"
+
+    def __init__(self, layout: Layout, choose: Choose, settings: Settings, index: Path | None = None) -> None:
+        """Make the source. index is given to git that chooses; nobody else needs it."""
+        self.target = str(layout.root)
+        self._layout, self._choose, self._settings, self._index = layout, choose, settings, index
+        self._paths: dict[str, list[str | None]] = {}
+
+    def blobs(self) -> Iterator[Item]:
+        """Yield the chosen objects worth a look."""
+        with ObjectAccess(self._layout, index=self._index) as git:
+            for name, path in self._choose(git):
+                self._paths.setdefault(name, []).append(path)
+            reader = Reader(git=git, hits=self._settings.hits, container=self._settings.container, jobs=1)
+            for item in reader.read(from_hex(sorted(self._paths), self._layout.width)):
+                match item:
+                    case Blob(path=spooled):
+                        yield item
+                        if spooled is not None:
+                            Path(spooled).unlink()
+                    case Unread(id=name):
+                        yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} {name}", why="git cannot give it")
+                    case Share(tally=tally):
+                        yield Checkpoint(tally)
+            # Nothing staged is no failure: the choice itself was read.
+            yield Checkpoint(Tally(known=0 if self._paths else 1))
+
+    def unread(self, blob: str) -> None:
+        """Nothing is remembered here, so nothing has to be forgotten."""
+
+    def gone(self, met: Iterable[Met]) -> Iterator[Met]:
+        """Yield nothing: what was not chosen may well be there."""
+        del met
+        yield from ()
+
+    def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
+        """Yield the paths that the chosen objects have."""
+        for blob in ids:
+            for path in dict.fromkeys(self._paths.get(blob, [])):
+                yield blob, GitProvenance(repository=self.target, path=path, in_head=False)
+
+
+def staged(path: Path, settings: Settings, index: str | None) -> ChosenSource:
+    """Make the source of what differs between HEAD and the index. index is GIT_INDEX_FILE as git gives it to hooks.
+
+    `git commit PATH` and `git commit --all` use an index of their own: only the one git names is right.
+    """
+    layout = find(path)
+    place = layout.git_dir / "index" if index is None else Path(index)
+    if not place.is_absolute():
+        place = layout.root / place
+
+    def choose(git: ObjectAccess) -> Iterator[tuple[str, str | None]]:
+        if not place.exists():
+            return
+        tree = resolve(layout) or _EMPTY_TREE[layout.width]
+        wanted = ("diff-index", "--cached", "--raw", "-z", "--no-renames", "--no-abbrev", tree)
+        fields = iter(_whole(git, wanted, f"{place} cannot be compared with HEAD").split(b"\0"))
+        for head in fields:
+            if head:
+                _, mode, _, name, status = head[1:].split(b" ")
+                where = next(fields)
+                if status != b"D" and mode != _GITLINK:
+                    yield name.decode("ascii"), where.decode("utf-8", "surrogateescape")
+
+    return ChosenSource(layout, choose, settings, place)
+
+
+def pushed(
+    path: Path, updates: Collection[tuple[str, str]], settings: Settings, *, known: str = "refs/",
+    quarantine: tuple[Path, ...] = (),
+) -> ChosenSource:  # fmt: skip
+    """Make the source of what a push brings. updates are (old id, new id), all zeros for none.
+
+    What the refs below known reach is there already. quarantine are object folders that only this push sees
+    (git-receive-pack(1), "Quarantine environment").
+    """
+    layout = find(path)
+    if quarantine:
+        layout = replace(layout, stores=(*quarantine, *layout.stores), fenced=True)
+
+    def choose(git: ObjectAccess) -> Iterator[tuple[str, str | None]]:
+        new = sorted({new for _, new in updates if new.strip("0")})
+        old = {old for old, _ in updates if old.strip("0")} | tips(layout, known)
+        here = sorted(name for name, _ in kinds_of(git, old))
+        lines = [f"{name}\n".encode() for name in new] + [f"^{name}\n".encode() for name in here]
+        for line in _whole(git, ("rev-list", "--objects", "--stdin"), "what is pushed cannot be listed", lines).split(
+            b"\n"
+        ):
+            name, _, where = line.partition(b" ")
+            if name:
+                yield name.decode("ascii"), where.decode("utf-8", "surrogateescape") or None
+
+    return ChosenSource(layout, choose, settings)
+
+
+def _whole(git: ObjectAccess, arguments: tuple[str, ...], what: str, lines: Iterable[bytes] = ()) -> bytes:
+    """Return all that git prints, or raise SourceFailure when it fails: half a list would be a false silence."""
+    with git.start(*arguments, lines=lines) as running:
+        printed = running.stdout.readall()
+        if running.process.wait() != 0:
+            raise SourceFailure(what, "is the repository damaged? git fsck tells")
+    return printed

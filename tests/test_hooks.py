@@ -1,0 +1,217 @@
+"""Hooks in real repositories: a key does not leave, whatever index, push or quarantine it comes in."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.builders import make_key_id, make_secret
+
+from firedamp.service import cli
+
+
+def git(folder: Path, *arguments: str, status: int = 0, **environ: str) -> str:
+    names = {"GIT_AUTHOR_NAME": "A", "GIT_AUTHOR_EMAIL": "a@example.com"}
+    names |= {"GIT_COMMITTER_NAME": "A", "GIT_COMMITTER_EMAIL": "a@example.com"}
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, env=os.environ | names | environ,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    path = tmp_path / "work"
+    path.mkdir()
+    git(path, "init", "-q", "-b", "main")
+    (path / "readme").write_text("hello\n")
+    git(path, "add", ".")
+    git(path, "commit", "-q", "-m", "first")
+    return path
+
+
+def key(rng: random.Random) -> str:
+    return f"aws_access_key_id = {make_key_id(rng)}\naws_secret_access_key = {make_secret(rng)}\n"
+
+
+def staged(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[dict[str, object]]]:
+    status = cli.main(["scan", "--staged", str(path), "--offline", "--format", "jsonl"])
+    return status, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_what_is_staged_is_read_from_the_index_and_not_from_the_work_tree(
+    repository: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = repository / "conf" / "aws.ini"
+    secret.parent.mkdir()
+    secret.write_text(key(rng))
+    assert staged(repository, capsys)[0] == 0, "it is not staged yet"
+    git(repository, "add", ".")
+    secret.write_text("taken out, but not of the index\n")
+    status, (found, summary) = staged(repository, capsys)
+    assert status == 1
+    (match,) = found["matches"]  # type: ignore[misc]
+    assert (match["path"], match["line"], match["commit"]) == ("conf/aws.ini", 1, None)
+    assert summary["summary"]["read"]["objects"] == 1  # type: ignore[index]
+    git(repository, "commit", "-q", "-m", "too late")
+    assert staged(repository, capsys)[0] == 0, "what HEAD has is not new"
+
+
+def test_the_first_commit_a_deletion_and_a_submodule_are_read_too(
+    tmp_path: Path, repository: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    git(fresh, "init", "-q")
+    assert staged(fresh, capsys)[0] == 0
+    (fresh / "file").write_text(key(rng))
+    git(fresh, "add", ".")
+    assert staged(fresh, capsys)[0] == 1
+    git(repository, "rm", "-q", "readme")
+    head = git(repository, "rev-parse", "HEAD").strip()
+    git(repository, "update-index", "--add", "--cacheinfo", f"160000,{head},sub")
+    assert staged(repository, capsys)[0] == 0
+
+
+def test_an_accepted_finding_lets_the_commit_through_and_a_mark_does_too(
+    repository: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = key(rng)
+    (repository / "file").write_text(text)
+    git(repository, "add", ".")
+    (_, (found, _)) = staged(repository, capsys)
+    cli.main(["scan", str(repository), "--offline", "--quiet"])
+    cli.main(["findings", "set", str(found["fingerprint"]), "--state", "accepted", "--reason", "a test"])
+    capsys.readouterr()
+    assert staged(repository, capsys)[0] == 0
+    (repository / "file").write_text(key(rng).replace("\n", "  # firedamp:allow\n"))
+    git(repository, "add", ".")
+    assert staged(repository, capsys)[0] == 0
+
+
+def test_an_installed_hook_stops_a_commit_whichever_index_it_uses(
+    repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    assert cli.main(["hook", "install", "pre-commit"]) == 0
+    (repository / "readme").write_text(key(rng))
+    told = git(repository, "commit", "-q", "--all", "-m", "leak", status=1)
+    assert "would leave" in told
+    assert "AKIA" in told
+    git(repository, "commit", "-q", "-m", "leak", "readme", status=1)
+    (repository / "readme").write_text("clean\n")
+    git(repository, "commit", "-q", "--all", "-m", "clean")
+
+
+def test_an_existing_hook_runs_first_and_can_still_refuse(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(repository)
+    theirs = repository / ".git" / "hooks" / "pre-commit"
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("#!/bin/sh\necho theirs ran >&2\nexit 3\n")
+    theirs.chmod(0o755)
+    assert cli.main(["hook", "install", "pre-commit"]) == 0
+    assert cli.main(["hook", "install", "pre-commit"]) == 0, "twice is once"
+    assert "runs before it" in capsys.readouterr().out
+    assert "theirs ran" in git(repository, "commit", "-q", "--allow-empty", "-m", "x", status=1)
+    theirs.write_text("#!/bin/sh\nexit 0\n")
+    assert cli.main(["hook", "install", "pre-commit"]) == 2, "a third hook is nobody's to move"
+
+
+def test_a_shadowed_hook_is_told(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(repository)
+    git(repository, "config", "core.hooksPath", ".husky")
+    assert cli.main(["hook", "install", "pre-commit"]) == 2
+    assert ".husky" in capsys.readouterr().err
+
+
+def test_a_hook_for_all_repositories_runs_theirs_too(
+    tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    monkeypatch.chdir(repository)
+    assert cli.main(["hook", "install", "pre-commit", "--global"]) == 0
+    assert cli.main(["hook", "install", "commit-msg", "--global"]) == 0
+    theirs = repository / ".git" / "hooks" / "pre-commit"
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("#!/bin/sh\necho theirs ran >&2\n")
+    theirs.chmod(0o755)
+    git(repository, "commit", "-q", "--allow-empty", "-m", f"key {key(rng)}", status=1)
+    assert "theirs ran" in git(repository, "commit", "-q", "--allow-empty", "-m", "clean")
+
+
+def test_a_push_is_read_before_it_leaves_and_only_what_is_new_of_it(
+    tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "-q", "--bare", "remote.git")
+    git(repository, "remote", "add", "origin", str(tmp_path / "remote.git"))
+    monkeypatch.chdir(repository)
+    assert cli.main(["hook", "install", "pre-push"]) == 0
+    git(repository, "push", "-q", "origin", "main")
+    (repository / "leak").write_text(key(rng))
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "leak")
+    git(repository, "rm", "-q", "leak")
+    git(repository, "commit", "-q", "-m", "removed, but still in the history")
+    assert "would leave" in git(repository, "push", "-q", "origin", "main", status=1)
+    git(repository, "push", "-q", "--no-verify", "origin", "main")
+    (repository / "readme").write_text("more\n")
+    git(repository, "commit", "-q", "-a", "-m", "clean")
+    git(repository, "push", "-q", "origin", "main")
+    git(repository, "push", "-q", "origin", ":main")
+
+
+def test_a_server_refuses_a_push_with_a_key_in_quarantine(
+    tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = tmp_path / "remote.git"
+    git(tmp_path, "init", "-q", "--bare", "remote.git")
+    git(repository, "remote", "add", "origin", str(remote))
+    git(repository, "push", "-q", "origin", "main")
+    monkeypatch.chdir(remote)
+    assert cli.main(["hook", "install", "pre-receive"]) == 0
+    git(repository, "commit", "-q", "--allow-empty", "-m", f"in a message: {key(rng)}")
+    assert "would leave" in git(repository, "push", "-q", "origin", "main", status=1)
+    git(repository, "reset", "-q", "--hard", "HEAD~1")
+    git(repository, "tag", "-a", "v1", "-m", "clean")
+    git(repository, "push", "-q", "origin", "v1")
+    git(repository, "push", "-q", "origin", ":v1")
+
+
+def test_hooks_that_are_called_wrongly_say_so(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["scan", "--staged", "a", "b"]) == 2
+    monkeypatch.chdir(repository)
+    assert cli.main(["hook", "run", "commit-msg"]) == 2
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["hook", "run", "pre-commit"]) == 2
+
+
+def test_a_damaged_index_is_no_silence(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (repository / ".git" / "index").write_bytes(b"DIRC nonsense")
+    assert cli.main(["scan", "--staged", str(repository), "--offline"]) == 2
+    assert "cannot be compared" in capsys.readouterr().out
+
+
+def test_what_ci_runs_are_commands_that_we_have() -> None:
+    root = Path(__file__).parent.parent
+    parser = cli._parser()
+    for entry in ("pre-commit", "commit-msg", "pre-push"):
+        assert f"entry: firedamp hook --quiet run {entry}" in (root / ".pre-commit-hooks.yaml").read_text()
+        parser.parse_args(["hook", "--quiet", "run", entry])
+    action = (root / "deploy" / "github-action" / "action.yml").read_text()
+    job = (root / "deploy" / "gitlab" / "firedamp.gitlab-ci.yml").read_text()
+    for text in (action, job):
+        assert "firedamp scan" in text
+        assert "--format sarif --output" in text
+    parser.parse_args(["scan", ".", "--offline", "--format", "sarif", "--output", "x"])
