@@ -25,12 +25,13 @@ from hypothesis import strategies as st
 from tests.builders import make_key_id, make_secret
 from tests.packwriter import Copy, Delta, Whole, Written, write_pack
 
-from firedamp.scanner import packs
+from firedamp.scanner import packindex, packs
 from firedamp.scanner.containers import MAGICS, PLAIN
 from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.keys import KINDS, shape
 from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, list_pack
 from firedamp.scanner.packs import Filtered, suspects
+from firedamp.scanner.prefilter import Prefilter
 from firedamp.scanner.seeds import CONTAINERS, Seeds, seeds
 
 
@@ -311,6 +312,70 @@ def test_ordinary_text_is_ruled_out(tmp_path: Path, kernel_cache: Path) -> None:
     assert filtered(listing, kernel_cache).ruled_out == 2
 
 
+# The same on histories that git packs.
+
+
+def rotated(rng: random.Random) -> list[bytes]:
+    """Return versions of one file in which keys come, go, are replaced, cut, joined, encoded and moved."""
+    top, bottom = filler(rng), filler(rng)
+    keys = [make_key_id(rng, prefix=prefix) for prefix in ("AKIA", "ASIA", "AKIA", "ABIA", "ACCA", "AKIA")]
+    secrets = [make_secret(rng) for _ in range(4)]
+    forms = [one for _, one in encoded(keys[5], twice=True)]
+    lines = [
+        "nothing",
+        *(f"key = '{key}'" for key in keys[:3]),
+        f"key = '{keys[3][:4]}' + '{keys[3][4:]}'",
+        f"key = '{keys[3]}'",
+        f"key = '{keys[4][:1]}-{keys[4][1:]}'",
+        f"key = '{keys[4]}'",
+        f"note = '{secrets[0]}'\naws_secret_access_key = ''",
+        f"note = ''\naws_secret_access_key = '{secrets[0]}'",
+        *(f"aws_secret_access_key = '{secret}'" for secret in secrets[1:]),
+        f"aws_secret_access_key = '{secrets[1][:20]}' + '{secrets[1][20:]}'",
+        *(form.decode("latin-1") for form in forms[:: max(1, len(forms) // 25)]),
+    ]
+    return [f"{top}{line}\n{bottom}".encode("latin-1") for line in lines]
+
+
+@pytest.mark.parametrize("packing", ["aggressive", "reference deltas", "several packs", "shallow chains"])
+def test_what_a_full_read_finds_in_a_generated_history_is_a_suspect(
+    packing: str, tmp_path: Path, kernel_cache: Path
+) -> None:
+    folder = tmp_path / "r"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    for number, content in enumerate(rotated(random.Random(packing))):
+        (folder / "config.py").write_bytes(content)
+        (folder / f"copy{number % 3}.py").write_bytes(content[: len(content) - number])
+        git(folder, "add", ".")
+        git(folder, "commit", "-q", "-m", "change")
+        if packing == "several packs" and number % 9 == 8:
+            git(folder, "repack", "-dq")
+    match packing:
+        case "aggressive":
+            git(folder, "gc", "-q", "--aggressive")
+        case "reference deltas":
+            git(folder, "-c", "repack.useDeltaBaseOffset=false", "repack", "-adfq")
+        case "several packs":
+            git(folder, "repack", "-dq")
+        case _:
+            git(folder, "repack", "-adfq", "--depth=2", "--window=50")
+    prefilter = Prefilter()
+    held = {name for name, content in contents(folder).items() if prefilter.any(content)}
+    found: set[str] = set()
+    ruled_out = 0
+    packs_met = list(folder.glob(".git/objects/pack/*.idx"))
+    for index in packs_met:
+        listing = list_pack(index.with_suffix(".pack"), index, width=20)
+        assert isinstance(listing, PackListing)
+        found |= suspect_ids(listing, kernel_cache)
+        ruled_out += filtered(listing, kernel_cache).ruled_out
+    assert (len(packs_met) > 1) == (packing == "several packs")
+    assert len(held) > 30
+    assert held <= found
+    assert ruled_out > 20
+
+
 # What is damaged.
 
 
@@ -339,6 +404,36 @@ def test_a_base_in_another_pack_is_left_to_git(tmp_path: Path, kernel_cache: Pat
     listing = listed(whole)
     assert listing.kinds.tolist() == [Kind.BLOB, Kind.UNKNOWN]
     assert filtered(listing, kernel_cache).suspects.tolist() == [1]
+
+
+def test_a_ring_of_deltas_is_left_to_git(tmp_path: Path, kernel_cache: Path) -> None:
+    entries = [Whole(b"base " * 30), Delta(0, (Copy(0, 60), b"1"), by_name=True), Delta(1, (Copy(0, 9),), by_name=True)]
+    written = write_pack(tmp_path, entries)
+    stored = written.pack.read_bytes()
+    written.pack.unlink()
+    written.pack.write_bytes(
+        stored[: written.offsets[1]] + stored[written.offsets[1] :].replace(written.ids[0], written.ids[2])
+    )
+    listing = listed(written)
+    assert listing.kinds.tolist() == [Kind.BLOB, Kind.UNKNOWN, Kind.UNKNOWN]
+    assert filtered(listing, kernel_cache).suspects.tolist() == [1, 2]
+
+
+def test_what_is_too_large_to_inflate_here_is_read_by_git(tmp_path: Path, kernel_cache: Path) -> None:
+    large = b"\0" * (packs.LARGEST + 1)
+    written = write_pack(tmp_path, [Whole(large), Delta(0, (Copy(0, 9), b"x")), Whole(b"small")])
+    result = filtered(listed(written), kernel_cache)
+    assert result.suspects.tolist() == [0, 1]
+    assert result.inflated < packs.LARGEST
+
+
+def test_an_offset_beyond_two_gigabytes_stands_in_the_second_table() -> None:
+    near = np.array([12, (1 << 31) | 1, 1 << 31], ">u4")
+    far = np.array([5 << 30, 6 << 30], ">u8").view(np.uint8)
+    offsets = packindex._offsets(near, far)
+    assert offsets is not None
+    assert offsets.tolist() == [12, 6 << 30, 5 << 30]
+    assert packindex._offsets(near, far[:8]) is None
 
 
 @pytest.mark.parametrize("what", ["empty pack", "cut pack", "version 1", "cut index", "other pack", "no file"])
