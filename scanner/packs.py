@@ -543,14 +543,10 @@ def _compiled(cache_folder: Path) -> _Kernels | Unfilterable:
 
     numba reads where its cache is when it is first imported. A folder that cannot be made for us alone is not used.
     """
+    private = _private(cache_folder)
+    if private:
+        os.environ["NUMBA_CACHE_DIR"] = str(cache_folder)
     try:
-        cache_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        private = cache_folder.stat().st_uid == os.getuid() and not cache_folder.stat().st_mode & 0o077
-    except OSError:
-        private = False
-    try:
-        if private:
-            os.environ["NUMBA_CACHE_DIR"] = str(cache_folder)
         import numba
     except ImportError:
         return Unfilterable("numba is missing")
@@ -564,3 +560,13 @@ def _compiled(cache_folder: Path) -> _Kernels | Unfilterable:
     kernels.inserted(nothing, places, places, np.empty(0, np.bool_), text, places, none)
     kernels.runs(text, places, *kernels.tables, none)
     return kernels
+
+
+def _private(folder: Path) -> bool:
+    """Make folder if it is missing, and say whether it is ours alone: what is loaded from it is run."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError:
+        return False
+    return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o077)

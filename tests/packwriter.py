@@ -112,7 +112,7 @@ def write_pack(folder: Path, entries: Sequence[Whole | Delta], *, width: int = 2
                 kind = kinds[base]
                 head = _header(7 if by_name else 6, len(packed))
                 head += ids[base] if by_name else _distance(begin - offsets[base])
-        body += head + zlib.compress(packed)
+        body += head + zlib.compress(packed, 1)
         ids.append(new(_KINDS[kind] + b" %d\0" % len(content) + content).digest())
         contents.append(content)
         kinds.append(kind)

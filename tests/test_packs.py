@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import bz2
+import dataclasses
 import gzip
 import hashlib
 import io
 import lzma
+import os
 import random
-import re
 import sqlite3
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.builders import make_key_id, make_secret
-from tests.packwriter import Copy, Delta, Whole, Written, write_pack
+from tests.packwriter import Copy, Delta, Whole, Written, instructions, write_pack
 
 from firedamp.scanner import packindex, packs
 from firedamp.scanner.containers import MAGICS, PLAIN
@@ -267,7 +268,8 @@ def test_no_cut_loses_a_value(kind: str, text: str, tmp_path: Path, kernel_cache
     lost = []
     entries: list[Whole | Delta] = []
     expected: list[tuple[int, str]] = []
-    for name, value in encoded(text, twice=kind in {"aws-access-key", "aws-temporary-key"}):
+    # What follows in a long value is more of the same.
+    for name, value in encoded(text[:160], twice=kind in {"aws-access-key", "aws-temporary-key"}):
         if (kind, name) in _NOT_COVERED:
             continue
         made, joined = cut_everywhere(value)
@@ -512,11 +514,65 @@ def test_compiled_and_plain_kernels_agree_on_any_bytes(
     assert outcomes[0] == outcomes[1]
 
 
-def test_without_numba_it_says_so(tmp_path: Path) -> None:
-    program = (
-        "import sys; sys.modules['numba'] = None\n"
-        "from pathlib import Path; from firedamp.scanner import packs\n"
-        f"print(packs._compiled(Path({str(tmp_path)!r})).why)"
-    )
-    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
-    assert re.search("numba is missing", told)
+def test_compiled_and_plain_kernels_agree_on_text(kernel_cache: Path, rng: random.Random) -> None:
+    base = filler(rng).encode()
+    key, secret = make_key_id(rng).encode(), make_secret(rng).encode()
+    inserts = [key, key[4:], secret, key.hex().encode(), base64.b64encode(key), b"", b"da2-" + b"a1" * 13, base[:300]]
+    inserts += [base64.b64encode(base[:90]), base64.b64encode(rng.randbytes(120)), b"CamelCaseName/with/a/path" * 3]
+    deltas = [instructions((Copy(0, 30), one, Copy(70000 % 90, 9), one, Copy(5, 70)), base)[0] for one in inserts]
+    source, starts, ends = _delta_batch([base, *deltas, b"".join(inserts), base + key])
+    is_delta = np.array([False, *[True] * len(deltas), False, False])
+    compiled = packs._compiled(kernel_cache)
+    assert not isinstance(compiled, Unfilterable)
+    outcomes = []
+    for kernel, runs in ((compiled.inserted, compiled.runs), (packs.inserted, packs.runs)):
+        text = np.zeros(source.size + 2 * starts.size, np.uint8)
+        at, flags = np.zeros(starts.size, np.int64), np.zeros(starts.size, np.uint8)
+        size = kernel(source, starts, ends, is_delta, text, at, flags)
+        runs(text[:size], at, *packs.tables(), flags)
+        outcomes.append((size, text.tobytes(), at.tolist(), flags.tolist()))
+    assert outcomes[0] == outcomes[1]
+    assert len(set(outcomes[0][3])) > 2
+
+
+def test_a_process_that_ends_early_is_said(tmp_path: Path, kernel_cache: Path) -> None:
+    listing = listed(write_pack(tmp_path, [Whole(b"%d" % i) for i in range(8)]))
+    compiled = packs._compiled(kernel_cache)
+    assert not isinstance(compiled, Unfilterable)
+    parent = os.getpid()
+
+    def dying(*arguments: object) -> int:
+        if os.getpid() != parent:
+            os._exit(1)
+        return compiled.inserted(*arguments)
+
+    kernels = dataclasses.replace(compiled, inserted=dying)
+    work = packs._Work(listing, packs._database(seeds(), kernel_cache), kernels)
+    with pytest.raises(packs._ProcessLostError, match="ended early"):
+        packs._shared_out(work, listing.besides_trees(), np.zeros(8, np.uint8), 2)
+
+
+def test_an_entry_that_claims_less_than_it_holds_is_damaged(tmp_path: Path, kernel_cache: Path) -> None:
+    noise = random.Random(9).randbytes(40000)
+    written = write_pack(tmp_path, [Whole(noise), Whole(b"fine")])
+    good = filtered(listed(written), kernel_cache)
+    assert good.damaged == 0
+    listing = listed(written)
+    lying = dataclasses.replace(listing, lengths=listing.lengths - np.array([9, 0], np.uint32))
+    assert filtered(lying, kernel_cache).damaged == 1
+
+
+def test_a_folder_that_others_may_write_keeps_no_compiled_code(tmp_path: Path) -> None:
+    assert packs._private(tmp_path / "new")
+    (tmp_path / "shared").mkdir(mode=0o755)
+    (tmp_path / "shared").chmod(0o777)
+    assert not packs._private(tmp_path / "shared")
+    (tmp_path / "file").touch()
+    assert not packs._private(tmp_path / "file" / "folder")
+
+
+def test_without_numba_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    listing = listed(write_pack(tmp_path, [Whole(b"text")]))
+    assert suspects(listing, seeds(), cache_folder=tmp_path / "k") == Unfilterable("numba is missing")
