@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
@@ -10,7 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import IO, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
 from firedamp.scanner.objects import environment
 from firedamp.storage.errors import SourceFailure
@@ -62,20 +63,41 @@ def mirror(url: str, folder: Path, *, offline: bool = False) -> Path:
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         del os.environ[name]
     allowed = PROTOCOLS + (":http" if urlsplit(url).hostname in _LOOPBACK else "")
-    settings = environment(GIT_ALLOW_PROTOCOL=allowed, GIT_SSH_COMMAND="ssh -oBatchMode=yes")
+    address, credentials = _apart(url)
+    settings = environment(GIT_ALLOW_PROTOCOL=allowed, GIT_SSH_COMMAND="ssh -oBatchMode=yes", **credentials)
     try:
         if clone.is_dir():
             with git.Repo(clone) as repository, repository.git.custom_environment(**settings):
-                repository.git.fetch("--quiet", "--no-auto-maintenance", "--", url, "+refs/*:refs/*")
+                repository.git.fetch("--quiet", "--no-auto-maintenance", "--", address, "+refs/*:refs/*")
         else:
             with tempfile.TemporaryDirectory(dir=folder, prefix="clone-") as beside:
                 inside = Path(beside, "clone")
-                git.Repo.clone_from(url, inside, env=settings, mirror=True, template="", quiet=True).close()
+                git.Repo.clone_from(
+                    address, inside, env=settings, allow_unsafe_options=True, mirror=True, template="", quiet=True
+                ).close()
                 inside.rename(clone)  # a clone appears whole, or not at all
     except git.GitError as error:
         said = str(getattr(error, "stderr", "") or error).replace(url, without_user(url)).strip()
         raise SourceFailure(f"{without_user(url)} cannot be fetched: {said}", "may you read it?") from None
     return clone
+
+
+def _apart(url: str) -> tuple[str, dict[str, str]]:
+    """Return a URL without its password, and the settings that hand the password to git.
+
+    As a header from the environment, so that it stands in no configuration and no list of processes. ssh needs its
+    user, and has no password.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or "@" not in parts.netloc:
+        return url, {}
+    user = unquote_to_bytes(parts.netloc.rpartition("@")[0])
+    basic = base64.b64encode(user if b":" in user else user + b":").decode()
+    return without_user(url), {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"http.{without_user(url)}.extraHeader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
+    }
 
 
 def is_bundle(path: Path) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import random
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -252,3 +256,101 @@ def test_a_bundle_is_read(tmp_path: Path, rng: random.Random, scan: Scan) -> Non
     assert scan(tmp_path / "thin.bundle").status == 2
     (tmp_path / "cut.bundle").write_bytes((tmp_path / "all.bundle").read_bytes()[:-30])
     assert scan(tmp_path / "cut.bundle").status == 2
+
+
+def test_the_delta_filter_loses_no_hiding_place_and_a_thorough_scan_reads_what_it_ruled_out(
+    tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = hiding_places(tmp_path / "r", rng)
+    repository = Repository.at(tmp_path / "r")
+    del keys["message half written"]  # the commits below write another one
+    text = "\n".join(f"line {number} {rng.random()}" for number in range(200))
+    for number in range(20):
+        repository.commit("plain", {"plain": text.replace("line 7 ", f"line {number} ")})
+    repository.git("repack", "-q", "-a", "-d", "-f", "--keep-unreachable")
+    monkeypatch.setenv("FIREDAMP_DELTA_MIN_BYTES", "0")
+    scanned = scan(tmp_path / "r")
+    assert {place for place, key_id in keys.items() if key_id not in scanned.findings} == set()
+    read = scanned.summary["read"]
+    assert read["ruled_out"] > 20
+    thorough = scan(tmp_path / "r", options=("--offline", "--thorough"))
+    assert thorough.summary["read"]["ruled_out"] == 0
+    assert thorough.summary["read"]["objects"] == read["objects"] + read["ruled_out"]
+    assert thorough.findings.keys() == scanned.findings.keys()
+    monkeypatch.setenv("FIREDAMP_DELTA_MIN_BYTES", "many")
+    assert scan(tmp_path / "r").status == 2
+
+
+def test_a_secret_is_read_again_from_its_object_or_file(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak": text})
+    repository.commit("clean", {"leak": "clean"})
+    shown = scan(tmp_path / "r", options=("--offline", "--show-secrets"))
+    assert shown.findings[key_id]["secret"] == text.split()[-1]
+    (message, message_text) = leak(rng)
+    (tmp_path / "r" / ".git" / "COMMIT_EDITMSG").write_text(message_text)
+    shown = scan(tmp_path / "r", options=("--offline", "--show-secrets"))
+    assert shown.findings[message]["secret"] == message_text.split()[-1]
+    assert shown.match(message)["path"] == ".git/COMMIT_EDITMSG"
+
+
+# Elsewhere: git URLs.
+
+
+def test_a_git_url_is_cloned_once_and_fetched_then(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r")
+    (first, first_text), (pull, pull_text), (later, later_text) = leak(rng), leak(rng), leak(rng)
+    repository.commit("leak", {"leak": first_text})
+    repository.git("checkout", "--quiet", "--detach")
+    repository.commit("pull", {"leak": pull_text})
+    repository.git("update-ref", "refs/pull/1/head", "HEAD")
+    repository.git("checkout", "--quiet", "main")
+    url = (tmp_path / "r").as_uri()
+    online = ("--config", str(_no_verification(tmp_path)))
+    scanned = scan(url, options=online)
+    assert scanned.findings.keys() == {first, pull}
+    assert scanned.match(first)["repository"] == url
+    commit = repository.commit("later", {"leak": later_text})
+    scanned = scan(url, options=online)
+    assert scanned.findings.keys() == {first, pull, later}
+    assert scanned.match(later)["commit"] == commit
+    repository.commit("not fetched", {"leak": leak(rng)[1]})
+    assert scan(url).findings.keys() == {first, pull, later}, "--offline takes the clone as it is"
+    assert scan((tmp_path / "elsewhere").as_uri()).status == 2
+    assert scan((tmp_path / "missing").as_uri(), options=online).status == 2
+
+
+def test_a_url_over_http_on_this_machine_is_cloned_and_its_password_is_nowhere(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak": text})
+    bare = tmp_path / "served" / "r.git"
+    repository.git("clone", "--quiet", "--bare", ".", str(bare))
+    Repository.at(bare).git("update-server-info")
+    asked = list[str]()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["Authorization"])
+            super().do_GET()
+
+    handler = partial(Handler, directory=str(tmp_path / "served"))
+    password = make_secret(rng).replace("/", "_").replace("+", "_")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"127.0.0.1:{server.server_port}/r.git"
+        scanned = scan(f"http://user:{password}@{place}", options=("--config", str(_no_verification(tmp_path))))
+        server.shutdown()
+    assert scanned.match(key_id)["repository"] == f"http://{place}"
+    assert set(asked) == {"Basic " + base64.b64encode(f"user:{password}".encode()).decode()}
+    written = [path for path in tmp_path.parent.rglob("*") if path.is_file()]
+    assert not [path for path in written if password.encode() in path.read_bytes()]
+
+
+def _no_verification(folder: Path) -> Path:
+    path = folder / "firedamp.toml"
+    path.write_text("[verify]\nenabled = false\n")
+    return path
