@@ -9,10 +9,13 @@ from __future__ import annotations
 import io
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+import numpy as np
 
 from firedamp.scanner.idset import Ids
 from firedamp.scanner.objects import ObjectAccess, resolve, unquote
@@ -22,6 +25,9 @@ _FEW: Final = 500
 """Up to so many blobs git itself is told what to look for, which leaves less to read."""
 _RESTARTS: Final = 100
 """How often the walk goes on behind a commit whose trees are damaged or absent."""
+_SHARE: Final = 2_000
+_SHARES: Final = 8
+_JOBS: Final = 2
 _PERSON: Final = re.compile(rb"^(?:author|tagger) (.*) (-?\d+) ([+-]\d{4})$", re.MULTILINE)
 _WRITTEN: Final = re.compile(rb"^committer .* (-?\d+) [+-]\d{4}$", re.MULTILINE)
 _SECRET_LIKE: Final = re.compile(r"[A-Za-z0-9/+]{32,}")
@@ -85,32 +91,41 @@ def _kinds(git: ObjectAccess, names: Collection[str]) -> dict[str, str]:
 
 
 def _introduced(git: ObjectAccess, commits: Ids, blobs: Collection[str]) -> dict[tuple[str, str], list[str]]:
-    """Return, for each blob and path, the commits that put it there."""
-    places = defaultdict[tuple[str, str], list[str]](list)
+    """Return, for each blob and path, the commits that put it there. Shares of the walk run side by side."""
     command = ["diff-tree", "--stdin", "-r", "-c", "--root", "--no-renames", "--no-abbrev", "--always"]
     if len(blobs) <= _FEW:
         command += [f"--find-object={blob}" for blob in blobs]
+    shares = np.array_split(commits, max(1, min(_SHARES, len(commits) // _SHARE)))
+    places = defaultdict[tuple[str, str], list[str]](list)
+    with ThreadPoolExecutor(_JOBS) as pool:
+        for found in pool.map(lambda share: list(_changes(git, command, share, blobs)), shares):
+            for blob, path, commit in found:
+                places[blob, path].append(commit)
+    return places
+
+
+def _changes(
+    git: ObjectAccess, command: Sequence[str], commits: Ids, blobs: Collection[str]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield (blob, path, commit) where a commit puts one of blobs; commits that git cannot walk are passed by."""
     width = commits.shape[1] * 2
     wanted = {blob.encode() for blob in blobs}
-    names = [row.tobytes().hex().encode() for row in commits]
+    names = [row.tobytes().hex() for row in commits]
     at = 0
     for _ in range(_RESTARTS):
-        commit = b""
-        for line in git.output(*command, lines=(name + b"\n" for name in names[at:])):
+        commit = ""
+        for line in git.output(*command, lines=lined(names[at:])):
             if not line.startswith(b":"):
-                commit = line[:width]
+                commit = line[:width].decode()
                 at += 1
                 continue
             tab = line.find(b"\t")
-            blob = line[line.rfind(b" ", 0, tab) - width : line.rfind(b" ", 0, tab)]
-            if blob in wanted:
-                places[blob.decode(), unquote(line[tab + 1 :].decode("utf-8", "surrogateescape"))].append(
-                    commit.decode()
-                )
+            end = line.rfind(b" ", 0, tab)
+            if (blob := line[end - width : end]) in wanted:
+                yield blob.decode(), unquote(line[tab + 1 :].decode("utf-8", "surrogateescape")), commit
         at += 1
         if at >= len(names):
             break
-    return places
 
 
 def _in_head(git: ObjectAccess, head: str, blobs: Collection[str]) -> Iterator[tuple[str, str]]:
