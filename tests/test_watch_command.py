@@ -209,3 +209,16 @@ def test_output_goes_to_the_file_that_is_named(feed: Feed, tmp_path_factory: pyt
     feed.put(record(user(KEY)))
     assert feed.watch("--output", str(file)) == (1, [])
     assert json.loads(file.read_text())["key"] == KEY
+
+
+def test_an_adopted_key_is_named_by_its_owner_or_its_id_and_not_by_the_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("canary", "adopt", "--arn", ARN, KEY, "--note", "x") == 0
+    run("canary", "adopt", "AKIAEXAMPLEEXAMPLE44")
+    run("canary", "list")
+    listed = capsys.readouterr().out
+    assert "svc-backup" in listed
+    assert "canary" not in listed
+    with pytest.raises(SystemExit):
+        run("canary", "list", "--no-such-option", "x")
