@@ -305,18 +305,23 @@ def _styled(prefix: bytes, digits: str, suffix: bytes = b"") -> Callable[[Shape]
         for spelling in (digits, digits.upper()) if digits[-1] == "x" else (digits,):
             positions: list[bytes] = []
             for values in inner:
-                spelled = [format(value, spelling).encode() for value in values]
-                if len({len(one) for one in spelled}) > 1:
+                digits_of = _digits(values, spelling)
+                if not digits_of:
                     break
-                columns = [bytes(sorted(set(column))) for column in zip(*spelled, strict=True)]
-                positions += [*_positions(prefix), *columns, *_positions(suffix)]
+                positions += [*before, *digits_of, *after]
             yield Encoded(tuple(positions[: len(positions) - len(suffix)]))
 
+    before, after = ([text[i : i + 1] for i in range(len(text))] for text in (prefix, suffix))
     return spell
 
 
-def _positions(text: bytes) -> Iterator[bytes]:
-    return (text[i : i + 1] for i in range(len(text)))
+@functools.cache
+def _digits(values: bytes, spelling: str) -> tuple[bytes, ...]:
+    """Return the digits that may stand at each place when a value is written so; nothing where lengths differ."""
+    spelled = [format(value, spelling).encode() for value in values]
+    if len({len(one) for one in spelled}) > 1:
+        return ()
+    return tuple(bytes(sorted(set(column))) for column in zip(*spelled, strict=True))
 
 
 def _spelled(*styles: Callable[[Shape], Iterator[Encoded]]) -> Callable[[Shape], Iterator[Encoded]]:

@@ -54,6 +54,7 @@ def expression(positions: Shape) -> bytes:
     return b"".join(parts)
 
 
+@cache
 def _class(values: bytes) -> bytes:
     escaped = [bytes([v]) if bytes([v]).isalnum() else b"\\x%02x" % v for v in values]
     return escaped[0] if len(escaped) == 1 else b"[" + b"".join(escaped) + b"]"
