@@ -13,8 +13,9 @@ from functools import cache
 from typing import Final
 
 from firedamp.scanner.candidates import Role
-from firedamp.scanner.decode import DECODERS, Encoded
+from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.keys import KINDS, Shape, shape
+from firedamp.scanner.runs import Encoded
 
 BASE64_DEPTH: Final = 5
 """How often base64 within base64 is recognised from outside. Other encodings are recognised inside base64, and base64,
