@@ -12,7 +12,6 @@ is checked before it is used and what an entry may inflate to is bounded.
 
 from __future__ import annotations
 
-import base64
 import itertools
 import mmap
 import multiprocessing
@@ -211,7 +210,7 @@ def _flagged(work: _Work, share: NDArray[np.int32]) -> tuple[NDArray[np.uint8], 
             text = np.empty(source.size + 2 * count + _BATCH, np.uint8)
         at = np.empty(count, np.int64)
         deltas = work.listing.bases[share[first : first + count]] >= 0
-        size = work.kernels.inserted(source, starts, ends, deltas, text, at, part)
+        size = work.kernels.inserted(source, starts, ends, deltas, text, at, work.kernels.tables[1], part)
         work.kernels.runs(text[:size], at, *work.kernels.tables, part)
         work.database.scan(text[:size], match_event_handler=note, scratch=scratch)
         for flag, places in zip((HEAD, WORD), found, strict=True):
@@ -290,14 +289,15 @@ def inserted(  # noqa: PLR0917 -- a kernel is called by position
     deltas: _Array,
     text: _Array,
     at: _Array,
+    common: _Array,
     flags: _Array,
 ) -> int:
     """Write what each entry inserts into text, NUL after each; at says where it begins there. Return what was written.
 
     A copy writes the marker 0xff, unless it goes on in the base where the copy before it ended. An insert of 8 to 19
-    characters of key ids between two copies is flagged HEAD: the middle of a key whose ends were copied. A delta that
-    makes no sense is flagged DAMAGED. text has room for the source and two bytes an entry: no instruction writes more
-    than it takes.
+    characters of key ids between two copies is flagged HEAD, the middle of a key whose ends were copied, unless half of
+    its pairs are common in words. A delta that makes no sense is flagged DAMAGED. text has room for the source and two
+    bytes an entry: no instruction writes more than it takes.
     """
     o = 0
     for k in range(starts.size):
@@ -357,12 +357,15 @@ def inserted(  # noqa: PLR0917 -- a kernel is called by position
                 if where != goes_on:
                     if piece >= 0 and 8 <= o - piece <= 19:
                         key = True
+                        words = 0
                         for x in range(piece, o):
                             d = text[x]
                             if not (65 <= d <= 90 or 50 <= d <= 55):
                                 key = False
                                 break
-                        if key:
+                            if x > piece:
+                                words += common[text[x - 1], d]
+                        if key and 2 * words <= o - piece:
                             flags[k] |= HEAD
                     text[o] = 255
                     o += 1
@@ -393,9 +396,10 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
 ) -> None:
     """Flag the entries whose text holds a long run of base64 characters that can be a value, or most of one.
 
-    HEAD: `A` and 16 key characters; `-` and 26 of an AppSync key; 16 characters as hexadecimal digits; 21 characters of
-    base64 that decode to letters and digits, 40 that decode to printable ASCII; 100 that look random, as only a long
-    key without other marks has. RUN: 20 that look random, in a run no longer than a secret in some notation.
+    HEAD: `A` and 16 key characters; `-` and 26 of an AppSync key, not all hexadecimal; 16 characters as hexadecimal
+    digits; 21 characters of base64 that decode to letters and digits, 40 that decode to printable ASCII; 100 that look
+    random, as only a long key without other marks has. RUN: 20 that look random, in a run no longer than a secret in
+    some notation.
 
     places (4 x 256) tells whether a byte can stand at an offset, modulo 4: a bit for each alignment, twice. Random is:
     upper and lower case, often changing between upper, lower, digit and sign (classes), and few pairs of letters that
@@ -429,6 +433,7 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
         words = 0
         keys = 0
         small = 0
+        beyond_hex = False
         even = 0
         odd = 0
         plain_0 = plain_1 = plain_2 = plain_3 = text_0 = text_1 = text_2 = text_3 = a - 1
@@ -444,7 +449,8 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
                 keys = 0
             if small == q - a and c in (1, 3):
                 small += 1
-                if small == 26 and a > 0 and text[a - 1] == 45:
+                beyond_hex |= d > 102
+                if small == 26 and beyond_hex and a > 0 and text[a - 1] == 45:
                     found |= HEAD
             if q + 1 < b and 50 <= d <= 55 and (48 <= text[q + 1] <= 57 or 65 <= text[q + 1] & 0xDF <= 70):
                 odd, even = even + 1, odd
@@ -522,11 +528,18 @@ def tables() -> _Tables:
             for second in (pair[1], pair[1].upper()):
                 common[ord(first), ord(second)] = 1
     places = np.zeros((4, 256), np.uint8)
+    alphabet64 = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
     for shift, decoded in ((0, string.ascii_letters + string.digits), (4, string.printable)):
-        for one, other in itertools.product(decoded.encode(), repeat=2):
-            for place, byte in enumerate(base64.b64encode(bytes([one, other, one]))):
-                for alignment in range(4):
-                    places[(place + alignment) % 4, byte] |= 1 << (shift + alignment)
+        codes = decoded.encode()
+        sextets = (
+            {code >> 2 for code in codes},
+            {(high & 3) << 4 | low >> 4 for high in codes for low in codes},
+            {(high & 15) << 2 | low >> 6 for high in codes for low in codes},
+            {code & 63 for code in codes},
+        )
+        for place, alignment in itertools.product(range(4), repeat=2):
+            for sextet in sextets[place]:
+                places[(place + alignment) % 4, ord(alphabet64[sextet])] |= 1 << (shift + alignment)
     return classes, common, places
 
 
@@ -557,7 +570,7 @@ def _compiled(cache_folder: Path) -> _Kernels | Unfilterable:
     nothing, places = np.frombuffer(b"", np.uint8), np.empty(0, np.int64)
     text = np.empty(2, np.uint8)
     none = np.empty(0, np.uint8)
-    kernels.inserted(nothing, places, places, np.empty(0, np.bool_), text, places, none)
+    kernels.inserted(nothing, places, places, np.empty(0, np.bool_), text, places, kernels.tables[1], none)
     kernels.runs(text, places, *kernels.tables, none)
     return kernels
 

@@ -507,7 +507,7 @@ def test_compiled_and_plain_kernels_agree_on_any_bytes(
     for kernel, runs in ((compiled.inserted, compiled.runs), (packs.inserted, packs.runs)):
         text = np.zeros(source.size + 2 * len(deltas), np.uint8)
         at, flags = np.zeros(len(deltas), np.int64), np.zeros(len(deltas), np.uint8)
-        size = kernel(source, starts, ends, is_delta, text, at, flags)
+        size = kernel(source, starts, ends, is_delta, text, at, packs.tables()[1], flags)
         assert size <= text.size
         runs(text[:size], at, *packs.tables(), flags)
         outcomes.append((size, text.tobytes(), at.tolist(), flags.tolist()))
@@ -528,7 +528,7 @@ def test_compiled_and_plain_kernels_agree_on_text(kernel_cache: Path, rng: rando
     for kernel, runs in ((compiled.inserted, compiled.runs), (packs.inserted, packs.runs)):
         text = np.zeros(source.size + 2 * starts.size, np.uint8)
         at, flags = np.zeros(starts.size, np.int64), np.zeros(starts.size, np.uint8)
-        size = kernel(source, starts, ends, is_delta, text, at, flags)
+        size = kernel(source, starts, ends, is_delta, text, at, packs.tables()[1], flags)
         runs(text[:size], at, *packs.tables(), flags)
         outcomes.append((size, text.tobytes(), at.tolist(), flags.tolist()))
     assert outcomes[0] == outcomes[1]
