@@ -229,10 +229,9 @@ class _Walk:
         if known.raw and not isinstance(body, bytes) and not body.seekable():
             first = body.read(self._limits.held)
             if body.peek(1):
-                if not known.plain:
-                    yield _failed(
-                        chain, f"{kind} is larger than the {len(first) / MIB:,.0f} MiB that are held in memory"
-                    )
+                yield _failed(
+                    chain, f"{kind} is larger than the {self._limits.held / MIB:,.0f} MiB that are held in memory"
+                )
                 yield from self._leaf(chain, buffered(Chunks(_again(first, body))), part.lines)
                 return
             body = first

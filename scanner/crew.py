@@ -9,13 +9,16 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
+from typing import Final
 
 from firedamp.scanner.walk import Step, Task, Walker, World
 from firedamp.storage.errors import SourceFailure
+
+_FOLDERS: Final = 32
+_FILES: Final = 500
 
 
 def steps(world: World, tasks: Task, jobs: int) -> Iterator[Step]:
@@ -61,12 +64,12 @@ def _context() -> BaseContext:
 
 def _deal(left: Task, readers: list[Connection]) -> Iterator[Step]:
     """Deal out what is left until nothing is and every reader is idle."""
-    waiting = deque(_split(left, len(readers)))
+    waiting = list(_split(left))
     idle, busy = list(readers), list[Connection]()
     while waiting or busy:
         while waiting and idle:
             reader = idle.pop()
-            reader.send(waiting.popleft())
+            reader.send(waiting.pop())
             busy.append(reader)
         for reader in [each for each in wait(busy) if isinstance(each, Connection)]:
             try:
@@ -75,16 +78,16 @@ def _deal(left: Task, readers: list[Connection]) -> Iterator[Step]:
                 raise SourceFailure("a process that reads files was lost", "is there memory left?") from error
             busy.remove(reader)
             idle.append(reader)
-            waiting.extend(_split(step.left, 1 + len(idle) if len(waiting) < len(readers) else 1))
+            waiting.extend(_split(step.left))
             yield step
 
 
-def _split(task: Task, parts: int) -> Iterator[Task]:
-    """Cut a task into at most parts, none of them empty; folders nearest to the end of the walk go round in turn."""
-    for part in range(parts):
-        cut = Task(folders=task.folders[part::parts], files=task.files[part::parts])
-        if cut.folders or cut.files:
-            yield cut
+def _split(task: Task) -> Iterator[Task]:
+    """Cut a task into pieces so small that most are done in one step, and nothing goes through a pipe often."""
+    for at in range(0, len(task.folders), _FOLDERS):
+        yield Task(folders=task.folders[at : at + _FOLDERS])
+    for at in range(0, len(task.files), _FILES):
+        yield Task(files=task.files[at : at + _FILES])
 
 
 def _read(connection: Connection, world: World) -> None:

@@ -367,7 +367,7 @@ def _is_file(path: str) -> bool:
 
 
 def _sorted(keys: array[int]) -> array[int]:
-    """Return keys sorted, each once. Through numpy: a list of Python integers would take five times the memory."""
+    """Return keys sorted. Through numpy: a list of Python integers would take five times the memory."""
     import numpy as np
 
-    return array("q", np.unique(np.frombuffer(keys, dtype=np.int64)).tobytes()) if keys else keys
+    return array("q", np.sort(np.frombuffer(keys, dtype=np.int64)).tobytes()) if keys else keys

@@ -105,6 +105,10 @@ _MEDIA: Final = re.compile(
 )
 
 
+MEDIA_BEGINS: Final = frozenset(bytes([byte]) for byte in b"\x89\xffGRIM\x008\x1aOfFwt")
+"""The first bytes that media can have: asked first, because nearly no file has one."""
+
+
 def is_media(head: bytes) -> bool:
     """Whether a file that begins so is a picture, sound, a film or a font."""
     return _MEDIA.match(head) is not None

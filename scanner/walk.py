@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from firedamp.scanner import rules
 from firedamp.storage.records import Outcome, Skipped
@@ -55,16 +55,14 @@ _ESCAPED: Final = re.compile(rb"\\x([89a-f][0-9a-f])")
 _GIT_OWN: Final = frozenset({"objects", "refs", "logs", "worktrees", "modules", "lfs"})
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(NamedTuple):
     """A folder still to be listed. rule: why only the names that always count are read below it, or empty."""
 
     path: str
     rule: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """A file still to be read. key is `key_of` its status when it was listed, 0 when it must not be remembered."""
 
     path: str
@@ -73,9 +71,8 @@ class Listed:
     linked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What one step is to do."""
+class Task(NamedTuple):
+    """What one step is to do. Tuples all the way down: they are what goes through the pipes."""
 
     folders: tuple[Folder, ...] = ()
     files: tuple[Listed, ...] = ()
@@ -318,7 +315,7 @@ class Walker:
         buffer = self._room(size + 1)
         length = os.readv(handle, [buffer]) if hasattr(os, "readv") else _filled(handle, buffer)
         head = bytes(buffer[: min(length, _HEAD)])
-        if not world.everything and rules.is_media(head):
+        if not world.everything and head[:1] in rules.MEDIA_BEGINS and rules.is_media(head):
             return None
         done.bytes += length
         whole = length <= size

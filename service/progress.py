@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Final, Self, TextIO
-
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
+from typing import TYPE_CHECKING, Final, Self, TextIO
 
 from firedamp.storage.records import Tally
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 _EVERY: Final = 0.1
 
@@ -23,6 +22,9 @@ class Bar:
     def __init__(self, stream: TextIO, *, quiet: bool) -> None:
         self._live: Live | None = None
         if not quiet and stream.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
             self._live = Live(console=Console(file=stream), auto_refresh=False, transient=True)
         self._started = self._drawn = time.monotonic()
 
@@ -40,6 +42,8 @@ class Bar:
         now = time.monotonic()
         if self._live is None or now - self._drawn < _EVERY:
             return
+        from rich.text import Text
+
         self._drawn = now
         self._live.update(Text(line(tally, hits, now - self._started)), refresh=True)
 

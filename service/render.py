@@ -11,7 +11,7 @@ from typing import Final, TextIO
 
 from firedamp.scanner.home import Place
 from firedamp.scanner.scan import Report, Reported
-from firedamp.service import sarif, show, tables
+from firedamp.service import show
 from firedamp.service.options import Format
 from firedamp.storage.records import FileProvenance, Sight
 from firedamp.storage.secret import Fingerprint, Secret
@@ -38,6 +38,8 @@ def write(listing: Listing, form: Format, out: TextIO) -> None:
     """Write a listing to out in one of its forms."""
     match form:
         case Format.TABLE:
+            from firedamp.service import tables  # rich takes a while to load
+
             tables.write(
                 listing.findings, listing.report, out, now=listing.now, place_of=listing.place_of,
                 changed=listing.changed, secrets=listing.secrets,
@@ -51,6 +53,8 @@ def write(listing: Listing, form: Format, out: TextIO) -> None:
             last = [] if listing.report is None else [show.summary(listing.report)]
             show.json_lines([*_lines(listing), *last], out.write)
         case Format.SARIF:
+            from firedamp.service import sarif
+
             log = sarif.log(listing.findings, listing.report, listing.place_of)
             out.write(json.dumps(log, indent=2) + "\n")
         case Format.CSV:
