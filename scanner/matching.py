@@ -27,11 +27,14 @@ FAR: Final = NEAR
 WIDEST: Final = 64 * 1024
 """Widest gap of a labelled pair that are both members of the same bracket or tag."""
 _NEIGHBOURS: Final = 6
+"""Secrets on either side of an id that it is weighed against."""
 _LONGEST_LIST: Final = 256
+# What speaks against a pair, in characters of distance.
 _AGAINST_THE_ORDER: Final = 400
 _ANOTHER_LINE: Final = 40
-_ANOTHER_STYLE: Final = 500
+_ANOTHER_STYLE: Final = 700
 _NO_LABEL: Final = 200
+_NO_SECRET_LABEL: Final = 600
 _WEAK_LABEL: Final = 300
 _EXACT: Final = 1024
 """Ids times secrets up to which the cheapest pairs in order are found exactly."""
@@ -240,6 +243,8 @@ class _Matcher:
             cost += _ANOTHER_STYLE
         if other.weight is not Label.STRONG:
             cost += _WEAK_LABEL
+            # A password or some key of the same length may stand between an id and what is called its secret.
+            cost += 0 if "secret" in other.label.joined else _NO_SECRET_LABEL
         if other.weight > Label.MEDIUM:
             cost += _NO_LABEL
         return cost

@@ -1187,6 +1187,42 @@ def markdown_columns(p: Plant) -> str:
     return f"| Access key | Cursor | Account | Secret |\n|---|---|---|---|\n{rows}"
 
 
+def passwords_beside(p: Plant) -> str:
+    """Put other passwords and keys of the same length beside the pair."""
+    key_id, secret = p.pair()
+    names = p.pick("key secret", "access_key secret", "user secret", "accessKeyId secretAccessKey", "id secret").split()
+    entries = list(zip(names, (key_id, secret), strict=True))
+    entries += [(n, make_secret(p.rng)) for n in p.rng.sample(["password", "api_key", "db_password", "private_key"], 2)]
+    p.rng.shuffle(entries)
+    yaml = "store:\n" + "".join(f"  {n}: {v}\n" for n, v in entries)
+    env = "".join(f"{n.upper()}={v}\n" for n, v in entries)
+    return p.pick(json.dumps(dict(entries)), json.dumps(dict(entries), indent=2), yaml, env)
+
+
+def tuples(p: Plant) -> str:
+    rows = ""
+    for name in p.names(3):
+        key_id, secret = p.pair()
+        rows += f"    ('{name}', '{key_id}', '{secret}', '{p.sha()}'),\n"
+    return f"ACCOUNTS = [\n{rows}]\nNONCE = '{make_secret(p.rng)}'\n"
+
+
+def php_define(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f"define('AWS_KEY', '{key_id}');\ndefine('AUTH_SALT', '{make_secret(p.rng)}');\n"
+        f"define('AWS_SECRET', '{secret}');\n"
+    )
+
+
+def env_comments(p: Plant) -> str:
+    key_id, secret = p.pair()
+    return (
+        f"AWS_ACCESS_KEY_ID={key_id} # {p.name()} {p.sha()}\nDB_PASSWORD={make_secret(p.rng)}\n"
+        f"AWS_SECRET_ACCESS_KEY={secret} # rotated {p.rng.randrange(9)} days ago\n"
+    )
+
+
 def crontab(p: Plant) -> str:
     key_id, secret = p.pair()
     line = f"0 3 * * * /opt/b --id {p.sha()} {make_secret(p.rng)}\n"
@@ -1333,5 +1369,9 @@ LAYOUTS: Final[tuple[Layout, ...]] = (
     smtp_and_keys,
     insert_columns,
     markdown_columns,
+    passwords_beside,
+    tuples,
+    php_define,
+    env_comments,
     crontab,
 )
