@@ -321,5 +321,50 @@ def _marks(db: Database) -> None:
     db.execute("ALTER TABLE match ADD COLUMN allowed TEXT NOT NULL DEFAULT ''")
 
 
-STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _marks)
+def _baiting(db: Database) -> None:
+    """Remember users that were asked of IAM, what IAM said of last use, and how each part of the watch stands."""
+    for statement in _BAITING.split(";\n\n"):
+        db.execute(statement)
+
+
+_BAITING: Final = """
+-- Users asked of IAM and not handed over yet: written before the first call, so that a crash leaves nothing behind.
+CREATE TABLE minting (
+    account_id TEXT NOT NULL,
+    name       TEXT NOT NULL COLLATE NOCASE, -- IAM knows no two users whose names differ in case only
+    profile    TEXT,
+    purpose    TEXT NOT NULL CHECK (purpose IN ('canary', 'drill')),
+    note       TEXT NOT NULL,
+    tags       TEXT NOT NULL,
+    asked      TEXT NOT NULL,
+    user_id    TEXT,
+    key_id     TEXT,
+    PRIMARY KEY (account_id, name)
+) STRICT, WITHOUT ROWID;
+
+-- What GetAccessKeyLastUsed and ListAccessKeys said of a canary.
+CREATE TABLE last_use (
+    key_id  TEXT PRIMARY KEY,
+    asked   TEXT NOT NULL,
+    used    TEXT,
+    service TEXT NOT NULL,
+    region  TEXT NOT NULL,
+    active  INTEGER CHECK (active IN (0, 1)),
+    listed  TEXT
+) STRICT, WITHOUT ROWID;
+
+-- How each part of the watch stands. alarm: since when it is blind and a person was told; not knowing does not end it.
+CREATE TABLE standing (
+    condition TEXT PRIMARY KEY,
+    state     TEXT NOT NULL CHECK (state IN ('sound', 'blind', 'unsure')),
+    why       TEXT NOT NULL,
+    since     TEXT NOT NULL,
+    at        TEXT NOT NULL,
+    proven    TEXT,
+    alarm     TEXT
+) STRICT, WITHOUT ROWID
+"""
+
+
+STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _marks, _baiting)
 """The n-th step takes a database from version n to n + 1; `PRAGMA user_version` counts them."""

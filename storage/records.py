@@ -370,6 +370,96 @@ class Placement:
     detail: str = ""
 
 
+class MintPurpose(StrEnum):
+    """What a user is made for: to be handed over, or to prove the path and be taken back."""
+
+    CANARY = "canary"
+    DRILL = "drill"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minting:
+    """An IAM user that was asked for: written down before the first call, gone once handed over or taken back.
+
+    At `asked` no user of this name existed. user_id and key_id are there as far as AWS has answered.
+    """
+
+    name: str
+    account_id: str
+    profile: str | None
+    purpose: MintPurpose = MintPurpose.CANARY
+    note: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    asked: datetime
+    user_id: str | None = None
+    key_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastUse:
+    """What IAM said of a canary's key when it was asked last. used None: never, as far as IAM knows.
+
+    active None: not known. Times of use are the first in a span of 15 minutes (IAM guide, "last accessed").
+    """
+
+    key_id: str
+    asked: datetime
+    used: datetime | None = None
+    service: str = ""
+    region: str = ""
+    active: bool | None = None
+    listed: datetime | None = None
+    """When the key's status was asked: that is another call, and made less often."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sound:
+    """A part of the watch that was looked at and works."""
+
+    condition: str
+    told: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blind:
+    """A part of the watch that does not see. since: when it began, where that can be told."""
+
+    condition: str
+    why: str
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsure:
+    """A part of the watch that could not be looked at: never taken for working."""
+
+    condition: str
+    why: str
+
+
+Check = Sound | Blind | Unsure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A check with its history. since: when it began to be what it is; proven: when it last was sound."""
+
+    check: Check
+    since: datetime
+    at: datetime
+    proven: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelStanding:
+    """How a channel does: its last delivery, and the oldest alert that was tried there in vain."""
+
+    channel: str
+    delivered: datetime | None = None
+    waiting: datetime | None = None
+    error: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnCall:
     """A call firedamp is about to make about or with a key, written down before it is sent.

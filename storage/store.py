@@ -15,6 +15,7 @@ from typing import Self
 
 from sqlite_utils import Database
 
+from firedamp.storage.baiting import BaitRows
 from firedamp.storage.errors import StoreFailure
 from firedamp.storage.findings import FindingRows
 from firedamp.storage.incidents import IncidentRows
@@ -26,7 +27,7 @@ _BUSY_MS = 30_000
 _OLDEST = (3, 37)  # STRICT tables
 
 
-class Store(FindingRows, IncidentRows, OutboxRows, JobRows):
+class Store(FindingRows, IncidentRows, OutboxRows, JobRows, BaitRows):
     """Everything firedamp remembers. A context manager; safe for several processes on one file.
 
     path None is a database in memory. Raises StoreFailure when the file is no firedamp database, is newer than this
