@@ -62,7 +62,8 @@ class LookupFeed:
     """`lookup://R1,R2?profile=P`, or `lookup://` for every region that is enabled."""
 
     def __init__(self, url: SplitResult, world: World) -> None:
-        self.name = url.geturl()
+        # Without regions there is nothing behind the slashes, and `geturl` would drop them.
+        self.name = f"lookup://{url.netloc}{'?' if url.query else ''}{url.query}"
         self._regions = tuple(each for each in url.netloc.split(",") if each)
         self._profile = option(url, "profile")
         self._world = world

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from tests.builders import make_key_id
 from tests.trails import ACCOUNT, ARN, Record, record, role, trail, trail_key, user
 
 from firedamp.canaries import watch
-from firedamp.canaries.awsfeeds import BucketFeed, QueueFeed
+from firedamp.canaries.awsfeeds import BucketFeed, QueueFeed, _Reach, _tag
 from firedamp.canaries.feeds import Feed, FolderFeed, Page, World
 from firedamp.canaries.lookup import LookupFeed
+from firedamp.canaries.opening import open_feed
 from firedamp.service.loopback import Loopback
-from firedamp.storage.records import Canary, Owner
+from firedamp.storage.records import Canary, Outcome, Owner
 from firedamp.storage.store import Store
 
 NOW = datetime(2026, 11, 20, 11, tzinfo=UTC)
@@ -238,3 +240,285 @@ def test_several_feeds_together_give_one_incident(tmp_path: Path, store: Store, 
         watch.poll(rig.feed(), store, NOW)
     assert counts(store) == [(1, 4, 0)]
     assert len([a for _, a in store.alerts()]) == 1
+
+
+# The queue.
+
+
+@pytest.fixture
+def queue(aws: Loopback, store: Store, key_id: str) -> QueueRig:
+    return QueueRig(aws, store)
+
+
+def test_messages_are_deleted_after_what_they_showed_is_kept(queue: QueueRig, store: Store, key_id: str) -> None:
+    queue.deliver(record(user(key_id)))
+    queue.send({"Event": "s3:TestEvent"})
+    queue.send("junk")
+    polled = watch.poll(queue.feed(), store, NOW)
+    assert queue.left() == 0
+    assert [each.why for each in polled.rejected] == ["a message that is no JSON"]
+    assert {each.outcome for each in store.troubles()} == {"rejected", "left out"}
+    assert counts(store) == [(1, 1, 0)]
+
+
+def test_a_message_whose_file_cannot_be_read_stays_in_the_queue(queue: QueueRig, store: Store, key_id: str) -> None:
+    queue.spoil()
+    queue.deliver(record(user(key_id)))
+    assert watch.poll(queue.feed(), store, NOW).failed
+    assert queue.left() == 1
+    queue.aws.refuse_next("s3:GetObject", "AccessDenied", times=1)
+    queue.deliver(record(user(key_id), 1))
+    assert len(watch.poll(queue.feed(), store, NOW).failed) >= 1
+    assert counts(store)[0][1] >= 1
+
+
+def test_a_file_that_is_gone_is_told_and_its_message_deleted(queue: QueueRig, store: Store) -> None:
+    queue.announce(trail_key(99))
+    polled = watch.poll(queue.feed(), store, NOW)
+    assert [each.outcome for each in polled.skipped] == [Outcome.GONE]
+    assert queue.left() == 0
+    assert polled.failed == ()
+
+
+def test_messages_stay_hidden_while_large_files_are_fetched(queue: QueueRig, store: Store, key_id: str) -> None:
+    for minute in range(3):
+        queue.deliver(record(user(key_id), minute))
+    ticks = iter(range(0, 10_000, 200))
+    world = make_world(store, queue.aws, clock=lambda: NOW + timedelta(seconds=next(ticks)))
+    feed = QueueFeed(urlsplit(f"sqs://us-east-1/{ACCOUNT}/{QUEUE}"), world, wait=0)
+    watch.poll(feed, store, NOW)
+    assert counts(store) == [(1, 3, 0)]
+    assert queue.left() == 0
+
+
+def test_a_queue_that_is_none_has_failed_with_aws_words(aws: Loopback, store: Store) -> None:
+    feed = open_feed(f"sqs://us-east-1/{ACCOUNT}/missing", make_world(store, aws))
+    (failed,) = watch.poll(feed, store, NOW).failed
+    assert "the queue missing cannot be read" in failed.why
+
+
+# The bucket.
+
+
+@pytest.fixture
+def bucket(aws: Loopback, store: Store, key_id: str) -> BucketRig:
+    return BucketRig(aws, store)
+
+
+def test_an_organisation_trail_is_read_account_by_account(bucket: BucketRig, store: Store, key_id: str) -> None:
+    for number, account in enumerate((ACCOUNT, "210987654321")):
+        key = trail_key(number, account).replace("AWSLogs/", "audit/AWSLogs/o-abc123/")
+        data = trail(record(user(key_id), number))
+        bucket.aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=data)
+    digest = trail_key().replace("AWSLogs/", "audit/AWSLogs/o-abc123/").replace("/CloudTrail/", "/CloudTrail-Digest/")
+    bucket.aws.client("s3").put_object(Bucket=BUCKET, Key=digest, Body=b"no record")
+    feed = open_feed(f"s3://{BUCKET}/audit?region=us-east-1", make_world(store, bucket.aws))
+    polled = watch.poll(feed, store, NOW)
+    assert (polled.failed, polled.records) == ((), 2)
+    mark = store.watermark(feed.name)
+    assert mark is not None
+    assert sorted(json.loads(mark.position)) == [
+        f"audit/AWSLogs/o-abc123/{account}/CloudTrail/us-east-1/" for account in (ACCOUNT, "210987654321")
+    ]
+
+
+def test_a_file_that_comes_late_sorts_before_the_last_and_is_read(bucket: BucketRig, store: Store, key_id: str) -> None:
+    bucket.count = 5
+    bucket.deliver(record(user(key_id), 1))
+    watch.poll(bucket.feed(), store, NOW)
+    bucket.count = 2
+    bucket.deliver(record(user(key_id), 2))
+    polled = watch.poll(bucket.feed(), store, NOW)
+    assert (polled.records, counts(store)) == (1, [(1, 2, 0)])
+
+
+def test_a_file_that_cannot_be_read_is_tried_again(bucket: BucketRig, store: Store, key_id: str) -> None:
+    bucket.aws.refuse_next("s3:GetObject", "SlowDown", times=1)
+    bucket.deliver(record(user(key_id)))
+    assert watch.poll(bucket.feed(), store, NOW).failed
+    assert counts(store) == []
+    assert watch.poll(bucket.feed(), store, NOW).failed == ()
+    assert counts(store) == [(1, 1, 0)]
+
+
+def test_any_folder_of_a_bucket_can_be_read(bucket: BucketRig, store: Store, key_id: str) -> None:
+    s3 = bucket.aws.client("s3")
+    s3.put_object(Bucket=BUCKET, Key="export/x.json", Body=gzip.decompress(trail(record(user(key_id)))))
+    s3.put_object(Bucket=BUCKET, Key="export/readme.html", Body=b"hello")
+    feed = open_feed(f"s3://{BUCKET}/export/?region=us-east-1", make_world(store, bucket.aws))
+    assert watch.poll(feed, store, NOW).opened
+    assert watch.poll(feed, store, NOW).records == 0
+
+
+def test_the_start_of_a_listing_moves_but_not_beyond_what_is_unread() -> None:
+    names = [f"{number:05}" for number in range(1000)]
+    reach = _Reach(read={_tag(name) for name in names})
+    reach.advance(names)
+    assert (reach.start, len(reach.read)) == ("00699", 300)
+    unread = _Reach(read={_tag(name) for name in names if name != "00100"})
+    unread.advance(names)
+    assert unread.start == "00099"
+    lost = _Reach(read=set())
+    lost.advance([f"{number:05}" for number in range(5000)])
+    assert lost.start == "01999", "given up behind ten times the overlap"
+
+
+def test_a_bucket_that_is_none_has_failed(aws: Loopback, store: Store) -> None:
+    feed = open_feed("s3://no-such-bucket", make_world(store, aws))
+    assert "cannot be listed" in watch.poll(feed, store, NOW).failed[0].why
+
+
+# The event history.
+
+
+def lookups(aws: Loopback) -> list[dict[str, Any]]:
+    """Return what LookupEvents was asked for, as CloudTrail itself recorded it."""
+    found: list[dict[str, Any]] = []
+    client = aws.client("cloudtrail")
+    for page in client.get_paginator("lookup_events").paginate():
+        found += [json.loads(each["CloudTrailEvent"]) for each in page["Events"] if each["EventName"] == "LookupEvents"]
+    return found
+
+
+def many(store: Store, rng: random.Random, count: int) -> list[str]:
+    made = [make_key_id(rng, ACCOUNT) for _ in range(count)]
+    for each in made:
+        store.watch(Canary(key_id=each, name=each, since=NOW))
+    return made
+
+
+def test_above_two_hundred_keys_the_history_is_swept_as_a_whole(
+    aws: Loopback, store: Store, rng: random.Random
+) -> None:
+    keys = many(store, rng, 201)
+    slept: list[float] = []
+    world = World(clients=make_world(store, aws).clients, watched=store.watched, clock=lambda: NOW, sleep=slept.append)
+    for minute in range(120):
+        aws.trail.add(record(user(keys[0]), minute / 2))
+    polled = watch.poll(LookupFeed(urlsplit("lookup://us-east-1"), world), store, NOW)
+    assert counts(store) == [(1, 120, 0)]
+    assert polled.failed == ()
+    assert slept == [0.5, 0.5], "50 records a page, two calls a second"
+
+
+def test_a_look_up_that_takes_too_long_says_that_it_cannot_alarm_in_minutes(
+    aws: Loopback, store: Store, rng: random.Random
+) -> None:
+    world = make_world(store, aws)
+    for number, each in enumerate(many(store, rng, 200)):
+        owner = Owner(arn=f"{ARN}{number}", user_name=f"svc-backup{number}", account_id=ACCOUNT)
+        store.watch(Canary(key_id=each, name=each, owner=owner, since=NOW))
+    polled = watch.poll(LookupFeed(urlsplit("lookup://us-east-1"), world), store, NOW)
+    assert [each.why for each in polled.skipped] == [
+        "800 calls take over 5 minutes: this feed cannot alarm in minutes, use a trail"
+    ]
+
+
+def test_mentions_and_sign_ins_are_looked_up_too(aws: Loopback, store: Store, key_id: str) -> None:
+    aws.trail.add(record(user(""), 1, name="ConsoleLogin", eventSource="signin.amazonaws.com"))
+    named = {"userName": "svc-backup", "accessKeyId": key_id}
+    aws.trail.add(record(role(), 2, name="UpdateAccessKey", eventSource="iam.amazonaws.com", requestParameters=named))
+    watch.poll(LookupFeed(urlsplit("lookup://us-east-1"), make_world(store, aws)), store, NOW)
+    (incident,) = store.incidents()
+    assert incident.derived == 1
+
+
+@pytest.mark.slow  # moto takes seconds to load EC2
+def test_every_enabled_region_is_looked_up_when_none_is_named(aws: Loopback, store: Store, key_id: str) -> None:
+    aws.trail.add(record(user(key_id), 1, awsRegion="eu-west-1"))
+    watch.poll(open_feed("lookup://", make_world(store, aws)), store, NOW)
+    assert store.incidents()[0].regions == ("eu-west-1",)
+    mark = store.watermark("lookup://")
+    assert mark is not None
+    assert len(json.loads(mark.position)) > 10
+
+
+def test_a_region_that_fails_is_told_and_looked_up_again_from_where_it_was(
+    aws: Loopback, store: Store, key_id: str
+) -> None:
+    feed = LookupFeed(urlsplit("lookup://us-east-1,eu-west-1"), make_world(store, aws))
+    aws.refuse_next("cloudtrail:LookupEvents", "AccessDeniedException", times=1)
+    assert len(watch.poll(feed, store, NOW).failed) == 1
+    mark = store.watermark(feed.name)
+    assert mark is not None
+    assert len(json.loads(mark.position)) == 1
+    assert watch.poll(feed, store, NOW).failed == ()
+
+
+def test_a_key_that_is_new_is_looked_up_from_the_beginning_of_the_history(
+    aws: Loopback, store: Store, key_id: str, rng: random.Random
+) -> None:
+    later = make_key_id(rng, ACCOUNT)
+    aws.trail.add(record(user(later, "other") | {"principalId": "AIDAX"}, -60 * 24))
+    feed = LookupFeed(urlsplit("lookup://us-east-1"), make_world(store, aws))
+    watch.poll(feed, store, NOW)
+    store.watch(Canary(key_id=later, name="later", since=NOW))
+    assert watch.poll(feed, store, NOW).opened
+
+
+# The folder.
+
+
+def test_a_file_that_did_not_change_is_not_opened_again(tmp_path: Path, store: Store, key_id: str) -> None:
+    rig = FolderRig(tmp_path, store)
+    rig.deliver(record(user(key_id)), record(role()))
+    assert watch.poll(rig.feed(), store, NOW).records == 2
+    assert watch.poll(rig.feed(), store, NOW).records == 0
+    (tmp_path / "1.json.gz").write_bytes(trail(record(role(), 5)))
+    assert watch.poll(rig.feed(), store, NOW).records == 1
+
+
+def test_a_file_above_the_limit_has_failed(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "large.json").write_bytes(b" " * 100)
+    feed = FolderFeed(urlsplit(tmp_path.as_uri()), make_world(store), largest=99)
+    assert [each.why for each in watch.poll(feed, store, NOW).failed] == ["more than 99 bytes"]
+
+
+def test_a_feed_can_be_one_file(tmp_path: Path, store: Store, key_id: str) -> None:
+    (tmp_path / "a b.json").write_bytes(json.dumps(record(user(key_id))).encode())
+    assert watch.poll(open_feed((tmp_path / "a b.json").as_uri(), make_world(store)), store, NOW).opened
+
+
+def test_many_files_are_many_pages_and_the_position_moves_with_the_last(tmp_path: Path, store: Store) -> None:
+    for number in range(300):
+        (tmp_path / f"{number}.json").write_bytes(b"{}")
+    pages = list(FolderFeed(urlsplit(tmp_path.as_uri()), make_world(store)).pages(None))
+    assert [len(page.documents) for page in pages] == [256, 44, 0]
+    assert [page.position is None for page in pages] == [True, True, False]
+
+
+# Through a whole trail.
+
+
+def test_records_travel_from_call_to_bucket_to_queue_to_incident(aws: Loopback, store: Store) -> None:
+    rig = QueueRig(aws, store)
+    intruder = aws.add_user("svc-ledger")
+    arn = f"arn:aws:iam::{aws.account}:user/svc-ledger"
+    owner = Owner(arn=arn, user_name="svc-ledger", account_id=aws.account)
+    store.watch(Canary(key_id=intruder.id, name="ledger", owner=owner, since=NOW))
+    notices = {
+        "QueueConfigurations": [
+            {"QueueArn": f"arn:aws:sqs:us-east-1:{ACCOUNT}:{QUEUE}", "Events": ["s3:ObjectCreated:*"]}
+        ]
+    }
+    aws.client("s3").put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration=notices)
+    trails = aws.client("cloudtrail")
+    trails.create_trail(Name="main", S3BucketName=BUCKET, IsMultiRegionTrail=True)
+    trails.start_logging(Name="main")
+    aws.client("sts", intruder, source_ip="198.51.100.9").get_caller_identity()
+    aws.client("sts", intruder).get_session_token()
+    aws.trail.flush()
+    world = World(
+        clients=make_world(store, aws).clients,
+        watched=store.watched,
+        clock=lambda: datetime.now(UTC),
+        sleep=lambda _: None,
+    )
+    feed = QueueFeed(urlsplit(f"sqs://us-east-1/{ACCOUNT}/{QUEUE}"), world, wait=0)
+    polled = watch.poll(feed, store, datetime.now(UTC))
+    assert polled.failed == ()
+    (incident,) = [each for each in store.incidents() if each.key_id == intruder.id]
+    assert incident.use == 2
+    assert "198.51.100.9" in incident.addresses
+    assert "sts:GetSessionToken" in incident.calls
+    assert rig.left() == 0
