@@ -42,6 +42,7 @@ test-all: .venv/ready-dev .venv-second/ready
 
 bench: .venv/ready-dev
 	$(BIN)/python -m bench $(REPOS)
+	$(BIN)/python -m bench.pairing
 
 demo: .venv/ready-dev
 	$(BIN)/firedamp demo

@@ -1,4 +1,4 @@
-"""`python -m bench [REPOSITORY…]`: measure reading repositories, on a generated one if none is named."""
+"""`python -m bench [REPOSITORY…]`: measure reading repositories (a generated one if none is named) and containers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import git
+from bench import git, unpack
 
 
 def main(arguments: list[str]) -> None:
-    """Measure each repository and print its figures."""
+    """Measure each repository and print its figures; then those of containers."""
     with tempfile.TemporaryDirectory() as folder:
         for repository in [Path(each) for each in arguments] or [git.generated(Path(folder, "generated"))]:
             git.show(repository, list(git.measure(repository)))
+    unpack.show()
 
 
 if __name__ == "__main__":

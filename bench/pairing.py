@@ -34,6 +34,12 @@ def candidates(text: str) -> list[Candidate]:
     ]
 
 
+def _right(text: str, plant: Plant) -> int:
+    found = pair(text, candidates(text))
+    best = {c.key_id: c.secret for c in found if c.rank == 0 and c.kind is not KeyKind.SES_SMTP}
+    return sum(best.get(key_id) == Secret(secret) for key_id, secret in plant.truth.items())
+
+
 def rate(layouts: Sequence[Layout], files: int, disguise: Callable[[str], str] = str) -> tuple[int, int]:
     """Return (pairs right, pairs planted) over so many files of each layout.
 
@@ -44,9 +50,8 @@ def rate(layouts: Sequence[Layout], files: int, disguise: Callable[[str], str] =
         for at in range(files):
             plant = Plant(random.Random(f"{layout.__name__} {at}"))  # noqa: S311
             text = disguise(layout(plant))
-            best = {c.key_id: c.secret for c in pair(text, candidates(text)) if c.rank == 0}
+            right += _right(text, plant)
             planted += len(plant.truth)
-            right += sum(best.get(key_id) == Secret(secret) for key_id, secret in plant.truth.items())
     return right, planted
 
 
@@ -57,9 +62,8 @@ def rate_of_mixed(files: int) -> tuple[int, int]:
         rng = random.Random(f"mixed {at}")  # noqa: S311
         plant = Plant(rng)
         text = "\n\n".join(layout(plant) for layout in rng.choices(LAYOUTS, k=3))
-        best = {c.key_id: c.secret for c in pair(text, candidates(text)) if c.rank == 0}
+        right += _right(text, plant)
         planted += len(plant.truth)
-        right += sum(best.get(key_id) == Secret(secret) for key_id, secret in plant.truth.items())
     return right, planted
 
 

@@ -92,6 +92,11 @@ def shares() -> None:
             print(f"{kind:10} {(time.perf_counter() - began) / ROUNDS * 1e6:7.0f} µs")
 
 
-if __name__ == "__main__":
+def show(root: Path | None = None) -> None:
+    """Print all figures. root: the tree that is packed and unpacked, this Python's libraries by default."""
     shares()
-    rates(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(sysconfig.get_paths()["purelib"]))
+    rates(root or Path(sysconfig.get_paths()["purelib"]))
+
+
+if __name__ == "__main__":
+    show(Path(sys.argv[1]) if len(sys.argv) > 1 else None)

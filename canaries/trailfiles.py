@@ -5,13 +5,15 @@ keep records in other shapes too, and every one of them is read here: a list, a 
 after the other, the answer of LookupEvents, the envelopes of EventBridge, SNS and CloudWatch Logs.
 
 Records in `{"Records":[…]}` are parsed only when a watched id or owner stands in them; of the others it is only seen
-that they are objects with an eventID and an eventTime. What holds no record at all is left out, counted; what holds
-records and breaks off has failed.
+that they are objects with an eventID and an eventTime. A large file with CloudTrail's own beginning and end and nothing
+watched in it is not even taken apart: its records are counted by how they begin. What holds no record at all is left
+out, counted; what holds records and breaks off has failed.
 """
 
 from __future__ import annotations
 
 import base64
+import bisect
 import json
 import re
 from collections.abc import Iterator
@@ -31,6 +33,13 @@ INFLATED: Final = 1 << 29
 _GZIP: Final = b"\x1f\x8b"
 _UNREADABLE: Final[tuple[type[Exception], ...]] = (EOFError, ValueError, cast("type[Exception]", isal_zlib.error))
 _OPENING: Final = re.compile(rb"\s*\{\s*\"Records\"\s*:\s*\[")
+_HEAD: Final = re.compile(rb"\s*\{\s*\"Records\"\s*:\s*\[\{\"eventVersion\":\"")
+_TAIL: Final = re.compile(rb"\}\s*\]\s*\}\s*\Z")
+_FIRST_FIELD: Final = b'{"eventVersion":"'
+_TIME: Final = b'"eventTime":"'
+_LARGE: Final = 1 << 18
+"""Bytes from which a file is worth not taking apart."""
+_BRACE: Final = ord("{")
 _SPACE: Final = re.compile(r"[\s,]*")
 _NESTED: Final = 6
 """How many envelopes stand around a record at most: SQS, SNS, EventBridge, CloudWatch Logs, and a list or two."""
@@ -116,26 +125,47 @@ def _inflated(data: bytes, limit: int) -> bytes:
 
 def _read_fast(where: str, data: bytes, watchlist: Watchlist, contents: Contents) -> bool:
     """Read a file of CloudTrail's own shape; return whether that is what it is."""
+    ends = watchlist.ends(data)
+    if not ends and len(data) >= _LARGE and _HEAD.match(data) and _TAIL.search(data, len(data) - 16):
+        contents.total = data.count(_FIRST_FIELD)
+        at = data.rfind(_TIME) + len(_TIME)
+        contents.newest = data[at : data.find(b'"', at)].decode("ascii", "replace")
+        return True
     try:
         stamps = _STAMPS.decode(data).records
-        raws = _RAWS.decode(data).records if watchlist.hit(data) else []
+        raws = _RAWS.decode(data).records if ends else []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     if not all(stamp.id and stamp.time for stamp in stamps):
         return False
     found: list[tuple[str, object]] = []
-    for number, raw in enumerate(raws):
-        text = bytes(raw)
-        if watchlist.hit(text):
-            try:
-                found.append((f"{where}#{number}", json.loads(text)))
-            except (ValueError, RecursionError):
-                return False
+    for number in _holding(raws, ends, data):
+        try:
+            found.append((f"{where}#{number}", json.loads(bytes(raws[number]))))
+        except (ValueError, RecursionError):
+            return False
     contents.total = len(stamps)
     contents.newest = max((stamp.time for stamp in stamps), default="")
     for place, record in found:
         _sort(place, record, contents)
     return True
+
+
+def _holding(raws: list[msgspec.Raw], ends: list[int], data: bytes) -> list[int]:
+    """Return the numbers of the records that something ends in.
+
+    Between records stand a comma and spaces, so where each begins follows from where the one before it ended.
+    """
+    opening = _OPENING.match(data)
+    at = 0 if opening is None else opening.end()
+    stops: list[int] = []
+    for raw in raws:
+        size = memoryview(raw).nbytes
+        while data[at] != _BRACE:
+            at += 1
+        at += size
+        stops.append(at)
+    return sorted({bisect.bisect_left(stops, end) for end in ends if stops and end <= stops[-1]})
 
 
 def _sort(where: str, record: object, contents: Contents) -> None:

@@ -74,6 +74,10 @@ class Watchlist:
         """Whether these bytes of JSON may concern a watched key: never no when they do."""
         return bool(self._found(data, first=True))
 
+    def ends(self, data: bytes) -> list[int]:
+        """Return where in these bytes of JSON something ends that may concern a watched key."""
+        return [end for _, end in self._found(data)]
+
     def owned(self, event: Event) -> str | None:
         """Return the watched key whose owner made this call, or None. Of an owner's several keys, the first watched."""
         return self._owners.of(event)

@@ -229,9 +229,10 @@ class _Walk:
         if known.raw and not isinstance(body, bytes) and not body.seekable():
             first = body.read(self._limits.held)
             if body.peek(1):
-                yield _failed(
-                    chain, f"{kind} is larger than the {self._limits.held / MIB:,.0f} MiB that are held in memory"
-                )
+                if not known.plain:
+                    yield _failed(
+                        chain, f"{kind} is larger than the {len(first) / MIB:,.0f} MiB that are held in memory"
+                    )
                 yield from self._leaf(chain, buffered(Chunks(_again(first, body))), part.lines)
                 return
             body = first

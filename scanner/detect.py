@@ -17,15 +17,25 @@ from typing import Final
 
 from firedamp.scanner import keys, pairing
 from firedamp.scanner.candidates import Candidate, Credential, Located
-from firedamp.scanner.decode import DECODERS, Mark, Run, Segment
+from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.prefilter import Hit, Prefilter
+from firedamp.scanner.runs import Mark, Run, Segment
 from firedamp.storage import keyid
 from firedamp.storage.records import Outcome, Skipped
 from firedamp.storage.secret import Secret
 
 _SOURCES: Final = (
-    *("candidates.py", "decode.py", "detect.py", "forms.py", "keys.py", "labels.py", "matching.py", "pairing.py"),
-    *("prefilter.py", "shape.py", "structure.py", "surroundings.py", "survey.py"),
+    *("candidates.py", "decode.py", "detect.py", "forms.py", "keys.py", "labels.py", "matching.py", "packed.py"),
+    *(
+        "pairing.py",
+        "prefilter.py",
+        "runs.py",
+        "shape.py",
+        "spelling.py",
+        "structure.py",
+        "surroundings.py",
+        "survey.py",
+    ),
 )
 
 

@@ -167,11 +167,14 @@ def _checksum(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]
 
 
 def unnotebook(file: File, budget: Budget) -> Parts:
-    """Jupyter notebooks (nbformat 2 to 4): sources and textual outputs of all cells, joined as text in their order."""
+    """Jupyter notebooks (nbformat 2 to 4): sources and textual outputs of all cells, joined as text in their order.
+
+    What is none after all, is cut off or is too large is no failure: its text stands in its bytes, which are looked at.
+    """
     try:
         notebook = json.loads(hold(file, budget))
-    except ValueError:
-        raise Broken("is damaged") from None
+    except (ValueError, Broken, MemoryError, RecursionError):
+        return
     lines = [text for text in _cells(notebook) if text]
     if lines:
         yield Part("cells", "\n\n".join(lines).encode("utf-8", "surrogatepass"))

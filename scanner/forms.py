@@ -13,8 +13,9 @@ from functools import cache
 from typing import Final
 
 from firedamp.scanner.candidates import Role
-from firedamp.scanner.decode import DECODERS, Encoded
+from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.keys import KINDS, Shape, shape
+from firedamp.scanner.runs import Encoded
 
 BASE64_DEPTH: Final = 5
 """How often base64 within base64 is recognised from outside. Other encodings are recognised inside base64, and base64,
@@ -54,6 +55,7 @@ def expression(positions: Shape) -> bytes:
     return b"".join(parts)
 
 
+@cache
 def _class(values: bytes) -> bytes:
     escaped = [bytes([v]) if bytes([v]).isalnum() else b"\\x%02x" % v for v in values]
     return escaped[0] if len(escaped) == 1 else b"[" + b"".join(escaped) + b"]"

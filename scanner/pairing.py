@@ -21,6 +21,7 @@ from firedamp.scanner.structure import Container, Shape
 from firedamp.scanner.surroundings import Surroundings, around
 from firedamp.scanner.survey import Survey, Value, survey
 from firedamp.storage.records import KeyKind
+from firedamp.storage.secret import Secret
 
 MAX_RANKS: Final = 8
 """Plausible secrets kept of one id: each costs a call to verify, and STS slows down who tries many."""
@@ -65,6 +66,7 @@ class _Pairing:
         self.sections: dict[int, Container] = {}
         self.bind()
         self.tokens = self.join(KeyKind.TEMPORARY_KEY, seen.tokens)
+        self.token_of = {seen.ids[i].secret: seen.tokens[t] for i, t in self.tokens.items()}
         self.passwords = self.join(KeyKind.ACCESS_KEY, seen.passwords)
         marks = sorted((v.start, v.end) for v in [*seen.ids, *(seen.secrets[s] for s in self.owners)])
         self.mark_starts, self.mark_ends = [start for start, _ in marks], [end for _, end in marks]
@@ -106,21 +108,22 @@ class _Pairing:
 
     def credentials(self) -> Iterator[Credential]:
         """Word what was bound: pairs and lone ids, lone secrets, lone tokens and passwords."""
-        used = set(self.owners)
-        by_id: defaultdict[str, list[int]] = defaultdict(list)
+        by_id: defaultdict[Secret, list[int]] = defaultdict(list)
         for at, value in enumerate(self.seen.ids):
-            by_id[value.secret.reveal()].append(at)
+            by_id[value.secret].append(at)
+        shown: set[Secret] = set()
         for places in by_id.values():
-            ranked, offered = self.ranked(places)
-            used.update(offered)
+            ranked = self.ranked(places)
+            shown.update(self.seen.secrets[s].secret for s, _ in ranked)
             yield from self.of_id(places, ranked)
-        yield from (_lone(v) for s, v in enumerate(self.seen.secrets) if s not in used and self.is_aws(v))
+        # A copy of a secret that stands beside its id elsewhere in the text is not alone.
+        yield from (_lone(v) for v in self.seen.secrets if v.secret not in shown and self.is_aws(v))
         for others, bound in ((self.seen.tokens, self.tokens), (self.seen.passwords, self.passwords)):
             joined = set(bound.values())
             yield from (_lone(v) for at, v in enumerate(others) if at not in joined)
 
-    def ranked(self, places: Sequence[int]) -> tuple[list[tuple[int, list[int]]], set[int]]:
-        """Return an id's secrets, best first, each with the id's places that it goes with; and all that were offered.
+    def ranked(self, places: Sequence[int]) -> list[tuple[int, list[int]]]:
+        """Return an id's secrets, best first, each with the id's places that it goes with.
 
         What is bound comes first. A real id never takes an example's secret: the pair would pass for an example.
         """
@@ -128,10 +131,10 @@ class _Pairing:
         ties = [self.ties[i] for i in places if i in self.ties]
         ties.sort(key=lambda tie: (tie.firmness, matching.gap(ids[tie.id], secrets[tie.secret])))
         options = [(tie.id, tie.secret) for tie in ties] + self.alternates(places, ties)
-        by_value: dict[str, tuple[int, list[int]]] = {}
+        by_value: dict[Secret, tuple[int, list[int]]] = {}
         for i, s in options:
-            by_value.setdefault(secrets[s].secret.reveal(), (s, []))[1].append(i)
-        return list(by_value.values())[:MAX_RANKS], {s for _, s in options}
+            by_value.setdefault(secrets[s].secret, (s, []))[1].append(i)
+        return list(by_value.values())[:MAX_RANKS]
 
     def alternates(self, places: Sequence[int], ties: Sequence[Tie]) -> list[tuple[int, int]]:
         """Return (id, secret) of what else may be an id's secret within 1 KiB, best first.
@@ -160,11 +163,8 @@ class _Pairing:
     def of_id(self, places: Sequence[int], ranked: Sequence[tuple[int, list[int]]]) -> Iterator[Credential]:
         """Yield an id's credentials: each place with its own secret, places without one with the best of the text."""
         tied = {i for i in places if i in self.ties}
-        for i in places:
-            if i in self.passwords:
-                yield self.word(i, self.seen.passwords[self.passwords[i]], 0)
-            elif not tied:
-                yield self.word(i, None, 0)
+        if not tied:
+            yield from (self.word(i, None, 0) for i in places if i not in self.passwords)
         for rank, (s, own) in enumerate(ranked):
             secret = self.seen.secrets[s]
             shown = {*own, *(i for i in places if i not in tied)} if tied and rank == 0 else set(own)
@@ -173,10 +173,12 @@ class _Pairing:
             if self.seen.ids[places[0]].example and not secret.example and self.is_aws(secret):
                 # Someone masked the id and forgot the secret.
                 yield _lone(secret)
+        # The same user's SMTP password is another credential, not another candidate.
+        yield from (self.word(i, self.seen.passwords[self.passwords[i]], 0) for i in places if i in self.passwords)
 
     def word(self, i: int, secret: Value | None, rank: int) -> Credential:
         value = self.seen.ids[i]
-        token = self.seen.tokens[self.tokens[i]] if i in self.tokens else None
+        token = self.token_of.get(value.secret)
         beside = self.beside(i, [v for v in (secret, token) if v is not None])
         return Credential(
             value.kind if secret is None or secret.kind is not KeyKind.SES_SMTP else KeyKind.SES_SMTP,

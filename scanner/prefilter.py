@@ -12,7 +12,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,8 @@ def load(expressions: Sequence[bytes], ids: Sequence[int], folder: Path | None) 
     """
     if folder is None:
         return _compiled(expressions, ids)
-    known = repr((metadata.version("hyperscan"), list(expressions), list(ids))).encode()
+    version = hyperscan.__version__  # type: ignore[attr-defined]
+    known = repr((version, list(expressions), list(ids))).encode()
     path = folder / f"hyperscan-{hashlib.blake2b(known, digest_size=12).hexdigest()}"
     with contextlib.suppress(OSError, hyperscan.HyperscanError), path.open("rb") as file:
         # hyperscan trusts what it loads: a copy that another user could have written is not loaded.

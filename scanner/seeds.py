@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from firedamp.scanner.decode import DECODERS, Decoder
+from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.forms import expression, whole_heads
 from firedamp.scanner.keys import BASE32, BASE64, KINDS, Shape, shape
+from firedamp.scanner.runs import Decoder
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,8 +61,8 @@ def survey(text: str, found: Sequence[Candidate]) -> Survey:
     given = sorted((c for c in found if c.role is not Role.KEY_ID), key=lambda c: c.start)
     words = [word.start() for word in _CONTEXT.finditer(lowered)]
     taken = _Spans([*ids, *given])
-    values = [_value(c) for c in ids]
-    values += [_value(c) for c in given if c.role in {Role.SECRET, Role.TOKEN} or c.kind is KeyKind.SES_SMTP]
+    parts = [c for c in given if c.role in {Role.SECRET, Role.TOKEN} or c.kind is KeyKind.SES_SMTP]
+    values = [Value(c.start, c.end, c.kind, c.value) for c in [*ids, *parts]]
     for low, high in _windows(len(text), ids, words):
         for run in shape.runs(text, low, high):
             cut = (run.start == low and low > 0) or (run.end == high and high < len(text))
@@ -96,10 +96,6 @@ class _Spans:
     def overlap(self, start: int, end: int) -> bool:
         at = bisect_right(self._starts, end - 1) - 1
         return at >= 0 and self._ends[at] > start
-
-
-def _value(c: Candidate) -> Value:
-    return Value(c.start, c.end, c.kind, c.value)
 
 
 def _windows(size: int, ids: Iterable[Candidate], words: Iterable[int]) -> Iterator[tuple[int, int]]:

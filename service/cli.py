@@ -38,7 +38,7 @@ Command = Callable[[argparse.Namespace, Common], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. The one place where a Failure becomes words."""
     parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = _parsed(parser, argv)
     command: Command = arguments.command
     try:
         return command(arguments, _common(arguments))
@@ -54,6 +54,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("firedamp: interrupted; what was read is kept", file=sys.stderr)
         return INCOMPLETE
+
+
+def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse arguments, options and names in any order.
+
+    argparse takes no names behind an option once an action stood before it (`canary adopt --real KEYID`); it leaves
+    them over, and they belong to the command's list of names.
+    """
+    arguments, rest = parser.parse_known_args(argv)
+    if rest:
+        names = {"canary": "names", "findings": "ids", "incidents": "ids"}.get(arguments.word)
+        if names is None or any(each.startswith("-") and each != "-" for each in rest):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        setattr(arguments, names, [*getattr(arguments, names), *rest])
+    return arguments
 
 
 def _common(arguments: argparse.Namespace) -> Common:
@@ -151,11 +166,11 @@ def _status(given: argparse.Namespace, common: Common) -> int:
 
 
 def _serve(given: argparse.Namespace, common: Common) -> int:
-    if given.name == "serve":
+    if given.word == "serve":
         from firedamp.service import serving
 
         return serving.serve(common)
-    raise NotBuilt(f"{given.name} is not built yet (asked for {common.format})")
+    raise NotBuilt(f"{given.word} is not built yet (asked for {common.format})")
 
 
 def _config(given: argparse.Namespace, common: Common) -> int:
@@ -188,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, text: str, command: Command) -> argparse.ArgumentParser:
         sub = tree.add_parser(name, help=text, description=text, parents=[common])
-        sub.set_defaults(command=command, name=name)
+        sub.set_defaults(command=command, word=name)
         return sub
 
     scan = add("scan", "Find AWS keys in folders, repositories, organisations or standard input.", _scan)

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firedamp.scanner import decode
-from firedamp.scanner.decode import DECODERS, Decoder, Mark, Run
+from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.keys import shape
+from firedamp.scanner.packed import INFLATE_LIMIT
+from firedamp.scanner.runs import RUN_LIMIT, Decoder, Mark, Run
 
 
 def decoder(name: str) -> Decoder:
@@ -84,16 +85,16 @@ def test_a_damaged_stream_gives_what_comes_before_the_damage() -> None:
 
 
 def test_a_bomb_is_cut_at_the_limit() -> None:
-    bomb = base64.b64encode(gzip.compress(b"\x00" * (decode.INFLATE_LIMIT + 1)))
+    bomb = base64.b64encode(gzip.compress(b"\x00" * (INFLATE_LIMIT + 1)))
     [run] = runs("base64", bomb, Mark(4, 0))
     assert run.cut
-    assert len(run.out) == decode.INFLATE_LIMIT
+    assert len(run.out) == INFLATE_LIMIT
 
 
 def test_a_run_is_decoded_around_the_mark_and_not_beyond_the_limit() -> None:
-    text = b"QUJD" * decode.RUN_LIMIT
+    text = b"QUJD" * RUN_LIMIT
     [run] = runs("base64", text, Mark(len(text) // 2, 0))
-    assert len(run.out) == decode.RUN_LIMIT * 3 // 4
+    assert len(run.out) == RUN_LIMIT * 3 // 4
 
 
 def test_values_around_an_encoded_id_are_decoded_when_they_are_text() -> None:

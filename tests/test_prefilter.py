@@ -49,7 +49,7 @@ def encodings(text: bytes) -> dict[str, list[bytes]]:
         "escape": [r"\x%02x", r"\x%02X", r"\u%04x", r"\\u%04X", r"\\x%02x", r"\u{%x}", r"\u{%04x}", r"\x{%X}",
                    r"\U%08x", r"\%03o", r"\%x ", "%%u%04X", "U+%04X ", "U+%04x"],
         "entity": ["&#%d;", "&#%03d;", "&#%04d;", "&#x%x;", "&#x%04X;"],
-        "quoted-printable": ["=%02X", "=%02x"],
+        "quoted-printable": ["=%02X"],
     }  # fmt: skip
     made = {name: ["".join(style % byte for byte in text).encode() for style in some] for name, some in spelled.items()}
     made["base64"] = [base64.b64encode(b"x" * n + text) for n in range(3)]

@@ -171,3 +171,19 @@ def test_bytes_that_are_no_utf8_cost_nothing() -> None:
     data = whole({"Records": [OURS, THEIRS]}).replace(b"203.0.113.7", b"\xff\xfe", 1)
     assert read(Document("file", data), WATCHED).total == 2
     assert len(read(Document("file", data), WATCHED).records) == 1
+
+
+def test_a_large_file_with_nothing_watched_in_it_is_counted_without_being_taken_apart() -> None:
+    many = [record(role(), minutes) for minutes in range(400)]
+    contents = read(Document("file", trail(*many)), WATCHED)
+    assert (contents.total, contents.newest, contents.rejected) == (400, many[-1]["eventTime"], [])
+    assert read(Document("file", trail(*many, OURS)), WATCHED).records == [("file#400", OURS)]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_use_is_found_wherever_it_stands(indent: int | None) -> None:
+    for place in range(5):
+        many = [record(role(), minutes) for minutes in range(4)]
+        many.insert(place, OURS)
+        contents = read(Document("file", json.dumps({"Records": many}, indent=indent).encode()), WATCHED)
+        assert contents.records == [(f"file#{place}", OURS)]

@@ -95,7 +95,15 @@ def test_a_notebook_gives_sources_and_outputs() -> None:
     for notebook in ({"cells": cells, "nbformat": 4}, {"nbformat": 4, "cells": cells}):
         text = members(json.dumps(notebook).encode())["cells"]
         assert text == b"import boto3\nprint(1)\n\nout put\n\n# words\n\nshown"
-    assert failures(b'{"cells": [') == {"": "notebook is damaged"}
+
+
+@pytest.mark.parametrize("text", [b'{"cells": [', b'{"cells": [1]}\n{"cells": [2]}', b'{"cells": ' + b"[" * 100_000])
+def test_what_only_begins_like_a_notebook_is_no_failure(text: bytes) -> None:
+    assert members(text) == {}
+    assert members(zipped({"a": text})) == {"a": text}
+    large = text + b" " * 2 * MIB
+    assert b"".join(m.data for m in walked(gzip.compress(large), Limits(held=MIB)) if isinstance(m, Member)) == large
+    assert not failures(gzip.compress(large), Limits(held=MIB))
 
 
 def test_bytecode_gives_its_strings_alone(tmp_path: Path) -> None:

@@ -1,0 +1,164 @@
+"""Base64 as it stands in files, and what is compressed inside it. Pure.
+
+Sources: RFC 4648 (base64), RFC 1950 and 1952 (zlib, gzip).
+"""
+
+from __future__ import annotations
+
+import binascii
+import bisect
+import functools
+import itertools
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import regex
+
+from firedamp.scanner.keys import Shape
+from firedamp.scanner.runs import RUN_LIMIT, Encoded, Mark, Run, Segment, overlaps, printable, take, windows
+
+INFLATE_LIMIT: Final = 8 << 20
+"""Bytes that one compressed run may grow to."""
+_ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_SEXTETS: Final = tuple({62: b"+-", 63: b"/_"}.get(i, _ALPHABET[i : i + 1]) for i in range(64))
+_WEAK: Final = 4
+"""A position with more possible characters than this at the edge of a shape tells nothing: it is left off."""
+
+
+@functools.cache
+def _sextet(first: bytes, second: bytes, shift: int) -> bytes:
+    """Return the base64 characters of the six bits from shift on of two bytes; an empty set is an unknown byte."""
+    first, second = first or bytes(range(256)), second or bytes(range(256))
+    if shift <= 2:
+        sextets = {(byte >> (2 - shift)) & 63 for byte in first}
+    else:
+        high, low = {(byte << (shift - 2)) & 63 for byte in first}, {byte >> (10 - shift) for byte in second}
+        sextets = {upper | lower for upper in high for lower in low}
+    return bytes(sorted(b"".join(_SEXTETS[i] for i in sextets)))
+
+
+def shapes(inner: Shape) -> Iterator[Encoded]:
+    """Yield how a shape looks at each of the three alignments."""
+    for before in range(3):
+        values = (*(b"",) * before, *inner, b"")
+        first, last = before * 8 // 6, -(-(len(values) - 1) * 8 // 6)
+        sextets = [_sextet(*values[6 * at // 8 : 6 * at // 8 + 2], 6 * at % 8) for at in range(first, last)]
+        telling = [at for at, one in enumerate(sextets) if len(one) <= _WEAK]
+        if telling:
+            low, high = telling[0], telling[-1] + 1
+            yield Encoded(tuple(sextets[low:high]), (first + high) % 4, tuple(sextets[high:]))
+
+
+_RUN: Final = re.compile(rb"[A-Za-z0-9+/_-]*")
+# The letter of an escape (`\n`) is no part of the run behind it.
+_RUN_BACK: Final = regex.compile(rb"(?r)(?<!\\)[A-Za-z0-9+/_-]*")
+GAP: Final = rb"(?:\r?\n[ \t]{0,64}|(?:\\r)?\\n|\\\r?\n[ \t]{0,64}|[\"']\s{0,8}[+.]?\s{0,64}[\"'])"
+_NEXT: Final = re.compile(GAP + rb"([A-Za-z0-9+/_-]+)")
+_PREVIOUS: Final = regex.compile(rb"(?r)(?<!\\)([A-Za-z0-9+/_-]+)" + GAP)
+_SHORTEST_LINE: Final = 20
+_SIBLING: Final = re.compile(rb"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{16,8192}={0,2}(?![A-Za-z0-9+/_-])")
+_TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+
+
+def _lines(text: bytes, at: int) -> list[tuple[int, int]]:
+    """Return the stretches of base64 that make up the run around at: one, or the lines of a wrapped block.
+
+    A block's lines are equally long but for the last. A line joined by mistake does no harm: it only adds noise.
+    """
+    low, high = max(0, at - RUN_LIMIT // 2), min(len(text), at + RUN_LIMIT // 2)
+    back, forth = _RUN_BACK.match(text, low, at), _RUN.match(text, at, high)
+    start, end = back.start() if back else at, forth.end() if forth else at
+    lines, width = [(start, end)], 0
+    while (found := _PREVIOUS.match(text, low, lines[0][0])) is not None:
+        length = found.end(1) - found.start(1)
+        if length < _SHORTEST_LINE or (length != width if width else length < end - start):
+            break
+        width = length
+        lines.insert(0, found.span(1))
+    width = width or end - start
+    while lines[-1][1] - lines[-1][0] == width and (after := _NEXT.match(text, lines[-1][1], high)) is not None:
+        if after.end(1) - after.start(1) > width or width < _SHORTEST_LINE:
+            break
+        lines.append(after.span(1))
+    return lines
+
+
+def _unbase64(clean: bytes) -> bytes:
+    rest = len(clean) % 4
+    if rest == 1:
+        clean, rest = clean[:-1], 0
+    return binascii.a2b_base64(clean.translate(_TO_STANDARD) + b"=" * (-rest % 4))
+
+
+def _inflate(out: bytes) -> tuple[str, bytes, bool] | None:
+    """Return what out holds compressed, or None.
+
+    gzip is looked for near the beginning (a few bytes of a glued word may stand before it), zlib exactly there. A
+    damaged stream gives what comes before the damage.
+    """
+    at, name = out.find(b"\x1f\x8b\x08", 0, 128), "gzip"
+    if at < 0 and out[:1] == b"\x78" and out[1:2] in (b"\x01", b"\x5e", b"\x9c", b"\xda"):
+        at, name = 0, "zlib"
+    if at < 0:
+        return None
+    engine, parts, size, position = zlib.decompressobj(47), list[bytes](), 0, at
+    try:
+        while position < len(out) and size <= INFLATE_LIMIT:
+            part = engine.decompress(out[position : position + 4096], INFLATE_LIMIT + 1 - size)
+            parts.append(part)
+            size += len(part)
+            position += 4096
+    except zlib.error:
+        pass
+    return (name, b"".join(parts)[:INFLATE_LIMIT], size > INFLATE_LIMIT) if size else None
+
+
+def _base64_run(text: bytes, lines: Sequence[tuple[int, int]], shift: int) -> Run:
+    """Decode lines, leaving out the first shift characters, which belong to the word before."""
+    clean = b"".join(text[start:end] for start, end in lines)
+    out = _unbase64(clean[shift:])
+    end = lines[-1][1]
+    while end < len(text) and text[end] == ord("=") and end < lines[-1][1] + 2:
+        end += 1
+    start = min(lines[0][0] + shift, end)
+    if (inflated := _inflate(out)) is not None:
+        name, inner, cut = inflated
+        return Run(start, end, inner, (Segment(0, start, 0, 1, f"base64>{name}"),), cut)
+    segments, at = [], -shift
+    for line_start, line_end in lines:
+        segments.append(Segment(max(0, at * 3 // 4), max(start, line_start), 4, 3, "base64"))
+        at += line_end - line_start
+    return Run(start, end, out, tuple(segments))
+
+
+def runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
+    """Decode the runs that hold a mark, and around them every value that decodes to text.
+
+    A Kubernetes Secret has id and secret as values of their own, and only the id has a head.
+    """
+    taken: list[tuple[int, int]] = []
+    lines: list[tuple[int, int]] = []
+    lengths: list[int] = []
+    shifts: set[int] = set()
+    for mark in marks:
+        if mark.phase < 0:
+            continue
+        if not lines or mark.end > lines[-1][1]:
+            lines, shifts = _lines(text, mark.end), set()
+            lengths = list(itertools.accumulate((end - start for start, end in lines), initial=0))
+            take(taken, lines[0][0], lines[-1][1])
+        line = max(0, bisect.bisect_left(lines, (mark.end, 0)) - 1)
+        shift = (lengths[line] + mark.end - lines[line][0] - mark.phase) % 4
+        # One run is read at most at its four alignments, however many marks it has.
+        if shift not in shifts:
+            shifts.add(shift)
+            yield _base64_run(text, lines, shift)
+    for low, high in windows(marks, len(text)):
+        for found in _SIBLING.finditer(text, low, high):
+            if overlaps(taken, *found.span()):
+                continue
+            run = _base64_run(text, [(found.start(), found.start() + len(found.group().rstrip(b"=")))], 0)
+            if printable(run.out):
+                yield run

@@ -1,0 +1,195 @@
+"""Encodings that spell a text character by character: as escapes, as numbers, as pairs of digits. Pure.
+
+Sources: RFC 4648 (hex), RFC 2045 (quoted-printable), RFC 3986 (percent), HTML Living Standard section 13.5 (entities).
+"""
+
+from __future__ import annotations
+
+import binascii
+import bisect
+import functools
+import html
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import regex
+
+from firedamp.scanner.keys import Shape
+from firedamp.scanner.runs import REACH, RUN_LIMIT, Encoded, Mark, Run, Segment, overlaps, printable, take, windows
+
+
+def styled(prefix: bytes, digits: str, suffix: bytes = b"") -> Callable[[Shape], Iterator[Encoded]]:
+    """Return how a shape looks when each character is prefix, its number as `format` writes it, and suffix."""
+
+    def spell(inner: Shape) -> Iterator[Encoded]:
+        for spelling in (digits, digits.upper()) if digits[-1] == "x" else (digits,):
+            positions: list[bytes] = []
+            for values in inner:
+                digits_of = _digits(values, spelling)
+                if not digits_of:
+                    break
+                positions += [*before, *digits_of, *after]
+            yield Encoded(tuple(positions[: len(positions) - len(suffix)]))
+
+    before, after = ([text[i : i + 1] for i in range(len(text))] for text in (prefix, suffix))
+    return spell
+
+
+@functools.cache
+def _digits(values: bytes, spelling: str) -> tuple[bytes, ...]:
+    """Return the digits that may stand at each place when a value is written so; nothing where lengths differ."""
+    spelled = [format(value, spelling).encode() for value in values]
+    if len({len(one) for one in spelled}) > 1:
+        return ()
+    return tuple(bytes(sorted(set(column))) for column in zip(*spelled, strict=True))
+
+
+def spelled(*styles: Callable[[Shape], Iterator[Encoded]]) -> Callable[[Shape], Iterator[Encoded]]:
+    """Return how a shape looks in each of the styles."""
+
+    def shapes(inner: Shape) -> Iterator[Encoded]:
+        return itertools.chain.from_iterable(style(inner) for style in styles)
+
+    return shapes
+
+
+def replaced(
+    name: str, pattern: re.Pattern[bytes], undo: Callable[[re.Match[bytes]], bytes]
+) -> Callable[[bytes, Sequence[Mark]], Iterator[Run]]:
+    """Return a decoder of a notation that stands in running text: each match of pattern becomes what undo says."""
+
+    def runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
+        for low, high in windows(marks, len(text)):
+            parts: list[bytes] = []
+            segments: list[Segment] = []
+            at, done = 0, low
+            stride = 0
+            for found in pattern.finditer(text, low, high):
+                inner = undo(found)
+                start, width = found.start(), found.end() - found.start()
+                if start > done or not parts:
+                    parts.append(text[done:start])
+                    segments.append(Segment(at, done, via=name))
+                    at, stride = at + start - done, 0
+                # Characters that are all written equally long make one segment.
+                if width != stride:
+                    segments.append(Segment(at, start, width, 1, name))
+                    stride = width
+                parts.append(inner)
+                at, done = at + len(inner), found.end()
+                if len(inner) != 1:
+                    stride = 0
+            if parts:
+                parts.append(text[done:high])
+                segments.append(Segment(at, done, via=name))
+                yield Run(low, high, b"".join(parts), tuple(segments))
+
+    return runs
+
+
+def _character(code: int) -> bytes:
+    return bytes([code]) if code < 256 else b"?"
+
+
+def by_number(bases: dict[str, int]) -> Callable[[re.Match[bytes]], bytes]:
+    """Return an undo that reads the one named group of the match as a number in the base that goes with its name."""
+
+    def undo(found: re.Match[bytes]) -> bytes:
+        name = found.lastgroup or ""
+        return _character(int(found[name], bases[name]))
+
+    return undo
+
+
+_PLAIN_ESCAPES: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+ESCAPE: Final = re.compile(
+    rb"\\{1,2}(?:x(?P<a>[0-9A-Fa-f]{2})|u(?P<b>[0-9A-Fa-f]{4})|[ux]\{(?P<c>[0-9A-Fa-f]{1,8})\}|U(?P<d>[0-9A-Fa-f]{8})"
+    rb"|(?P<o>[0-3][0-7]{2})|(?P<css>[0-9A-Fa-f]{2,6})[ ]|(?P<plain>[nrt\"'/\\]))"
+    rb"|%u(?P<e>[0-9A-Fa-f]{4})|U\+(?P<f>[0-9A-Fa-f]{4,6})[ ]?"
+)
+_ESCAPE_BASES: Final = dict.fromkeys("abcdef", 16) | {"css": 16, "o": 8}
+
+
+def unescape(found: re.Match[bytes]) -> bytes:
+    """Undo one match of ESCAPE."""
+    if found.lastgroup == "plain":
+        return _PLAIN_ESCAPES.get(found["plain"], found["plain"])
+    return by_number(_ESCAPE_BASES)(found)
+
+
+PERCENT: Final = re.compile(rb"%(?P<a>[0-9A-Fa-f]{2})")
+ENTITY: Final = re.compile(rb"&(?:#(?P<d>[0-9]{1,7})|#[xX](?P<x>[0-9A-Fa-f]{1,6})|(?P<name>[A-Za-z]{2,8}));")
+
+
+def unentity(found: re.Match[bytes]) -> bytes:
+    """Undo one match of ENTITY; a name that HTML does not know stays."""
+    if found.lastgroup != "name":
+        return by_number({"d": 10, "x": 16})(found)
+    text = html.unescape(found.group().decode())
+    return text.encode("latin-1", "replace") if len(text) == 1 else found.group()
+
+
+QUOTED: Final = re.compile(rb"=(?:(?P<a>[0-9A-F]{2})|(?P<soft>\r?\n))")
+
+
+def unquote(found: re.Match[bytes]) -> bytes:
+    """Undo one match of QUOTED; a soft line break leaves nothing."""
+    return b"" if found.lastgroup == "soft" else by_number({"a": 16})(found)
+
+
+# Bytes written one by one as numbers: hex (`41 4b`, `41:4b`, `0x41, 0x4b`, `414b`) and decimal (`[65, 75]`).
+
+_HEX: Final = re.compile(rb"[0-9A-Fa-f]*")
+_HEX_BACK: Final = regex.compile(rb"(?r)[0-9A-Fa-f]*")
+_HEX_VALUE: Final = re.compile(rb"(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{2}){16,4096}(?![0-9A-Za-z])")
+HEX_LIST: Final = re.compile(
+    rb"(?:0[xX])?[0-9A-Fa-f]{2}(?:[ ,:;\t\r\n-]{1,40}(?:0[xX])?[0-9A-Fa-f]{2}){3,}(?![0-9A-Fa-f])"
+)
+DECIMAL_LIST: Final = re.compile(rb"[0-9]{1,3}(?:[ ,;\t\r\n]{1,40}[0-9]{1,3}){3,}(?![0-9])")
+_TOKEN: Final = {16: re.compile(rb"[0-9A-Fa-f]{2}(?![xX])"), 10: re.compile(rb"[0-9]{1,3}")}
+
+
+def _hex_run(text: bytes, start: int, end: int) -> Run:
+    return Run(start, end, binascii.a2b_hex(text[start:end]), (Segment(0, start, 2, 1, "hex"),))
+
+
+def hex_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
+    """Decode the digits around each mark, in pairs as the mark says, and whole values of hex around them."""
+    taken: list[tuple[int, int]] = []
+    done = [-1, -1]
+    for mark in marks:
+        odd = (mark.end - mark.phase) % 2
+        if mark.phase < 0 or mark.end <= done[odd]:
+            continue
+        back = _HEX_BACK.match(text, max(0, mark.end - RUN_LIMIT // 2), mark.end)
+        forth = _HEX.match(text, mark.end, min(len(text), mark.end + RUN_LIMIT // 2))
+        start, end = back.start() if back else mark.end, forth.end() if forth else mark.end
+        start, end = start + (start + odd) % 2, end - (end + odd) % 2
+        if start >= end:
+            continue
+        done[odd] = end
+        take(taken, start, end)
+        yield _hex_run(text, start, end)
+    for low, high in windows(marks, len(text)):
+        for found in _HEX_VALUE.finditer(text, low, high):
+            run = _hex_run(text, *found.span())
+            if printable(run.out) and not overlaps(taken, *found.span()):
+                yield run
+
+
+def listed(name: str, base: int, pattern: re.Pattern[bytes]) -> Callable[[bytes, Sequence[Mark]], Iterator[Run]]:
+    """Return a decoder of lists of numbers, each one byte."""
+
+    def runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
+        ends = [mark.end for mark in marks]
+        for low, high in windows(marks, len(text), 4 * REACH):
+            for found in pattern.finditer(text, low, high):
+                tokens = list(_TOKEN[base].finditer(text, *found.span()))
+                out = b"".join(_character(int(token.group(), base)) for token in tokens)
+                if printable(out) or bisect.bisect(ends, found.start()) < bisect.bisect(ends, found.end()):
+                    segments = tuple(Segment(at, token.start(), 0, 1, name) for at, token in enumerate(tokens))
+                    yield Run(*found.span(), out, segments)
+
+    return runs
