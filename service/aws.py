@@ -7,6 +7,7 @@ instances, configured endpoints. Leaked credentials never come here: `scanner.as
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import datetime
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 from firedamp.storage import nonce
 from firedamp.storage.errors import AwsFailure
 from firedamp.storage.records import OwnCall
+from firedamp.storage.secret import Secret
 
 if TYPE_CHECKING:
     import boto3
@@ -67,6 +69,21 @@ class Aws:
                 ) from error
             self._sessions[profile] = session
         return self._sessions[profile]
+
+    def leaked(self, key_id: str, secret: Secret, token: Secret | None) -> Aws:
+        """Return access as a leaked key, with a session of its own: it never meets a profile or cache of the user's."""
+        import boto3
+        from botocore.session import Session
+
+        core = Session()
+        # No file and no variable of the user's takes part; an endpoint that was configured still does.
+        core.set_config_variable("credentials_file", os.devnull)
+        core.set_config_variable("config_file", os.devnull)
+        core.set_credentials(key_id, secret.reveal(), None if token is None else token.reveal())
+        other = Aws(now=self._now, random=self._random, write_down=self._write_down, user_agent=self._user_agent)
+        other._sessions[None] = boto3.Session(botocore_session=core)
+        other._about.set(key_id)
+        return other
 
     @contextlib.contextmanager
     def about(self, key_id: str) -> Iterator[None]:

@@ -119,7 +119,9 @@ def _key(given: argparse.Namespace, common: Common) -> int:
         action=given.action, key_id=given.key_id, with_leaked_key=given.with_leaked_key, yes=given.yes,
         profile=given.profile, leave=tuple(given.leave),
     )  # fmt: skip
-    raise NotBuilt(f"key {options.action} is not built yet (asked for {common.format})")
+    from firedamp.service import keys
+
+    return keys.key(options, common)
 
 
 def _usage(given: argparse.Namespace, common: Common) -> int:

@@ -23,7 +23,6 @@ from firedamp.storage.errors import UsageFailure
 from firedamp.storage.records import (
     Alert,
     AlertKind,
-    FileProvenance,
     Finding,
     Severity,
     Sight,
@@ -145,7 +144,7 @@ def _keep(store: Store, finding: Finding, said: Verification) -> None:
 
 
 def _leak(finding: Finding, said: Verification, sights: Sequence[Sight], now: datetime) -> Alert:
-    places = dict.fromkeys(_place(sight) for sight in sights)
+    places = dict.fromkeys(show.place_line(sight) for sight in sights)
     facts = [
         ("key", finding.access_key_id or finding.kind.value), ("identity", said.arn or "unknown"),
         ("account", said.account_id or finding.account_id or "unknown"), ("first seen", rfc3339(finding.first_seen)),
@@ -160,15 +159,6 @@ def _leak(finding: Finding, said: Verification, sights: Sequence[Sight], now: da
         key=f"leak/{finding.fingerprint}/{rfc3339(now)}", kind=AlertKind.LEAK, severity=severity, at=now,
         key_id=finding.access_key_id, fingerprint=finding.fingerprint, facts=tuple(facts),
     )  # fmt: skip
-
-
-def _place(sight: Sight) -> str:
-    place, line = sight.provenance, f":{sight.match.line}" if sight.match.line else ""
-    inside = f"!{sight.match.container}" if sight.match.container else ""
-    if isinstance(place, FileProvenance):
-        return f"{place.path}{inside}{line}"
-    commit = "" if place.commit is None else f" in commit {place.commit[:12]}"
-    return f"{place.repository} {place.path or ''}{inside}{line}{commit}"
 
 
 def _show_log(store: Store, common: Common) -> None:

@@ -156,3 +156,13 @@ def json_lines(lines: Sequence[Mapping[str, Json]], write: Callable[[str], objec
     """Write one JSON object a line, ASCII only: no path or author reaches a terminal raw."""
     for line in lines:
         write(json.dumps(line) + "\n")
+
+
+def place_line(sight: Sight) -> str:
+    """Say where a match stands in one line: `path!container:line`, or repository, path and commit."""
+    place, line = sight.provenance, f":{sight.match.line}" if sight.match.line else ""
+    inside = f"!{sight.match.container}" if sight.match.container else ""
+    if isinstance(place, FileProvenance):
+        return safe(f"{place.path}{inside}{line}")
+    commit = "" if place.commit is None else f" in commit {place.commit[:12]}"
+    return safe(f"{place.repository} {place.path or ''}{inside}{line}{commit}")

@@ -28,8 +28,7 @@ def test_a_scan_asks_aws_once_and_an_alert_goes_into_the_outbox(
     aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
-    aws.add_user("deploy")
-    key = aws.add_key("deploy")
+    key = aws.add_user("deploy")
     for name in ("one", "two"):
         (tmp_path / name).write_text(f"aws_access_key_id = {key.id}\naws_secret_access_key = {key.secret.reveal()}\n")
     status, (found, _) = run(capsys, "scan", str(tmp_path))

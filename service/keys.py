@@ -1,0 +1,422 @@
+"""`key show|disable|revoke-sessions`: a key's story, and making it harmless.
+
+Nothing changes without `--yes`; with it, every step is written down, and what was done is proved by asking AWS again.
+Rotation, which writes files too, is in `rotate`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from firedamp.scanner import verify as verifier
+from firedamp.scanner.asking import Asker
+from firedamp.scanner.candidates import Credential
+from firedamp.scanner.reread import reread
+from firedamp.scanner.verify import Question
+from firedamp.service import rights, scanning, show
+from firedamp.service.aws import Aws, failures
+from firedamp.service.config import Config
+from firedamp.service.options import Common, Format, KeyOptions
+from firedamp.service.rights import Rights
+from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
+from firedamp.storage.keyid import CANARY_ACCOUNTS, account_of
+from firedamp.storage.records import Canary, Finding, KeyAction, Sight, Status, Verification
+from firedamp.storage.store import Store
+from firedamp.storage.times import rfc3339
+
+if TYPE_CHECKING:
+    from types_boto3_iam import IAMClient
+
+SESSIONS_POLICY: Final = "RevokeOlderSessions"
+_TRIES: Final = 8
+"""How often AWS is asked whether a change has arrived: IAM says it is eventually consistent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What is known of a key: from what we found, and from the account it belongs to."""
+
+    key_id: str
+    account: str | None
+    findings: tuple[Finding, ...]
+    sights: tuple[Sight, ...]
+    watched: bool
+    user: str | None = None
+    arn: str | None = None
+    status: str | None = None
+    created: datetime | None = None
+    last_used: datetime | None = None
+    last_service: str | None = None
+    last_region: str | None = None
+    other_keys: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    rights: Rights | None = None
+    unknown: tuple[str, ...] = ()
+    """What could not be asked, and why."""
+
+
+def key(options: KeyOptions, common: Common) -> int:
+    """Show a key, or plan or carry out what makes it harmless."""
+    config = common.settings()
+    with common.open_store() as store:
+        aws = Aws(now=_now, random=os.urandom, write_down=store.add_own_call)
+        desk = Desk(store, aws, config, options, common)
+        if options.action == "show":
+            story = desk.story()
+            _keep_grade(store, story)
+            _write(common, story)
+            return 0
+        desk.refuse_canaries()
+        match options.action:
+            case "disable":
+                return desk.disable()
+            case "revoke-sessions":
+                return desk.revoke()
+            case _:
+                from firedamp.service import rotate
+
+                return rotate.rotate(desk)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Desk:
+    """One key, and what it takes to ask about it and act on it."""
+
+    def __init__(self, store: Store, aws: Aws, config: Config, options: KeyOptions, common: Common) -> None:
+        self.store, self.config, self.options, self.common = store, config, options, common
+        self._aws = aws
+        self.key_id = options.key_id
+        self.findings = store.findings(key_id=self.key_id)
+        sights = store.sights([finding.fingerprint for finding in self.findings])
+        self.sights = tuple(sight for finding in self.findings for sight in sights[finding.fingerprint])
+
+    def refuse_canaries(self) -> None:
+        """Stop before a canary is touched: a deactivated one is blind. A watched real key is judged like any other."""
+        if any(isinstance(each, Canary) and each.key_id == self.key_id for each in self.store.watched()):
+            raise UsageFailure(f"{self.key_id} is a canary of ours", "firedamp canary retire takes it back")
+        if account_of(self.key_id) in CANARY_ACCOUNTS.union(self.config.scan.canary_accounts):
+            raise UsageFailure(f"{self.key_id} is a honeytoken of somebody's", "any call with it is an alarm there")
+        if self.common.offline:
+            raise UsageFailure(f"key {self.options.action} asks AWS, and --offline contacts nobody")
+
+    def credential(self) -> Credential | None:
+        """Read the leaked key back from where it was found: the secret that AWS accepted, else the likeliest."""
+        likely = sorted(self.findings, key=lambda each: (each.verification.status is not Status.ACTIVE, each.rank))
+        for finding in likely:
+            if finding.has_secret:
+                found = reread(
+                    finding, self.store.sights([finding.fingerprint])[finding.fingerprint], scanning.read_again,
+                    scanning.detect_blob,
+                )  # fmt: skip
+                if found is not None:
+                    return found
+        return None
+
+    def iam(self) -> IAMClient:
+        """Return the IAM to act with: our own access, or the leaked key's when that was asked for."""
+        if not self.options.with_leaked_key:
+            chosen = self.options.profile or self.config.aws.audit_profile or self.config.aws.profile
+            return self._aws.iam(chosen, purpose=f"key {self.options.action}")
+        credential = self.credential()
+        if credential is None or credential.secret is None:
+            raise Failure(f"the secret of {self.key_id} cannot be read back", "is the place it was found in gone?")
+        return self._aws.leaked(credential.key_id or "", credential.secret, credential.token).iam(
+            purpose=f"key {self.options.action}"
+        )
+
+    def story(self) -> Story:
+        """Gather what is known. What may not be asked is said, not guessed."""
+        account = account_of(self.key_id) or next((f.verification.account_id for f in self.findings), None)
+        story = Story(
+            key_id=self.key_id, account=account, findings=tuple(self.findings), sights=self.sights,
+            watched=any(each.key_id == self.key_id for each in self.store.watched()),
+        )  # fmt: skip
+        if self.common.offline:
+            return replace(story, unknown=("AWS was not asked: --offline",))
+        if self.options.with_leaked_key:
+            print(f"with the leaked key itself, read-only: {', '.join(READ_CALLS)}", file=sys.stderr)
+        try:
+            with self._aws.about(self.key_id):
+                return _asked(self.iam(), story)
+        except AwsFailure as failure:
+            return replace(story, unknown=(str(failure),))
+
+    def disable(self) -> int:
+        """Make the key inactive, deny the sessions made from it, and prove both."""
+        story = self._acting(("iam:UpdateAccessKey (Inactive)", f"iam:PutUserPolicy ({SESSIONS_POLICY})"))
+        if not self.options.yes or story.user is None:
+            return 0
+        iam = self.iam()
+        with self._aws.about(self.key_id):
+            # The sessions first: with the leaked key itself, nothing can be done after it is inactive.
+            self._deny_sessions(iam, story.user)
+            self.step("disable", "iam:UpdateAccessKey", lambda: iam.update_access_key(
+                UserName=story.user or "", AccessKeyId=self.key_id, Status="Inactive"))  # fmt: skip
+            if not self.options.with_leaked_key:
+                self._prove_inactive(iam, story.user)
+        self._prove_rejected()
+        return 0
+
+    def revoke(self) -> int:
+        """Deny every session that was made from the key until now, and prove that the denial stands."""
+        story = self._acting((f"iam:PutUserPolicy ({SESSIONS_POLICY})",))
+        if self.options.yes and story.user is not None:
+            with self._aws.about(self.key_id):
+                self._deny_sessions(self.iam(), story.user)
+        return 0
+
+    def _acting(self, calls: Sequence[str]) -> Story:
+        """Show the plan: whose key, what will break, which calls."""
+        story = self.story()
+        if story.user is None:
+            raise Failure(
+                f"whose key {self.key_id} is cannot be asked: {'; '.join(story.unknown)}",
+                "use a profile of its account (--profile), or --with-leaked-key",
+            )
+        out = sys.stderr
+        print(f"{self.key_id} of {story.arn or story.user} in account {story.account or 'unknown'}", file=out)
+        if story.last_used is not None:
+            used = f"{rfc3339(story.last_used)} at {story.last_service} in {story.last_region}"
+            print(f"what uses it will break; last use: {used}", file=out)
+        else:
+            print("AWS knows of no use of it", file=out)
+        for call in calls:
+            print(f"{'calling' if self.options.yes else 'would call'} {call}", file=out)
+        if not self.options.yes:
+            print("nothing was changed; --yes does it", file=out)
+        return story
+
+    def _deny_sessions(self, iam: IAMClient, user: str) -> None:
+        """Deny what sessions minted before now may do: AWS cannot end them (IAM guide, "Revoke role sessions")."""
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Deny", "Action": "*", "Resource": "*",
+                    "Condition": {"DateLessThan": {"aws:TokenIssueTime": rfc3339(_now().replace(microsecond=0))}},
+                }
+            ],
+        }  # fmt: skip
+        document = json.dumps(policy)
+        self.step("revoke-sessions", "iam:PutUserPolicy", lambda: iam.put_user_policy(
+            UserName=user, PolicyName=SESSIONS_POLICY, PolicyDocument=document))  # fmt: skip
+        kept = self.step("revoke-sessions", "iam:GetUserPolicy", lambda: iam.get_user_policy(
+            UserName=user, PolicyName=SESSIONS_POLICY)["PolicyDocument"])  # fmt: skip
+        if kept not in (policy, document):
+            raise Failure(f"the policy {SESSIONS_POLICY} of {user} is not what was put there", "look at it in IAM")
+        print(f"sessions made before now are denied ({SESSIONS_POLICY})", file=sys.stderr)
+
+    def _prove_inactive(self, iam: IAMClient, user: str) -> None:
+        with failures("the keys of the user cannot be listed"):
+            keys = {
+                each["AccessKeyId"]: each["Status"] for each in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
+            }
+        if keys.get(self.key_id) != "Inactive":
+            raise Failure(f"{self.key_id} is still {keys.get(self.key_id)} after it was made inactive", "try again")
+        print(f"{self.key_id} is inactive", file=sys.stderr)
+
+    def _prove_rejected(self) -> None:
+        """Ask STS with the leaked key until it is refused; changes take seconds to arrive everywhere."""
+        credential = self.credential()
+        if credential is None:
+            print("the secret cannot be read back, so STS was not asked for proof", file=sys.stderr)
+            return
+        for attempt in range(_TRIES):
+            said = self.ask(credential)
+            if said.status is Status.REJECTED:
+                print("STS refuses the key", file=sys.stderr)
+                break
+            time.sleep(min(0.25 * 2**attempt, 5))
+        else:
+            raise Failure(f"STS does not refuse {self.key_id} yet: {said.status}", "ask again: firedamp verify")
+        for finding in self.findings:
+            if finding.has_secret:
+                known = replace(said, at=_now())
+                self.store.set_verification(finding.fingerprint, known, verifier.grade(finding, known))
+
+    def ask(self, credential: Credential) -> Verification:
+        """Ask STS about one credential, once."""
+        asker = Asker(
+            user_agent=self.config.verify.user_agent, timeout=self.config.verify.timeout.total_seconds(),
+            concurrency=1, now=_now, random=os.urandom,
+        )  # fmt: skip
+        question = Question(credential, verifier.partitions(credential, self.config.verify.partitions)[0])
+        try:
+            self.store.add_own_call(asker.announce(question))
+            return verifier.read(asker(question))
+        finally:
+            asker.close()
+
+    def step(self, action: str, call: str, do: Callable[[], Any]) -> Any:
+        """Do one step and write down how it went."""
+        try:
+            with failures(f"{call} for {self.key_id} failed"):
+                done = do()
+        except AwsFailure as failure:
+            self._wrote(action, call, "failed", failure.what)
+            raise
+        self._wrote(action, call, "done", "")
+        return done
+
+    def _wrote(self, action: str, call: str, outcome: str, detail: str) -> None:
+        self.store.add_key_action(
+            KeyAction(key_id=self.key_id, action=action, step=call, at=_now(), outcome=outcome, detail=detail)
+        )
+
+
+READ_CALLS: Final = (
+    "iam:GetAccessKeyLastUsed", "iam:GetUser", "iam:ListAccessKeys", "iam:ListGroupsForUser", "iam:ListUserPolicies",
+    "iam:GetUserPolicy", "iam:ListAttachedUserPolicies", "iam:ListGroupPolicies", "iam:GetGroupPolicy",
+    "iam:ListAttachedGroupPolicies", "iam:GetPolicy", "iam:GetPolicyVersion",
+)  # fmt: skip
+
+
+def _asked(iam: IAMClient, story: Story) -> Story:
+    """Ask the account. The first call says whose key it is; every further one may be refused on its own."""
+    with failures(f"whose key {story.key_id} is"):
+        used: Any = iam.get_access_key_last_used(AccessKeyId=story.key_id)
+    user, unknown = used.get("UserName"), list[str]()
+    if user is None:
+        return replace(story, unknown=("AWS names no user for this key",))
+    last: Any = used.get("AccessKeyLastUsed", {})
+
+    def ask(what: str, call: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            with failures(what):
+                return call()
+        except AwsFailure as failure:
+            unknown.append(failure.what)
+            return otherwise
+
+    whole = ask("the user", lambda: iam.get_user(UserName=user)["User"], {})
+    keys = ask("the user's keys", lambda: iam.list_access_keys(UserName=user)["AccessKeyMetadata"], [])
+    mine: Any = next((each for each in keys if each["AccessKeyId"] == story.key_id), {})
+    groups = ask(
+        "the user's groups", lambda: [g["GroupName"] for g in iam.list_groups_for_user(UserName=user)["Groups"]], []
+    )
+    boundary = str(whole.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", ""))
+    return replace(
+        story, user=user, arn=whole.get("Arn"), status=mine.get("Status"), created=mine.get("CreateDate"),
+        last_used=last.get("LastUsedDate"), last_service=last.get("ServiceName"), last_region=last.get("Region"),
+        other_keys=tuple(f"{k['AccessKeyId']} ({k['Status']})" for k in keys if k["AccessKeyId"] != story.key_id),
+        groups=tuple(groups), rights=_rights(iam, user, groups, boundary, ask), unknown=tuple(unknown),
+    )  # fmt: skip
+
+
+def _rights(iam: IAMClient, user: str, groups: Sequence[str], boundary: str, ask: Callable[..., Any]) -> Rights:
+    documents: list[str] = []
+    attached: dict[str, str] = {}
+    unread: list[str] = []
+    for name in ask("inline policies", lambda: iam.list_user_policies(UserName=user)["PolicyNames"], []):
+        found = ask(f"policy {name}", lambda name=name: iam.get_user_policy(UserName=user, PolicyName=name), None)
+        _add(found, name, documents, unread)
+    for each in ask(
+        "attached policies", lambda: iam.list_attached_user_policies(UserName=user)["AttachedPolicies"], []
+    ):
+        attached[each["PolicyArn"]] = each["PolicyName"]
+    for group in groups:
+        named = ask("group policies", lambda g=group: iam.list_group_policies(GroupName=g)["PolicyNames"], [])
+        for name in named:
+            found = ask(f"policy {name}", lambda g=group, n=name: iam.get_group_policy(GroupName=g, PolicyName=n), None)
+            _add(found, name, documents, unread)
+        more = ask(
+            "group policies", lambda g=group: iam.list_attached_group_policies(GroupName=g)["AttachedPolicies"], []
+        )
+        for each in more:
+            attached[each["PolicyArn"]] = each["PolicyName"]
+    for arn, name in attached.items():
+        version = ask(f"policy {name}", lambda a=arn: iam.get_policy(PolicyArn=a)["Policy"]["DefaultVersionId"], None)
+        found = None
+        if version is not None:
+            found = ask(f"policy {name}", lambda a=arn, v=version: iam.get_policy_version(
+                PolicyArn=a, VersionId=v)["PolicyVersion"], None)  # fmt: skip
+        _add(found, name, documents, unread, "Document")
+    return rights.read(documents, tuple(attached.values()), boundary, unread)
+
+
+def _add(found: Any, name: str, documents: list[str], unread: list[str], field: str = "PolicyDocument") -> None:
+    if found is None:
+        unread.append(name)
+    else:
+        documents.append(found[field] if isinstance(found[field], str) else json.dumps(found[field]))
+
+
+def _keep_grade(store: Store, story: Story) -> None:
+    """Remember how bad the key is, now that its rights are known: the list of findings is sorted by it."""
+    if story.rights is None:
+        return
+    for finding in story.findings:
+        if finding.verification.status in {Status.ACTIVE, Status.UNCHECKED, Status.UNKNOWN} and not finding.canary:
+            store.set_verification(finding.fingerprint, finding.verification, story.rights.severity)
+
+
+def _write(common: Common, story: Story) -> None:
+    out = common.out()
+    with closing(out) if common.output is not None else nullcontext():
+        if common.format is Format.TABLE:
+            out.write("\n".join(lines(story)) + "\n")
+        else:
+            show.json_lines([as_json(story)], out.write)
+
+
+def lines(story: Story) -> list[str]:
+    """Tell a key's story for a person."""
+    said = [f"{story.key_id}   account {story.account or 'not in the id'}"]
+    if story.watched:
+        said.append("  watched: any use of it is an alarm")
+    for finding in story.findings:
+        answer = finding.verification
+        at = "" if answer.at is None else f" on {rfc3339(answer.at)}"
+        said.append(f"  found {rfc3339(finding.first_seen)}, {answer.status}{at} {answer.detail}".rstrip())
+    places = dict.fromkeys(show.place_line(sight) for sight in story.sights)
+    said += [f"  stands in {place}" for place in places]
+    if story.user is not None:
+        said.append(f"  user {show.safe(story.arn or story.user)}, key {story.status or 'of unknown status'}")
+        if story.created is not None:
+            said.append(f"  created {rfc3339(story.created)}")
+        if story.last_used is not None:
+            said.append(f"  last used {rfc3339(story.last_used)}: {story.last_service} in {story.last_region}")
+        else:
+            said.append("  AWS knows of no use")
+        said += [f"  the user's other key: {other}" for other in story.other_keys]
+        said += [f"  in group {show.safe(group)}" for group in story.groups]
+    if story.rights is not None:
+        said += [f"  {word}" for word in story.rights.words]
+        said.append(f"  severity {story.rights.severity.name.lower()}")
+    said += [f"  not known: {show.safe(each)}" for each in story.unknown]
+    return said
+
+
+def as_json(story: Story) -> dict[str, show.Json]:
+    """Tell a key's story for a machine."""
+    able = story.rights
+    places: list[show.Json] = [*dict.fromkeys(show.place_line(sight) for sight in story.sights)]
+    return {
+        "key": story.key_id, "account_id": story.account, "watched": story.watched,
+        "verification": [finding.verification.status.value for finding in story.findings],
+        "places": places, "user": story.user, "arn": story.arn, "status": story.status,
+        "created": None if story.created is None else rfc3339(story.created),
+        "last_used": None if story.last_used is None else rfc3339(story.last_used),
+        "last_service": story.last_service, "last_region": story.last_region,
+        "other_keys": list(story.other_keys), "groups": list(story.groups),
+        "severity": None if able is None else able.severity.name.lower(),
+        "administrator": None if able is None else able.administrator,
+        "escalation": None if able is None else list(able.escalation),
+        "mfa_gated": None if able is None else able.mfa_gated,
+        "address_locked": None if able is None else list(able.address_locked),
+        "deny_all": None if able is None else able.deny_all,
+        "quarantined": None if able is None else able.quarantined,
+        "boundary": None if able is None else able.boundary,
+        "roles": None if able is None else list(able.roles), "unknown": list(story.unknown),
+    }  # fmt: skip

@@ -1,0 +1,244 @@
+"""`key rotate`: a new key into the places that may be rewritten, proven, and only then the old one out.
+
+    plan the places -> make the new key -> write it into each -> read each back -> prove it through the real provider
+    chain -> make the old key inactive
+
+If any step fails, the files are put back as they were and the new key is deleted: nothing is half rotated.
+"""
+
+from __future__ import annotations
+
+import configparser
+import fnmatch
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import platformdirs
+
+from firedamp.scanner.candidates import Credential, Located
+from firedamp.scanner.objects import environment
+from firedamp.scanner.source import Blob
+from firedamp.service import scanning, show
+from firedamp.service.surroundings import place_of
+from firedamp.storage import careful
+from firedamp.storage.careful import Contents
+from firedamp.storage.errors import AwsFailure, Failure
+from firedamp.storage.records import FileProvenance, KeyKind, Sight, Status
+from firedamp.storage.secret import Secret
+
+if TYPE_CHECKING:
+    from types_boto3_iam import IAMClient
+
+    from firedamp.service.keys import Desk
+
+_SYNCED: Final = ("Dropbox", "OneDrive", "Google Drive", "iCloud", "Nextcloud", "Library/Mobile Documents")
+_TRIES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One copy of the old key, and why it cannot be rewritten, if it cannot."""
+
+    where: str
+    path: Path | None
+    fix: str
+    why_not: str | None
+
+
+@dataclass(slots=True)
+class _Written:
+    path: Path
+    before: Contents
+    backup: Path
+
+
+def rotate(desk: Desk) -> int:
+    """Rotate a key, or show how. Copies that cannot be rewritten block it unless `--leave` names them."""
+    old = desk.credential()
+    if old is None or old.secret is None or old.kind is not KeyKind.ACCESS_KEY:
+        raise Failure(f"{desk.key_id} cannot be rotated: no long-term secret of it can be read back")
+    copies = list(_copies(desk.sights))
+    blocking = [each for each in copies if each.why_not and not _left(each, desk.options.leave)]
+    for each in copies:
+        told = f"stays, {each.why_not}: {each.fix}" if each.why_not else "gets the new key"
+        print(f"{each.where}: {told}", file=sys.stderr)
+    writable = [each for each in copies if each.path is not None and each.why_not is None]
+    story = desk._acting(("iam:CreateAccessKey", "iam:UpdateAccessKey (the old one, Inactive)"))  # noqa: SLF001
+    if not desk.options.yes:
+        return 0
+    if blocking:
+        raise Failure(
+            f"{len(blocking)} copies cannot be rewritten and would hold a dead key",
+            "fix them, or name them with --leave PATTERN",
+        )
+    if not writable:
+        raise Failure("no place may be rewritten", "firedamp key disable makes the key harmless")
+    assert story.user is not None  # noqa: S101 - _acting stops without one
+    _carry_out(desk, story.user, old, old.secret, [each.path for each in writable if each.path is not None])
+    return 0
+
+
+def _carry_out(desk: Desk, user: str, old: Credential, secret: Secret, paths: Sequence[Path]) -> None:
+    iam = desk.iam()
+    made = desk.step("rotate", "iam:CreateAccessKey", lambda: iam.create_access_key(UserName=user))["AccessKey"]
+    new = Credential(kind=KeyKind.ACCESS_KEY, key_id=made["AccessKeyId"], secret=Secret(made["SecretAccessKey"]))
+    written: list[_Written] = []
+    try:
+        written.extend(_write(path, desk.key_id, secret, new) for path in dict.fromkeys(paths))
+        _prove(desk, new, written)
+        desk.step("rotate", "iam:UpdateAccessKey", lambda: iam.update_access_key(
+            UserName=user, AccessKeyId=desk.key_id, Status="Inactive"))  # fmt: skip
+    except BaseException:
+        _take_back(desk, iam, user, new, written)
+        raise
+    for each in written:
+        each.backup.unlink(missing_ok=True)
+    print(f"{new.key_id} stands in {len(written)} files and works; {old.key_id} is inactive", file=sys.stderr)
+
+
+def _copies(sights: Sequence[Sight]) -> Iterator[Copy]:
+    """Yield every copy once, with the reason why it is not rewritten, if there is one."""
+    seen: set[str] = set()
+    for sight in sights:
+        where = show.place_line(sight)
+        place = sight.provenance
+        if where in seen:
+            continue
+        seen.add(where)
+        if not isinstance(place, FileProvenance):
+            yield Copy(where, None, "git keeps it for ever: the key must die", "it is in a repository's history")
+            continue
+        known = place_of(place.path)
+        fix = "take the key out by hand" if known is None else known.fix
+        path = Path(place.path)
+        yield Copy(where, path, fix, _why_not(path, sight, rewritable=known is not None and known.rewritable))
+
+
+def _why_not(path: Path, sight: Sight, *, rewritable: bool) -> str | None:
+    if not rewritable:
+        return "its format is not one that is rewritten"
+    if sight.match.container or sight.match.decoder:
+        return "it is packed or encoded"
+    try:
+        status = path.lstat()
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+        return "it belongs to somebody else"
+    if status.st_mode & 0o022:
+        return "others may write it"
+    if any(part in str(path) for part in _SYNCED):
+        return "it is synced to other machines"
+    if _tracked(path):
+        return "git tracks it"
+    return None
+
+
+def _tracked(path: Path) -> bool:
+    """Whether a repository has the file in its index."""
+    done = subprocess.run(
+        ["git", "-c", "core.fsmonitor=", "-C", str(path.parent), "ls-files", "--error-unmatch", "--", path.name],
+        capture_output=True, env=environment(), check=False,
+    )  # fmt: skip
+    return done.returncode == 0
+
+
+def _left(copy: Copy, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatch(copy.where, pattern) or copy.where.startswith(pattern) for pattern in patterns)
+
+
+def _write(path: Path, old_id: str, old: Secret, new: Credential) -> _Written:
+    """Put the new key where the old one stands, byte for byte: comments, order and everything else stay."""
+    before = careful.read(path)
+    if before is None:
+        raise Failure(f"{path} vanished", "scan again")
+    if old_id.encode() not in before.data or old.reveal().encode() not in before.data:
+        raise Failure(f"{path} does not hold the old key as it stands", "scan again")
+    assert new.key_id is not None  # noqa: S101 - it was just made
+    assert new.secret is not None  # noqa: S101
+    data = before.data.replace(old_id.encode(), new.key_id.encode())
+    data = data.replace(old.reveal().encode(), new.secret.reveal().encode())
+    folder = Path(platformdirs.user_state_dir("firedamp")) / "backups"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    backup = folder / f"{path.name}.{secrets.token_hex(8)}"
+    careful.replace(backup, before.data, None, 0o600)
+    try:
+        careful.replace(path, data, before)
+    except BaseException:
+        backup.unlink(missing_ok=True)
+        raise
+    return _Written(path, before, backup)
+
+
+def _prove(desk: Desk, new: Credential, written: Sequence[_Written]) -> None:
+    """Read every file back as a scan does, and use the new key as programs will."""
+    for each in written:
+        contents = careful.read(each.path)
+        found = [] if contents is None else list(scanning.detect_blob(Blob(str(each.path), contents.data)))
+        if not any(
+            isinstance(located, Located)
+            and (located.credential.key_id, located.credential.secret) == (new.key_id, new.secret)
+            for located in found
+        ):
+            raise Failure(f"{each.path} does not read back as the new key")
+    for attempt in range(_TRIES):
+        said = desk.ask(new)
+        if said.status is Status.ACTIVE:
+            break
+        time.sleep(min(0.25 * 2**attempt, 5))
+    else:
+        raise Failure(f"the new key does not work: {said.status} {said.detail}")
+    for path, profile in _profiles([each.path for each in written], new):
+        _through_the_chain(path, profile, new)
+
+
+def _profiles(paths: Sequence[Path], new: Credential) -> Iterator[tuple[Path, str]]:
+    """Yield the profiles of the shared credentials file that hold the new key now."""
+    shared = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")).expanduser()
+    for path in paths:
+        if path.resolve() != shared.resolve():
+            continue
+        parser = configparser.RawConfigParser()
+        parser.read(path, encoding="utf-8")
+        for section in parser.sections():
+            if parser.get(section, "aws_access_key_id", fallback=None) == new.key_id:
+                yield path, section
+
+
+def _through_the_chain(path: Path, profile: str, new: Credential) -> None:
+    """Resolve a profile as every SDK does: something that outranks the file would make the rotation worthless."""
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        session = boto3.Session(profile_name=profile)
+        credentials = session.get_credentials()
+        if credentials is None or credentials.access_key != new.key_id:
+            raise Failure(f"profile {profile} of {path} resolves to another key", "is an AWS_… variable set?")
+        session.client("sts", region_name=session.region_name or "us-east-1").get_caller_identity()
+    except (BotoCoreError, ClientError) as error:
+        raise Failure(f"profile {profile} does not work with the new key: {error}") from error
+
+
+def _take_back(desk: Desk, iam: IAMClient, user: str, new: Credential, written: Sequence[_Written]) -> None:
+    """Put the files back and delete the new key; say what could not be undone."""
+    for each in written:
+        try:
+            careful.replace(each.path, each.before.data, careful.read(each.path))
+            each.backup.unlink(missing_ok=True)
+        except Failure as failure:
+            print(f"firedamp: {failure}; its old content is kept in {each.backup}", file=sys.stderr)
+    try:
+        desk.step("rotate", "iam:DeleteAccessKey", lambda: iam.delete_access_key(
+            UserName=user, AccessKeyId=new.key_id or ""))  # fmt: skip
+    except AwsFailure as failure:
+        print(f"firedamp: the new key {new.key_id} could not be deleted: {failure}", file=sys.stderr)
+    else:
+        print(f"the files are as they were, and the new key {new.key_id} is deleted", file=sys.stderr)
