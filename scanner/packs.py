@@ -39,6 +39,8 @@ LARGEST: Final = 16 << 20
 """Bytes an entry may inflate to here; a larger one is read in full, and what is derived from it."""
 _BATCH: Final = 4 << 20
 """Inflated bytes handled at a time: small enough to stay in the processor's cache."""
+_STEP: Final = 1 << 13
+"""Entries whose places are Python integers at a time: those take ten times the room they have in an array."""
 _SLACK: Final = bytes(8)
 """Follows the last entry of a batch: a copy instruction that is cut short is read past its end, and then refused."""
 _SAFE: Final = LARGEST // 1032
@@ -232,19 +234,16 @@ def _inflated(listing: PackListing, share: NDArray[np.int32], flags: NDArray[np.
     from isal import isal_zlib
 
     broken: Any = isal_zlib.IsalError
-
-    ends = np.append(listing.offsets[1:], listing.end)[share].tolist()
-    begins = listing.offsets[share].tolist()
-    data = listing.data[share].tolist()
-    lengths = listing.lengths[share].tolist()
-    checks = listing.crc[listing.rows[share]].tolist()
-    with listing.pack.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        stored = memoryview(mapped)
+    with (
+        listing.pack.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as stored,
+    ):
         parts: list[bytes] = []
         first, total = 0, 0
-        for i, (begin, end, skip, length) in enumerate(zip(begins, ends, data, lengths, strict=True)):
+        for i, (begin, end, skip, length, check) in enumerate(_entries(listing, share)):
             part = b""
-            if length > LARGEST or isal_zlib.crc32(stored[begin:end]) != checks[i]:
+            if length > LARGEST or isal_zlib.crc32(stored[begin:end]) != check:
                 flags[i] = DAMAGED
             else:
                 try:
@@ -265,7 +264,22 @@ def _inflated(listing: PackListing, share: NDArray[np.int32], flags: NDArray[np.
                 parts.append(_SLACK)
                 yield first, np.frombuffer(b"".join(parts), np.uint8), stops - sizes, stops
                 parts, first, total = [], i + 1, 0
-        stored.release()
+
+
+def _entries(listing: PackListing, share: NDArray[np.int32]) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield of each entry: begin, end, bytes of its header, inflated length, checksum. Few at a time are Python's."""
+    for first in range(0, share.size, _STEP):
+        part = share[first : first + _STEP]
+        after = np.minimum(part + 1, len(listing) - 1)
+        ends = np.where(part + 1 < len(listing), listing.offsets[after], listing.end)
+        columns = (
+            listing.offsets[part],
+            ends,
+            listing.data[part],
+            listing.lengths[part],
+            listing.crc[listing.rows[part]],
+        )
+        yield from zip(*(column.tolist() for column in columns), strict=True)
 
 
 def _database(seeds: Seeds, folder: Path) -> Any:  # hyperscan has no types
