@@ -348,6 +348,18 @@ def test_windows_of_one_endless_line_know_their_column() -> None:
     assert rebuilt.decode() == text
 
 
+def test_a_file_is_read_again_only_while_it_is_what_was_found(tmp_path: Path) -> None:
+    small, large = write(tmp_path / "small", "content"), write(tmp_path / "large", b"x\n" * files.WINDOW)
+    (blob,) = files.read_again(str(small), blob_id(b"content"))
+    assert (blob.data, blob.window) == (b"content", False)
+    head, *rest = files.read_again(str(large), blob_id(large.read_bytes()))
+    assert (len(head.data), head.window) == (4096, False)
+    assert len(rest) > 1
+    assert all(each.window for each in rest)
+    assert not list(files.read_again(str(small), blob_id(b"other")))
+    assert not list(files.read_again(str(tmp_path / "missing"), blob_id(b"content")))
+
+
 def test_a_large_container_is_given_by_its_path(tmp_path: Path, rng: random.Random) -> None:
     path = write(tmp_path / "big.gz", b"\x1f\x8b\x08" + rng.randbytes(files.WINDOW + 1))
     blobs = run(folder(tmp_path)).blobs

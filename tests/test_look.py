@@ -1,0 +1,94 @@
+"""A look at one blob: its own text, its containers, and the marks in its lines."""
+
+from __future__ import annotations
+
+import functools
+import io
+import random
+import sqlite3
+import zipfile
+from pathlib import Path
+
+import pytest
+from tests.builders import make_key_id, make_secret
+
+from firedamp.scanner.candidates import Located
+from firedamp.scanner.look import Look, Sense, prefilter
+from firedamp.scanner.marks import marked
+from firedamp.scanner.ownkeys import OwnKey, OwnKeys
+from firedamp.scanner.source import Blob
+from firedamp.scanner.unpack import Unpacker
+from firedamp.storage.records import Outcome, Skipped
+from firedamp.storage.secret import Secret
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp() / "cache" / "firedamp"
+
+
+def looked(folder: Path, blob: Blob) -> list[Located | Skipped]:
+    with Unpacker() as unpacker:
+        return list(Look(functools.partial(prefilter, folder), unpacker)(blob))
+
+
+def zipped(name: str, content: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(name, content)
+    return out.getvalue()
+
+
+def test_what_a_container_gives_is_not_told_again_as_raw_bytes(
+    folder: Path, rng: random.Random, tmp_path: Path
+) -> None:
+    key_id, secret = make_key_id(rng), make_secret(rng)
+    with sqlite3.connect(tmp_path / "x.db") as database:
+        database.execute("CREATE TABLE t (a TEXT)")
+        database.execute("INSERT INTO t VALUES (?)", (f"AWS_ACCESS_KEY_ID={key_id} AWS_SECRET_ACCESS_KEY={secret}",))
+    database.close()
+    path = tmp_path / "x.db"
+    (found,) = looked(folder, Blob("b" * 40, path.read_bytes(), path=str(path)))
+    assert isinstance(found, Located)
+    assert found.container
+    assert found.line is None, "cells have no lines of their own"
+
+
+def test_a_broken_container_is_told_and_its_bytes_are_looked_at(folder: Path, rng: random.Random) -> None:
+    key_id = make_key_id(rng)
+    broken = zipped("member", b"x" * 100)[:60] + b"\n" + key_id.encode() + b"\n"
+    found = looked(folder, Blob("b" * 40, broken))
+    assert [each.credential.key_id for each in found if isinstance(each, Located)] == [key_id]
+    failed = [each for each in found if isinstance(each, Skipped)]
+    assert failed
+    assert all(each.outcome is Outcome.FAILED and each.what.startswith("b" * 40) for each in failed)
+
+
+def test_no_container_begins_in_a_window(folder: Path, rng: random.Random) -> None:
+    data = zipped("member", make_key_id(rng).encode())
+    found = looked(folder, Blob("b" * 40, data, 7, 3, window=True))
+    assert all(isinstance(each, Located) and not each.container for each in found)
+
+
+def test_lines_of_a_window_count_from_where_it_begins(folder: Path, rng: random.Random) -> None:
+    text = f"first\nkey {make_key_id(rng)}  # firedamp:allow\n"
+    (found,) = looked(folder, Blob("b" * 40, text.encode(), 100, 1, window=True))
+    assert isinstance(found, Located)
+    assert (found.line, found.column, found.allowed) == (101, 5, "firedamp:allow")
+
+
+def test_a_mark_needs_a_line() -> None:
+    skipped = Skipped(outcome=Outcome.FAILED, what="x", why="y")
+    assert list(marked([skipped], b"firedamp:allow", 1)) == [skipped]
+
+
+def test_a_sense_sees_the_users_own_values_too(folder: Path, rng: random.Random) -> None:
+    secret = make_secret(rng)
+    own = OwnKeys((OwnKey("work", make_key_id(rng, prefix="ASIA"), Secret(secret)),))
+    data = f"nothing but {secret}".encode()
+    assert not Sense(folder)(data)
+    assert Sense(folder, own)(data)
+    assert Sense(folder, own).hits(data) == [len(data)]
+    assert Sense(folder).hits(data) == []
+    assert own.keys[0].kind == "aws-temporary-key"
+    assert secret not in repr(own)
