@@ -88,7 +88,7 @@ DECODERS: Final[tuple[Decoder, ...]] = (
         "base64",
         packed.shapes,
         packed.runs,
-        wrap=rb"[\s\\nr\"'+.]{1,72}",
+        wrap=rb"[\s\\nr\"'+.>#*]{1,72}",
         rhythm=4,
         signs=re.compile(rb"[A-Za-z0-9+/]{54}(?:==|[A-Za-z0-9+/]=)"),
     ),

@@ -6,18 +6,14 @@ Sources: RFC 4648 (base64), RFC 1950 and 1952 (zlib, gzip).
 from __future__ import annotations
 
 import binascii
-import bisect
 import functools
-import itertools
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-import regex
-
 from firedamp.scanner.keys import Shape
-from firedamp.scanner.runs import RUN_LIMIT, Encoded, Mark, Run, Segment, overlaps, printable, take, windows
+from firedamp.scanner.runs import Encoded, Mark, Run, Segment, Wrapped, overlaps, printable, windows
 
 INFLATE_LIMIT: Final = 8 << 20
 """Bytes that one compressed run may grow to."""
@@ -51,38 +47,9 @@ def shapes(inner: Shape) -> Iterator[Encoded]:
             yield Encoded(tuple(sextets[low:high]), (first + high) % 4, tuple(sextets[high:]))
 
 
-_RUN: Final = re.compile(rb"[A-Za-z0-9+/_-]*")
-# The letter of an escape (`\n`) is no part of the run behind it.
-_RUN_BACK: Final = regex.compile(rb"(?r)(?<!\\)[A-Za-z0-9+/_-]*")
-GAP: Final = rb"(?:\r?\n[ \t]{0,64}|(?:\\r)?\\n|\\\r?\n[ \t]{0,64}|[\"']\s{0,8}[+.]?\s{0,64}[\"'])"
-_NEXT: Final = re.compile(GAP + rb"([A-Za-z0-9+/_-]+)")
-_PREVIOUS: Final = regex.compile(rb"(?r)(?<!\\)([A-Za-z0-9+/_-]+)" + GAP)
-_SHORTEST_LINE: Final = 20
+_BLOCK: Final = Wrapped.of(rb"[A-Za-z0-9+/_-]")
 _SIBLING: Final = re.compile(rb"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{16,8192}={0,2}(?![A-Za-z0-9+/_-])")
 _TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
-
-
-def _lines(text: bytes, at: int) -> list[tuple[int, int]]:
-    """Return the stretches of base64 that make up the run around at: one, or the lines of a wrapped block.
-
-    A block's lines are equally long but for the last. A line joined by mistake does no harm: it only adds noise.
-    """
-    low, high = max(0, at - RUN_LIMIT // 2), min(len(text), at + RUN_LIMIT // 2)
-    back, forth = _RUN_BACK.match(text, low, at), _RUN.match(text, at, high)
-    start, end = back.start() if back else at, forth.end() if forth else at
-    lines, width = [(start, end)], 0
-    while (found := _PREVIOUS.match(text, low, lines[0][0])) is not None:
-        length = found.end(1) - found.start(1)
-        if length < _SHORTEST_LINE or (length != width if width else length < end - start):
-            break
-        width = length
-        lines.insert(0, found.span(1))
-    width = width or end - start
-    while lines[-1][1] - lines[-1][0] == width and (after := _NEXT.match(text, lines[-1][1], high)) is not None:
-        if after.end(1) - after.start(1) > width or width < _SHORTEST_LINE:
-            break
-        lines.append(after.span(1))
-    return lines
 
 
 def _unbase64(clean: bytes) -> bytes:
@@ -139,22 +106,8 @@ def runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
     A Kubernetes Secret has id and secret as values of their own, and only the id has a head.
     """
     taken: list[tuple[int, int]] = []
-    lines: list[tuple[int, int]] = []
-    lengths: list[int] = []
-    shifts: set[int] = set()
-    for mark in marks:
-        if mark.phase < 0:
-            continue
-        if not lines or mark.end > lines[-1][1]:
-            lines, shifts = _lines(text, mark.end), set()
-            lengths = list(itertools.accumulate((end - start for start, end in lines), initial=0))
-            take(taken, lines[0][0], lines[-1][1])
-        line = max(0, bisect.bisect_left(lines, (mark.end, 0)) - 1)
-        shift = (lengths[line] + mark.end - lines[line][0] - mark.phase) % 4
-        # One run is read at most at its four alignments, however many marks it has.
-        if shift not in shifts:
-            shifts.add(shift)
-            yield _base64_run(text, lines, shift)
+    for lines, shift in _BLOCK.marked(text, marks, 4, taken):
+        yield _base64_run(text, lines, shift)
     for low, high in windows(marks, len(text)):
         for found in _SIBLING.finditer(text, low, high):
             if overlaps(taken, *found.span()):

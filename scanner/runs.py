@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+import regex
 
 from firedamp.scanner.keys import Shape
 
@@ -108,3 +111,71 @@ def overlaps(taken: list[tuple[int, int]], start: int, end: int) -> bool:
     """Whether a span meets one of those taken."""
     at = bisect.bisect_left(taken, (end, 0)) - 1
     return at >= 0 and start < taken[at][1]
+
+
+GAP: Final = rb"(?:\r?\n[ \t>#*]{0,64}|(?:\\r)?\\n|\\\r?\n[ \t]{0,64}|[\"']\s{0,8}[+.]?\s{0,64}[\"'])"
+"""What parts the lines of a wrapped block: line ends as such, escaped, quoted, or with a comment's or reply's mark."""
+_SHORTEST_LINE: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """Runs of some alphabet, in one line or in a block of lines that are equally long but for the last."""
+
+    back: regex.Pattern[bytes]
+    forth: re.Pattern[bytes]
+    previous: regex.Pattern[bytes]
+    following: re.Pattern[bytes]
+
+    @classmethod
+    def of(cls, alphabet: bytes) -> Wrapped:
+        """Return the runs of an alphabet, given as a set of characters. The letter of an escape begins no run."""
+        return cls(
+            regex.compile(rb"(?r)(?<!\\)" + alphabet + rb"*"),
+            re.compile(alphabet + rb"*"),
+            regex.compile(rb"(?r)(?<!\\)(" + alphabet + rb"+)" + GAP),
+            re.compile(GAP + rb"(" + alphabet + rb"+)"),
+        )
+
+    def lines(self, text: bytes, at: int) -> list[tuple[int, int]]:
+        """Return the lines of the run around at. One joined by mistake does no harm: it only adds noise."""
+        low, high = max(0, at - RUN_LIMIT // 2), min(len(text), at + RUN_LIMIT // 2)
+        back, forth = self.back.match(text, low, at), self.forth.match(text, at, high)
+        start, end = back.start() if back else at, forth.end() if forth else at
+        lines, width = [(start, end)], 0
+        while (found := self.previous.match(text, low, lines[-1][0])) is not None:
+            length = found.end(1) - found.start(1)
+            if length < _SHORTEST_LINE or (length != width if width else length < end - start):
+                break
+            width = length
+            lines.append(found.span(1))
+        lines.reverse()
+        width = width or end - start
+        while lines[-1][1] - lines[-1][0] == width and (after := self.following.match(text, lines[-1][1], high)):
+            if after.end(1) - after.start(1) > width or width < _SHORTEST_LINE:
+                break
+            lines.append(after.span(1))
+        return lines
+
+    def marked(
+        self, text: bytes, marks: Sequence[Mark], rhythm: int, taken: list[tuple[int, int]]
+    ) -> Iterator[tuple[list[tuple[int, int]], int]]:
+        """Yield the lines of each run that holds a mark, and how many of its characters come before the rhythm begins.
+
+        A run is read once in each rhythm, however many marks it has. taken receives where the runs stand.
+        """
+        lines: list[tuple[int, int]] = []
+        lengths: list[int] = []
+        shifts: set[int] = set()
+        for mark in marks:
+            if mark.phase < 0:
+                continue
+            if not lines or mark.end > lines[-1][1]:
+                lines, shifts = self.lines(text, mark.end), set()
+                lengths = list(itertools.accumulate((end - start for start, end in lines), initial=0))
+                take(taken, lines[0][0], lines[-1][1])
+            line = max(0, bisect.bisect_left(lines, (mark.end, 0)) - 1)
+            shift = (lengths[line] + mark.end - lines[line][0] - mark.phase) % rhythm
+            if shift not in shifts:
+                shifts.add(shift)
+                yield lines, shift

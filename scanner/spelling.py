@@ -14,10 +14,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-import regex
-
 from firedamp.scanner.keys import Shape
-from firedamp.scanner.runs import REACH, RUN_LIMIT, Encoded, Mark, Run, Segment, overlaps, printable, take, windows
+from firedamp.scanner.runs import REACH, Encoded, Mark, Run, Segment, Wrapped, overlaps, printable, windows
 
 
 def styled(prefix: bytes, digits: str, suffix: bytes = b"") -> Callable[[Shape], Iterator[Encoded]]:
@@ -141,8 +139,7 @@ def unquote(found: re.Match[bytes]) -> bytes:
 
 # Bytes written one by one as numbers: hex (`41 4b`, `41:4b`, `0x41, 0x4b`, `414b`) and decimal (`[65, 75]`).
 
-_HEX: Final = re.compile(rb"[0-9A-Fa-f]*")
-_HEX_BACK: Final = regex.compile(rb"(?r)[0-9A-Fa-f]*")
+_HEX_BLOCK: Final = Wrapped.of(rb"[0-9A-Fa-f]")
 _HEX_VALUE: Final = re.compile(rb"(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{2}){16,4096}(?![0-9A-Za-z])")
 HEX_LIST: Final = re.compile(
     rb"(?:0[xX])?[0-9A-Fa-f]{2}(?:[ ,:;\t\r\n-]{1,40}(?:0[xX])?[0-9A-Fa-f]{2}){3,}(?![0-9A-Fa-f])"
@@ -151,30 +148,25 @@ DECIMAL_LIST: Final = re.compile(rb"[0-9]{1,3}(?:[ ,;\t\r\n]{1,40}[0-9]{1,3}){3,
 _TOKEN: Final = {16: re.compile(rb"[0-9A-Fa-f]{2}(?![xX])"), 10: re.compile(rb"[0-9]{1,3}")}
 
 
-def _hex_run(text: bytes, start: int, end: int) -> Run:
-    return Run(start, end, binascii.a2b_hex(text[start:end]), (Segment(0, start, 2, 1, "hex"),))
+def _hex_run(text: bytes, lines: Sequence[tuple[int, int]], shift: int) -> Run:
+    """Decode lines of digits, leaving out the first shift of them."""
+    digits = b"".join(text[start:end] for start, end in lines)[shift:]
+    segments, at = [], -shift
+    start = min(lines[0][0] + shift, lines[-1][1])
+    for line_start, line_end in lines:
+        segments.append(Segment(max(0, (at + 1) // 2), max(start, line_start), 2, 1, "hex"))
+        at += line_end - line_start
+    return Run(start, lines[-1][1], binascii.a2b_hex(digits[: len(digits) // 2 * 2]), tuple(segments))
 
 
 def hex_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
     """Decode the digits around each mark, in pairs as the mark says, and whole values of hex around them."""
     taken: list[tuple[int, int]] = []
-    done = [-1, -1]
-    for mark in marks:
-        odd = (mark.end - mark.phase) % 2
-        if mark.phase < 0 or mark.end <= done[odd]:
-            continue
-        back = _HEX_BACK.match(text, max(0, mark.end - RUN_LIMIT // 2), mark.end)
-        forth = _HEX.match(text, mark.end, min(len(text), mark.end + RUN_LIMIT // 2))
-        start, end = back.start() if back else mark.end, forth.end() if forth else mark.end
-        start, end = start + (start + odd) % 2, end - (end + odd) % 2
-        if start >= end:
-            continue
-        done[odd] = end
-        take(taken, start, end)
-        yield _hex_run(text, start, end)
+    for lines, shift in _HEX_BLOCK.marked(text, marks, 2, taken):
+        yield _hex_run(text, lines, shift)
     for low, high in windows(marks, len(text)):
         for found in _HEX_VALUE.finditer(text, low, high):
-            run = _hex_run(text, *found.span())
+            run = _hex_run(text, [found.span()], 0)
             if printable(run.out) and not overlaps(taken, *found.span()):
                 yield run
 

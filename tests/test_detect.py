@@ -10,6 +10,7 @@ import quopri
 import random
 import subprocess
 import sys
+import textwrap
 import urllib.parse
 import zlib
 from collections.abc import Callable
@@ -227,6 +228,15 @@ REAL_PLACES: dict[str, Callable[[str, str], str]] = {
     ),
     "id whole, secret concatenated": lambda key, secret: (
         f'aws_id = "{key}"\naws_secret = "{secret[:20]}" + "{secret[20:]}"\n'
+    ),
+    "character by character": lambda key, secret: (
+        "id = " + " + ".join(f"'{c}'" for c in key) + f"\naws_secret = '{secret}'"
+    ),
+    "hex dump in lines": lambda key, secret: "\n".join(
+        textwrap.wrap(f"aws_access_key_id={key}\naws_secret_access_key={secret}\n".encode().hex(), 60)
+    ),
+    "base64 in a reply": lambda key, secret: "> " + "\n> ".join(
+        textwrap.wrap(base64.b64encode((ini(key, secret) * 2).encode()).decode(), 76)
     ),
     "adjacent literals": lambda key, secret: f"id = ('{key[:9]}'\n      '{key[9:]}')\naws_secret = '{secret}'\n",
     "continued line": lambda key, secret: f"id={key[:9]}\\\n{key[9:]}\naws_secret={secret}\n",
