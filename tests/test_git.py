@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 import random
+import shutil
 import threading
+import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +17,9 @@ import pytest
 from tests.builders import make_key_id, make_secret
 from tests.repositories import Repository, hiding_places, leak
 from tests.scans import Scan, scanner
+
+from firedamp.scanner.git import read_again
+from firedamp.storage.records import GitProvenance
 
 
 @pytest.fixture(name="scan")
@@ -354,3 +360,60 @@ def _no_verification(folder: Path) -> Path:
     path = folder / "firedamp.toml"
     path.write_text("[verify]\nenabled = false\n")
     return path
+
+
+def test_a_secret_in_a_bundle_or_a_clone_is_read_again_from_the_cache(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak": text})
+    repository.git("bundle", "create", "--quiet", "../all.bundle", "--all")
+    shown = scan(tmp_path / "all.bundle", options=("--offline", "--show-secrets"))
+    assert shown.findings[key_id]["secret"] == text.split()[-1]
+    url, online = (tmp_path / "r").as_uri(), ("--config", str(_no_verification(tmp_path)))
+    shown = scan(url, options=(*online, "--show-secrets"))
+    assert shown.findings[key_id]["secret"] == text.split()[-1]
+    for clone in (Path(os.environ["XDG_CACHE_HOME"]) / "firedamp" / "repositories").iterdir():
+        shutil.rmtree(clone)
+    assert list(read_again(GitProvenance(repository=url, commit="0"), "0" * 40, tmp_path)) == []
+
+
+def test_a_container_that_cannot_be_opened_is_tried_again_each_time(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository = Repository(tmp_path / "r", bare=True)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", rng.randbytes(9000))
+        archive.writestr("b", leak(rng)[1])
+    repository.git("hash-object", "-w", "--stdin", given=packed.getvalue()[:5000])
+    assert scan(tmp_path / "r").status == 2
+    again = scan(tmp_path / "r")
+    assert (again.status, again.summary["read"]["objects"]) == (2, 1)
+
+
+def test_alternates_nested_deeper_than_git_follows_are_left_out(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    chain = [Repository(tmp_path / str(number), bare=True) for number in range(8)]
+    keys = list[str]()
+    for repository, following in zip(chain, [*chain[1:], chain[0]], strict=True):
+        key_id, text = leak(rng)
+        keys.append(key_id)
+        repository.git("hash-object", "-w", "--stdin", given=text.encode())
+        alternates = repository.path / "objects" / "info" / "alternates"
+        alternates.parent.mkdir(exist_ok=True)
+        alternates.write_text(f"# a comment\n\n../../{following.path.name}/objects\n")
+    scanned = scan(chain[0].path)
+    assert scanned.findings.keys() == set(keys[:6])
+    assert [item["what"] for item in scanned.summary["left_out"]["items"]] == [str(chain[6].path / "objects")]
+
+
+def test_a_repository_without_objects_is_a_failure(tmp_path: Path, scan: Scan) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "git").mkdir()
+    (tmp_path / "git" / "HEAD").write_text("ref: refs/heads/main\n")
+    (tmp_path / "git" / "commondir").write_text("../nowhere\n")
+    (tmp_path / "tree" / ".git").write_text(f"gitdir: {tmp_path / 'git'}\n")
+    scanned = scan(tmp_path / "tree")
+    assert scanned.status == 2
+    assert "no object folder" in scanned.summary["failed"]["items"][0]["why"]
