@@ -213,9 +213,14 @@ class Walker:
     def _repository(self, path: str, below: list[Folder], plain: list[os.DirEntry[str]], done: Step) -> list[Folder]:
         """Hand a repository here to the git source, and return the folders that are not git's own."""
         names = {each.path[len(path) :] for each in below}
-        if ".git" in names or any(entry.name == ".git" for entry in plain):
+        if ".git" in names and any(os.path.lexists(f"{path}.git/{part}") for part in ("HEAD", "objects", "refs")):
             done.nested.append(path.rstrip("/") or "/")
             return [each for each in below if each.path[len(path) :] != ".git"]
+        if any(entry.name == ".git" for entry in plain):
+            if _points_somewhere(path):
+                done.nested.append(path.rstrip("/") or "/")
+            else:
+                done.left_out["a .git file that points to no folder"] += 1
         if {"objects", "refs"} <= names and any(entry.name == "HEAD" for entry in plain):
             done.nested.append(path.rstrip("/") or "/")
             return [each for each in below if each.path[len(path) :] not in _GIT_OWN]
@@ -352,6 +357,20 @@ def open_file(path: str) -> int:
         return handle
     os.close(handle)
     raise NotAFile
+
+
+def _points_somewhere(path: str) -> bool:
+    """Whether the .git file in a folder (path ends with `/`) names a folder: a work tree's repository may be gone."""
+    try:
+        handle = open_file(path + ".git")
+        try:
+            told = os.read(handle, _HEAD)
+        finally:
+            os.close(handle)
+    except OSError:
+        return True  # the git source will say what is wrong
+    pointed = os.fsdecode(told.removeprefix(b"gitdir:").strip())
+    return "\0" not in pointed and os.path.isdir(os.path.join(path, pointed))  # noqa: PTH112, PTH118
 
 
 def elsewhere(status: os.stat_result) -> bool:

@@ -101,7 +101,8 @@ def _lasting(finding: Finding, now: datetime) -> str:
 
 def _status(reported: Reported) -> Text:
     finding = reported.finding
-    text = Text(finding.verification.status.value, _STYLES[finding.verification.status])
+    text = Text()
+    text.append(finding.verification.status.value, _STYLES[finding.verification.status])
     if finding.severity is not None:
         text.append(f"\n{finding.severity.name}", "bold" if finding.severity >= Severity.HIGH else "")
     if finding.state is not TriageState.OPEN:

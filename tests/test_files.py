@@ -175,8 +175,9 @@ def test_a_file_with_two_names_is_read_once_and_told_twice(tmp_path: Path, rng: 
 
 def test_a_repository_is_handed_on_and_its_work_tree_is_read(tmp_path: Path, rng: random.Random) -> None:
     write(tmp_path / "project" / ".git" / "config", make_key_id(rng))
+    write(tmp_path / "project" / ".git" / "HEAD", "ref: refs/heads/main")
     write(tmp_path / "project" / "file", make_key_id(rng))
-    write(tmp_path / "worktree" / ".git", "gitdir: elsewhere")
+    write(tmp_path / "worktree" / ".git", "gitdir: ../project/.git\n")
     for name in ("HEAD", "objects/pack/p", "refs/heads/main", "description"):
         write(tmp_path / "bare.git" / name, make_key_id(rng))
     seen = run(folder(tmp_path))
@@ -186,6 +187,15 @@ def test_a_repository_is_handed_on_and_its_work_tree_is_read(tmp_path: Path, rng
         str(tmp_path / "bare.git" / "HEAD"),
         str(tmp_path / "bare.git" / "description"),
     }
+
+
+def test_what_only_looks_like_a_repository_is_a_folder_like_others(tmp_path: Path, rng: random.Random) -> None:
+    key = write(tmp_path / "empty" / ".git" / "notes", make_key_id(rng))
+    write(tmp_path / "removed" / ".git", "gitdir: ../gone/.git/worktrees/removed\n")
+    seen = run(folder(tmp_path))
+    assert seen.nested == []
+    assert seen.paths == {str(key)}
+    assert seen.left_out() == {"a .git file that points to no folder": 1}
 
 
 def test_default_skips_are_counted_by_rule_and_credentials_in_them_are_read(tmp_path: Path, rng: random.Random) -> None:
