@@ -696,7 +696,8 @@ class Grown:
     @property
     def alarming(self) -> bool:
         """Whether it became an alarm just now."""
-        return self.after.serious and not (self.before is not None and self.before.serious)
+        new = self.before is None or not self.before.serious
+        return new and self.after.serious and self.after.state is IncidentState.OPEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

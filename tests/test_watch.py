@@ -353,6 +353,15 @@ def test_a_closed_incident_takes_late_records_without_an_alarm_and_a_later_use_o
     ]
 
 
+def test_a_late_use_of_a_closed_incident_that_was_only_a_look_is_no_new_alarm(scene: Scene) -> None:
+    scene.watch(canary())
+    looked = {"name": "GetAccessKeyLastUsed", "requestParameters": {"accessKeyId": KEY}, **IAM}
+    scene.see(record(role(), 0, **looked), record(role(), 60, **looked))
+    scene.store.close_incident(1, "our audit")
+    polled = scene.see(record(user(KEY), 30))
+    assert (polled.opened, len(polled.grown), len(scene.alerts())) == ((), 1, 1)
+
+
 def test_only_what_is_new_alerts_again(scene: Scene) -> None:
     scene.watch(canary())
     scene.see(record(user(KEY), 0))

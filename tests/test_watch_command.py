@@ -222,3 +222,19 @@ def test_an_adopted_key_is_named_by_its_owner_or_its_id_and_not_by_the_command(
     assert "canary" not in listed
     with pytest.raises(SystemExit):
         run("canary", "list", "--no-such-option", "x")
+
+
+def test_feeds_quiet_and_guarded_accounts_come_from_the_configuration(
+    feed: Feed, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path_factory.mktemp("config") / "firedamp.toml"
+    config.write_text(
+        f'[watch]\nfeeds = ["{feed.folder.as_uri()}"]\nquiet = "10m"\ntamper_accounts = ["210987654321"]\n'
+    )
+    stopped = record(role(), name="StopLogging", eventSource="cloudtrail.amazonaws.com")
+    feed.put(record(user(KEY), 0), record(user(KEY), 30), stopped, stopped | {"recipientAccountId": "210987654321"})
+    assert run("watch", "--once", "--config", str(config), "--format", "jsonl") == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sorted((str(each["key"]), each["sightings"]["tamper"]) for each in lines) == [
+        (KEY, 0), (KEY, 0), ("None", 1)
+    ]  # fmt: skip
