@@ -12,16 +12,12 @@ is checked before it is used and what an entry may inflate to is bounded.
 
 from __future__ import annotations
 
-import itertools
 import mmap
 import multiprocessing
-import os
-import string
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firedamp.scanner import prefilter
+from firedamp.scanner.kernels import DAMAGED, HEAD, RUN, WORD, Kernels, compiled
 from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, inherited
 from firedamp.scanner.seeds import Seeds
 
@@ -45,21 +42,6 @@ _SLACK: Final = bytes(8)
 """Follows the last entry of a batch: a copy instruction that is cut short is read past its end, and then refused."""
 _SAFE: Final = LARGEST // 1032
 """Compressed bytes that cannot inflate to more than LARGEST: deflate's best is 1032 to 1."""
-
-HEAD: Final = 1
-WORD: Final = 2
-RUN: Final = 4
-DAMAGED: Final = 8
-"""Flags of an object: a head stands in what it inserts; a context word; a random-looking run; it is not to be read."""
-
-_TAIL: Final = 17
-"""Characters in the shortest run that tells anything: `A` and the body of a key id."""
-_SHORT: Final = 20
-"""Half of a secret: the larger part of one cut in two has as many."""
-_SHORTEST_LINE: Final = 64
-"""A run of so many characters is a line of wrapped base64, not a secret, even with signs escaped."""
-_LONG: Final = 100
-"""Characters that are left of a Bedrock key when its head is cut."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,9 +72,9 @@ def suspects(
     it, all but trees. processes share the work, this one included. cache_folder takes the compiled kernels; it is made
     for this user alone. The result does not depend on processes.
     """
-    kernels = _compiled(cache_folder)
-    if isinstance(kernels, Unfilterable):
-        return kernels
+    kernels = compiled(cache_folder)
+    if kernels is None:
+        return Unfilterable("numba is missing")
     asked = listing.kinds != Kind.TREE if wanted is None else wanted & (listing.kinds != Kind.TREE)
     flags = np.zeros(len(listing), np.uint8)
     flags[listing.bases < 0] = np.where(listing.kinds[listing.bases < 0] == Kind.UNKNOWN, DAMAGED, 0)
@@ -140,7 +122,7 @@ class _Work:
 
     listing: PackListing
     database: Any
-    kernels: _Kernels
+    kernels: Kernels
 
 
 def _shared_out(work: _Work, chosen: NDArray[np.int32], flags: NDArray[np.uint8], processes: int) -> int:
@@ -286,314 +268,3 @@ def _database(seeds: Seeds, folder: Path) -> Any:  # hyperscan has no types
     """Compile the seeds, or load them from folder: an id of 0 for a head, 1 for a context word."""
     ids = [0] * len(seeds.heads) + [1] * len(seeds.words)
     return prefilter.load((*seeds.heads, *seeds.words), ids, folder)
-
-
-# The kernels: plain Python that numba compiles. They trust nothing in what they read.
-
-_Array = Any
-"""A numpy array of one dimension: its items are machine integers once compiled, and numpy's own before."""
-_wide: Final[Any] = np.int64
-"""Makes room for arithmetic on a byte."""
-
-
-def inserted(  # noqa: PLR0917 -- a kernel is called by position
-    source: _Array,
-    starts: _Array,
-    ends: _Array,
-    deltas: _Array,
-    text: _Array,
-    at: _Array,
-    common: _Array,
-    flags: _Array,
-) -> int:
-    """Write what each entry inserts into text, NUL after each; at says where it begins there. Return what was written.
-
-    A copy writes the marker 0xff, unless it goes on in the base where the copy before it ended. An insert of 8 to 19
-    characters of key ids between two copies is flagged HEAD, the middle of a key whose ends were copied, unless half of
-    its pairs are common in words. A delta that makes no sense is flagged DAMAGED. text has room for the source and two
-    bytes an entry: no instruction writes more than it takes.
-    """
-    o = 0
-    for k in range(starts.size):
-        at[k] = o
-        q = starts[k]
-        e = ends[k]
-        if not deltas[k]:
-            text[o : o + e - q] = source[q:e]
-            o += e - q
-            text[o] = 0
-            o += 1
-            continue
-        sound = True
-        sizes_read = 0
-        base_size = 0
-        full_size = 0
-        while sizes_read < 2 and sound:
-            value = 0
-            shift = 0
-            more = True
-            while more:
-                if q >= e or shift > 56:
-                    sound = False
-                    break
-                c = _wide(source[q])
-                q += 1
-                value |= (c & 0x7F) << shift
-                shift += 7
-                more = c >= 0x80
-            if sizes_read == 0:
-                base_size = value
-            else:
-                full_size = value
-            sizes_read += 1
-        made = 0
-        goes_on = -1
-        piece = -1
-        while sound and q < e:
-            c = _wide(source[q])
-            q += 1
-            if c >= 0x80:
-                where = 0
-                for b in range(4):
-                    present = c >> b & 1
-                    where |= _wide(source[q]) * present << (8 * b)
-                    q += present
-                size = 0
-                for b in range(3):
-                    present = c >> (4 + b) & 1
-                    size |= _wide(source[q]) * present << (8 * b)
-                    q += present
-                if size == 0:
-                    size = 65536
-                if q > e or where + size > base_size:
-                    sound = False
-                made += size
-                if where != goes_on:
-                    if piece >= 0 and 8 <= o - piece <= 19:
-                        key = True
-                        words = 0
-                        for x in range(piece, o):
-                            d = text[x]
-                            if not (65 <= d <= 90 or 50 <= d <= 55):
-                                key = False
-                                break
-                            if x > piece:
-                                words += common[text[x - 1], d]
-                        if key and 2 * words <= o - piece:
-                            flags[k] |= HEAD
-                    text[o] = 255
-                    o += 1
-                goes_on = where + size
-                piece = o
-            elif c == 0 or q + c > e:
-                sound = False
-            else:
-                text[o : o + c] = source[q : q + c]
-                o += c
-                q += c
-                made += c
-                goes_on = -1
-        if not sound or made != full_size:
-            flags[k] |= DAMAGED
-        text[o] = 0
-        o += 1
-    return o
-
-
-def runs(  # noqa: PLR0917 -- a kernel is called by position
-    text: _Array,
-    at: _Array,
-    classes: _Array,
-    common: _Array,
-    places: _Array,
-    flags: _Array,
-) -> None:
-    """Flag the entries whose text holds a long run of base64 characters that can be a value, or most of one.
-
-    HEAD: `A` and 16 key characters; `-` and 26 of an AppSync key, not all hexadecimal; 16 characters as hexadecimal
-    digits; 21 characters of base64 that decode to letters and digits, 40 that decode to printable ASCII; 100 that look
-    random, as only a long key without other marks has. RUN: 20 that look random, in a run no longer than a secret in
-    some notation.
-
-    places (4 x 256) tells whether a byte can stand at an offset, modulo 4: a bit for each alignment, twice. Random is:
-    upper and lower case, often changing between upper, lower, digit and sign (classes), and few pairs of letters that
-    are common in words and names (common, 256 x 256).
-    """
-    n = text.size
-    k = 0
-    p = _TAIL - 1
-    while p < n:
-        if classes[text[p]] == 0:
-            p += _TAIL
-            continue
-        a = p
-        while a > 0 and p - a < _TAIL and classes[text[a - 1]] != 0:
-            a -= 1
-        b = p + 1
-        while b < n and classes[text[b]] != 0:
-            b += 1
-        if b - a < _TAIL:
-            p = b + _TAIL
-            continue
-        window = 0
-        if b - a >= _SHORT and b - a < _SHORTEST_LINE:
-            window = _SHORT
-        elif b - a >= _LONG:
-            window = _LONG
-        found = 0
-        upper = 0
-        lower = 0
-        changes = 0
-        words = 0
-        keys = 0
-        small = 0
-        beyond_hex = False
-        even = 0
-        odd = 0
-        plain_0 = plain_1 = plain_2 = plain_3 = text_0 = text_1 = text_2 = text_3 = a - 1
-        for q in range(a, b):
-            d = text[q]
-            c = classes[d]
-            # Streaks, counted to where they break.
-            if 65 <= d <= 90 or 50 <= d <= 55:
-                keys += 1
-                if keys >= 17 and text[q - 16] == 65:
-                    found |= HEAD
-            else:
-                keys = 0
-            if small == q - a and c in (1, 3):
-                small += 1
-                beyond_hex |= d > 102
-                if small == 26 and beyond_hex and a > 0 and text[a - 1] == 45:
-                    found |= HEAD
-            if q + 1 < b and 50 <= d <= 55 and (48 <= text[q + 1] <= 57 or 65 <= text[q + 1] & 0xDF <= 70):
-                odd, even = even + 1, odd
-                if odd >= 16:
-                    found |= HEAD
-            else:
-                odd, even = 0, odd
-            # Where each streak of base64 last broke: one for each alignment and each sort of text it decodes to.
-            good = places[q & 3, d]
-            if not good & 1:
-                plain_0 = q
-            if not good & 2:
-                plain_1 = q
-            if not good & 4:
-                plain_2 = q
-            if not good & 8:
-                plain_3 = q
-            if not good & 16:
-                text_0 = q
-            if not good & 32:
-                text_1 = q
-            if not good & 64:
-                text_2 = q
-            if not good & 128:
-                text_3 = q
-            if q - min(plain_0, plain_1, plain_2, plain_3) >= 21 or q - min(text_0, text_1, text_2, text_3) >= 40:
-                found |= HEAD
-            if window > 0:
-                upper += c == 2
-                lower += c == 1
-                if q > a:
-                    changes += c != classes[text[q - 1]]
-                    words += common[text[q - 1], d]
-                if q - a >= window:
-                    c = classes[text[q - window]]
-                    upper -= c == 2
-                    lower -= c == 1
-                    changes -= c != classes[text[q - window + 1]]
-                    words -= common[text[q - window], text[q - window + 1]]
-                if q - a >= window - 1 and upper > 0 and lower > 0:
-                    short = window == _SHORT
-                    if changes >= (6 if short else 32) and words <= (8 if short else 40):
-                        found |= RUN if short else HEAD
-            if found & HEAD:
-                break
-        if found:
-            while k + 1 < at.size and at[k + 1] <= a:
-                k += 1
-            flags[k] |= found
-        p = b + _TAIL
-
-
-_COMMON_PAIRS: Final = """
-    re er in th te on st it co or an io en he es at ma om nt am ti se ar al ed de si me ec ne ha tr le to ge pa ce no et
-    po un mi gi is ng nd li ac ve ea ch ou as ut ra ta el ts ef ca ni ro im na il rs ri ee ff ct pe us ag ur ig fi ue ob
-    ns of ad be ic so lo bo va ll nc ho fo ke hi ck id rt tt au mm lu ot em di la da fa ju ba up ab ul ox su by ss ai gn
-    we eb pr ap mo do ex pl oc fe ly sc if ep cr rn dd ru od op tu sh wi pt mp bl ty rg os ol az lt rc vi
-"""
-"""The commonest pairs of letters in names and prose of public source code, in either case: 0.8 of all pairs there."""
-
-_Tables = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
-
-
-@cache
-def tables() -> _Tables:
-    """Return the character classes, the common pairs and the places in base64 that `runs` asks for."""
-    classes = np.zeros(256, np.uint8)
-    alphabet = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "+/", "%\\&#;")
-    for number, characters in enumerate(alphabet, start=1):
-        for character in characters:
-            classes[ord(character)] = number
-    common = np.zeros((256, 256), np.uint8)
-    for pair in _COMMON_PAIRS.split():
-        for first in (pair[0], pair[0].upper()):
-            for second in (pair[1], pair[1].upper()):
-                common[ord(first), ord(second)] = 1
-    places = np.zeros((4, 256), np.uint8)
-    alphabet64 = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
-    for shift, decoded in ((0, string.ascii_letters + string.digits), (4, string.printable)):
-        codes = decoded.encode()
-        sextets = (
-            {code >> 2 for code in codes},
-            {(high & 3) << 4 | low >> 4 for high in codes for low in codes},
-            {(high & 15) << 2 | low >> 6 for high in codes for low in codes},
-            {code & 63 for code in codes},
-        )
-        for place, alignment in itertools.product(range(4), repeat=2):
-            for sextet in sextets[place]:
-                places[(place + alignment) % 4, ord(alphabet64[sextet])] |= 1 << (shift + alignment)
-    return classes, common, places
-
-
-@dataclass(frozen=True, slots=True)
-class _Kernels:
-    inserted: Callable[..., int]
-    runs: Callable[..., None]
-    tables: _Tables
-
-
-@cache
-def _compiled(cache_folder: Path) -> _Kernels | Unfilterable:
-    """Compile the kernels, or load them from cache_folder: some seconds once, then a tenth of one.
-
-    numba reads where its cache is when it is first imported. A folder that cannot be made for us alone is not used.
-    """
-    private = _private(cache_folder)
-    if private:
-        os.environ["NUMBA_CACHE_DIR"] = str(cache_folder)
-    try:
-        import numba
-    except ImportError:
-        return Unfilterable("numba is missing")
-    if private:
-        numba.config.CACHE_DIR = str(cache_folder)  # type: ignore[attr-defined]
-    compiled = numba.njit(cache=private, nogil=True)
-    kernels = _Kernels(compiled(inserted), compiled(runs), tables())
-    nothing, places = np.frombuffer(b"", np.uint8), np.empty(0, np.int64)
-    text = np.empty(2, np.uint8)
-    none = np.empty(0, np.uint8)
-    kernels.inserted(nothing, places, places, np.empty(0, np.bool_), text, places, kernels.tables[1], none)
-    kernels.runs(text, places, *kernels.tables, none)
-    return kernels
-
-
-def _private(folder: Path) -> bool:
-    """Make folder if it is missing, and say whether it is ours alone: what is loaded from it is run."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-    except OSError:
-        return False
-    return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o077)

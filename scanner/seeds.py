@@ -3,7 +3,7 @@
 A value in an object lies in one piece of the pack's delta data, or in two. Its *head* is chosen so that either the
 first piece holds the whole head or the second the *tail*, from the head's last character on: whichever stands whole in
 one piece is a seed. The heads are those of `forms`, in every encoding. A tail is a rule for all kinds: one for each
-notation that spells a value character by character, and in the compiled kernel (`packs.runs`) those for base64, for
+notation that spells a value character by character, and in the compiled kernel (`kernels.runs`) those for base64, for
 hexadecimal digits and for what is marked by its length alone. A long head is its own tail, cut in half.
 
 Not covered: in decimal lists and entities, a Bedrock or AppSync key that is cut inside its head of four characters.

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from tests.builders import make_key_id, make_secret
 from tests.packwriter import Copy, Delta, Whole, Written, instructions, write_pack
 
-from firedamp.scanner import packindex, packs
+from firedamp.scanner import kernels, packindex, packs
 from firedamp.scanner.containers import MAGICS, PLAIN
 from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.keys import KINDS, shape
@@ -501,15 +501,15 @@ def test_compiled_and_plain_kernels_agree_on_any_bytes(
 ) -> None:
     source, starts, ends = _delta_batch(deltas)
     is_delta = np.array(data.draw(st.lists(st.booleans(), min_size=len(deltas), max_size=len(deltas))))
-    compiled = packs._compiled(kernel_cache)
-    assert not isinstance(compiled, Unfilterable)
+    compiled = kernels.compiled(kernel_cache)
+    assert compiled is not None
     outcomes = []
-    for kernel, runs in ((compiled.inserted, compiled.runs), (packs.inserted, packs.runs)):
+    for kernel, runs in ((compiled.inserted, compiled.runs), (kernels.inserted, kernels.runs)):
         text = np.zeros(source.size + 2 * len(deltas), np.uint8)
         at, flags = np.zeros(len(deltas), np.int64), np.zeros(len(deltas), np.uint8)
-        size = kernel(source, starts, ends, is_delta, text, at, packs.tables()[1], flags)
+        size = kernel(source, starts, ends, is_delta, text, at, kernels.tables()[1], flags)
         assert size <= text.size
-        runs(text[:size], at, *packs.tables(), flags)
+        runs(text[:size], at, *kernels.tables(), flags)
         outcomes.append((size, text.tobytes(), at.tolist(), flags.tolist()))
     assert outcomes[0] == outcomes[1]
 
@@ -522,14 +522,14 @@ def test_compiled_and_plain_kernels_agree_on_text(kernel_cache: Path, rng: rando
     deltas = [instructions((Copy(0, 30), one, Copy(70000 % 90, 9), one, Copy(5, 70)), base)[0] for one in inserts]
     source, starts, ends = _delta_batch([base, *deltas, b"".join(inserts), base + key])
     is_delta = np.array([False, *[True] * len(deltas), False, False])
-    compiled = packs._compiled(kernel_cache)
-    assert not isinstance(compiled, Unfilterable)
+    compiled = kernels.compiled(kernel_cache)
+    assert compiled is not None
     outcomes = []
-    for kernel, runs in ((compiled.inserted, compiled.runs), (packs.inserted, packs.runs)):
+    for kernel, runs in ((compiled.inserted, compiled.runs), (kernels.inserted, kernels.runs)):
         text = np.zeros(source.size + 2 * starts.size, np.uint8)
         at, flags = np.zeros(starts.size, np.int64), np.zeros(starts.size, np.uint8)
-        size = kernel(source, starts, ends, is_delta, text, at, packs.tables()[1], flags)
-        runs(text[:size], at, *packs.tables(), flags)
+        size = kernel(source, starts, ends, is_delta, text, at, kernels.tables()[1], flags)
+        runs(text[:size], at, *kernels.tables(), flags)
         outcomes.append((size, text.tobytes(), at.tolist(), flags.tolist()))
     assert outcomes[0] == outcomes[1]
     assert len(set(outcomes[0][3])) > 2
@@ -537,8 +537,8 @@ def test_compiled_and_plain_kernels_agree_on_text(kernel_cache: Path, rng: rando
 
 def test_a_process_that_ends_early_is_said(tmp_path: Path, kernel_cache: Path) -> None:
     listing = listed(write_pack(tmp_path, [Whole(b"%d" % i) for i in range(8)]))
-    compiled = packs._compiled(kernel_cache)
-    assert not isinstance(compiled, Unfilterable)
+    compiled = kernels.compiled(kernel_cache)
+    assert compiled is not None
     parent = os.getpid()
 
     def dying(*arguments: object) -> int:
@@ -546,8 +546,8 @@ def test_a_process_that_ends_early_is_said(tmp_path: Path, kernel_cache: Path) -
             os._exit(1)
         return compiled.inserted(*arguments)
 
-    kernels = dataclasses.replace(compiled, inserted=dying)
-    work = packs._Work(listing, packs._database(seeds(), kernel_cache), kernels)
+    changed = dataclasses.replace(compiled, inserted=dying)
+    work = packs._Work(listing, packs._database(seeds(), kernel_cache), changed)
     with pytest.raises(packs._ProcessLostError, match="ended early"):
         packs._shared_out(work, listing.besides_trees(), np.zeros(8, np.uint8), 2)
 
@@ -563,12 +563,12 @@ def test_an_entry_that_claims_less_than_it_holds_is_damaged(tmp_path: Path, kern
 
 
 def test_a_folder_that_others_may_write_keeps_no_compiled_code(tmp_path: Path) -> None:
-    assert packs._private(tmp_path / "new")
+    assert kernels._private(tmp_path / "new")
     (tmp_path / "shared").mkdir(mode=0o755)
     (tmp_path / "shared").chmod(0o777)
-    assert not packs._private(tmp_path / "shared")
+    assert not kernels._private(tmp_path / "shared")
     (tmp_path / "file").touch()
-    assert not packs._private(tmp_path / "file" / "folder")
+    assert not kernels._private(tmp_path / "file" / "folder")
 
 
 def test_without_numba_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
