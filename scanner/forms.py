@@ -24,8 +24,9 @@ _DEEP_HEADS: Final = (b"AKIA", b"ASIA")
 """The heads looked for beyond two levels of base64: each level has three alignments, so the forms triple."""
 _TAIL: Final = 2
 """Characters after an id's head that base64 is asked to show: without them chance would find too much in it."""
-# A string of its own for each character, as some hide a key.
-_APART: Final = rb"[\"'`]\s{0,4}[+.&]\s{0,4}[\"'`]"
+_APART: Final = tuple(quote + sign + quote for quote in (b'"', b"'") for sign in (b"+", b" + ", b".", b" . ", b" & "))
+"""Between characters that each stand in a string of their own. Literals: sets of characters here would cost a quarter
+of the prefilter's speed."""
 _SHORTEST: Final = 4
 _SHORTEST_INSIDE: Final = 5
 """Bytes of the shortest literal worth looking for; one more inside another encoding, where there are more of them."""
@@ -118,8 +119,9 @@ def _once() -> Iterator[Form]:
 def _cut() -> Iterator[Form]:
     """Yield key ids cut in two: a raw one by what a decoder takes out, an encoded one by the end of a line."""
     for head, one in _ids():
-        letters = (head[at : at + 1] for at in range(len(head)))
-        yield Form(_APART.join(letters) + _APART, decoder=_number("concatenation"))
+        letters = [head[at : at + 1] for at in range(len(head))]
+        for joint in _APART:
+            yield Form(expression(shape(joint.join(letters) + joint)), decoder=_number("concatenation"))
         for number, decoder in enumerate(DECODERS):
             if decoder.joint:
                 tail = _class(one[len(head)])
