@@ -172,6 +172,10 @@ def _serve(given: argparse.Namespace, common: Common) -> int:
         from firedamp.service import serving
 
         return serving.serve(common)
+    if given.word == "doctor":
+        from firedamp.service import doctor
+
+        return doctor.doctor(common)
     raise NotBuilt(f"{given.word} is not built yet (asked for {common.format})")
 
 

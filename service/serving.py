@@ -215,8 +215,8 @@ def status_lines(state: health.Snapshot) -> list[str]:
     lines += [f"{count:6}  watched keys {name}" for name, count in state.counts.watched]
     lines.append(f"{state.counts.waiting:6}  deliveries waiting, the oldest for {_short(state.counts.lag.seconds)}")
     for mark in state.feeds:
-        newest = "none yet" if mark.newest is None else f"{_age(state.at, mark.newest)} old"
-        polled = "never polled to its end" if mark.polled is None else f"polled {_age(state.at, mark.polled)} ago"
+        newest = "none yet" if mark.newest is None else f"{age(state.at, mark.newest)} old"
+        polled = "never polled to its end" if mark.polled is None else f"polled {age(state.at, mark.polled)} ago"
         lines.append(f"feed    {show.safe(mark.feed)}: {polled}, newest record {newest}")
     lines += [f"job     {_run(state.at, run)}" for run in state.runs]
     return lines
@@ -226,18 +226,19 @@ def _who(state: health.Snapshot) -> str:
     if state.instance is None:
         return "nobody serves this database"
     if not state.alive:
-        age = _age(state.at, state.instance.heartbeat)
-        return f"{state.instance.owner} served this database; its last heartbeat is {age} old"
+        old = age(state.at, state.instance.heartbeat)
+        return f"{state.instance.owner} served this database; its last heartbeat is {old} old"
     return f"{state.instance.owner} serves this database since {rfc3339(state.instance.started)}"
 
 
 def _run(at: datetime, run: JobRun) -> str:
     took = "" if run.ended is None else f" in {_short(int((run.ended - run.started).total_seconds()))}"
     why = f": {show.safe(run.detail.partition(chr(10))[0])}" if run.detail and run.outcome != "ok" else ""
-    return f"{run.job}: {run.outcome}{took}, {_age(at, run.started)} ago{why}"
+    return f"{run.job}: {run.outcome}{took}, {age(at, run.started)} ago{why}"
 
 
-def _age(at: datetime, time: datetime) -> str:
+def age(at: datetime, time: datetime) -> str:
+    """Say how long ago a time was, in the largest unit that says something."""
     return _short(max(0, int((at - time).total_seconds())))
 
 

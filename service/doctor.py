@@ -1,0 +1,230 @@
+"""`doctor`: what is set up, reachable, permitted and recent, and for each gap the next command to run."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from firedamp.service import health, needs, show
+from firedamp.service.aws import Aws, failures
+from firedamp.service.config import Config
+from firedamp.service.needs import Need
+from firedamp.service.options import Common, Format, default_db
+from firedamp.service.serving import age
+from firedamp.storage.errors import AwsFailure, Failure
+from firedamp.storage.records import Canary, CanaryState
+from firedamp.storage.store import Store
+
+
+class State(StrEnum):
+    """How a check ended."""
+
+    FINE = "fine"
+    MISSING = "missing"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. next is the command or the change that closes the gap."""
+
+    name: str
+    state: State
+    detail: str
+    next: str = ""
+
+
+_MARKS: Final = {State.FINE: "✓", State.MISSING: "-", State.FAILED: "✗", State.UNKNOWN: "?"}
+
+
+def doctor(common: Common) -> int:
+    """Look at everything and print it; return 0 when all is well, 1 with gaps, 2 with failures."""
+    checks = list(examine(common, datetime.now(UTC)))
+    if common.format is Format.TABLE:
+        for each in checks:
+            print(f"{_MARKS[each.state]} {each.name}: {show.safe(each.detail)}")
+            if each.next:
+                print("    " + each.next.replace("\n", "\n    "))
+    else:
+        lines: list[dict[str, show.Json]] = [
+            {"check": each.name, "state": each.state.value, "detail": each.detail, "next": each.next or None}
+            for each in checks
+        ]
+        show.json_lines(lines, sys.stdout.write)
+    states = {each.state for each in checks}
+    return 2 if State.FAILED in states else int(bool(states - {State.FINE}))
+
+
+def examine(common: Common, now: datetime) -> Iterator[Check]:
+    """Yield every check, each on its own: one that fails does not hide the others."""
+    yield _versions()
+    yield _git()
+    try:
+        config = common.settings()
+    except Failure as failure:
+        yield Check("configuration", State.FAILED, failure.what, failure.hint)
+        config = Config()
+    else:
+        yield _configured(common.config)
+    try:
+        store = common.open_store()
+    except Failure as failure:
+        yield Check("database", State.FAILED, failure.what, failure.hint)
+        return
+    with store:
+        yield Check("database", State.FINE, str(common.db or default_db()))
+        yield _scanned(store, now)
+        yield from _access(common, config, store)
+        yield from _watched(store, config, now)
+        yield _channels(store, config, now)
+        yield _served(store, now)
+
+
+def _versions() -> Check:
+    names = [f"firedamp {metadata.version('firedamp')}"] if _installed() else ["firedamp from a checkout"]
+    names += [f"Python {platform.python_version()}", f"SQLite {sqlite3.sqlite_version}"]
+    names += [f"{name} {metadata.version(name)}" for name in ("hyperscan", "boto3", "GitPython")]
+    return Check("versions", State.FINE, ", ".join(names))
+
+
+def _installed() -> bool:
+    try:
+        metadata.version("firedamp")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _git() -> Check:
+    try:
+        done = subprocess.run(["git", "version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return Check("git", State.FAILED, "git cannot be run", "install git 2.30 or newer")
+    return Check("git", State.FINE, done.stdout.strip())
+
+
+def _configured(path: Path | None) -> Check:
+    if path is None:
+        return Check(
+            "configuration", State.MISSING, "no file; every single command works without one",
+            "firedamp config example > firedamp.toml   then --config firedamp.toml",
+        )  # fmt: skip
+    return Check("configuration", State.FINE, str(path))
+
+
+def _scanned(store: Store, now: datetime) -> Check:
+    runs = store.scan_runs(limit=1)
+    if not runs:
+        return Check("scans", State.MISSING, "nothing was scanned yet", "firedamp scan")
+    run = runs[0]
+    state = State.FINE if run.complete else State.FAILED
+    told = "complete" if run.complete else "incomplete: something could not be read"
+    return Check("scans", state, f"{run.target}, {age(now, run.started)} ago, {told}")
+
+
+def _access(common: Common, config: Config, store: Store) -> Iterator[Check]:
+    """Yield which identity is used for what, and what it may not do."""
+    if common.offline:
+        yield Check("AWS", State.UNKNOWN, "not asked: --offline")
+        return
+    aws = Aws(now=lambda: datetime.now(UTC), random=os.urandom, write_down=store.add_own_call)
+    named = {
+        "audit": config.aws.audit_profile, "mint": config.aws.canary_profile, "watch": config.aws.watch_profile,
+    }  # fmt: skip
+    for role, profile in named.items():
+        chosen = profile or config.aws.profile
+        yield _role(aws, role, chosen, needs.ROLES[role])
+
+
+def _role(aws: Aws, role: str, profile: str | None, wanted: Sequence[Need]) -> Check:
+    name, who = f"access for {role}", f"profile {profile}" if profile else "the SDK's own choice"
+    try:
+        arn = aws.identity(profile)
+    except AwsFailure as failure:
+        return Check(name, State.MISSING, f"{who}: {failure.what}", "aws configure sso   or set a profile under [aws]")
+    try:
+        missing = _denied(aws, profile, arn, wanted)
+    except AwsFailure as failure:
+        return Check(name, State.UNKNOWN, f"{arn}; what it may do cannot be asked: {failure.what}")
+    if not missing:
+        return Check(name, State.FINE, f"{arn} ({who})")
+    statement = {"Effect": "Allow", "Action": [each.action for each in missing], "Resource": "*"}
+    reasons = "; ".join(f"{each.action}: {each.why}" for each in missing)
+    return Check(name, State.MISSING, f"{arn} may not do {reasons}", f"add this statement: {json.dumps(statement)}")
+
+
+def _denied(aws: Aws, profile: str | None, arn: str, wanted: Sequence[Need]) -> list[Need]:
+    """Ask IAM itself what a principal may do (SimulatePrincipalPolicy): nothing is called for a trial."""
+    actions = [each.action for each in wanted]
+    with failures("iam:SimulatePrincipalPolicy"):
+        answer: Any = aws.iam(profile).simulate_principal_policy(PolicySourceArn=_source(arn), ActionNames=actions)
+    allowed = {each["EvalActionName"] for each in answer["EvaluationResults"] if each["EvalDecision"] == "allowed"}
+    return [each for each in wanted if each.action not in allowed]
+
+
+def _source(arn: str) -> str:
+    """Return the user or role that a caller's ARN stands for: sessions have no policies of their own to ask about."""
+    head, _, rest = arn.partition(":assumed-role/")
+    if not rest:
+        return arn
+    return f"{head.replace(':sts:', ':iam:')}:role/{rest.partition('/')[0]}"
+
+
+def _watched(store: Store, config: Config, now: datetime) -> Iterator[Check]:
+    canaries = [key for key in store.watched() if isinstance(key, Canary) and key.state is CanaryState.LIVE]
+    if not canaries:
+        yield Check(
+            "canaries", State.MISSING, "none is planted", "firedamp canary mint --name …   or canary adopt KEYID"
+        )
+    else:
+        placed = store.placements()
+        bare = [key.name for key in canaries if key.key_id not in placed]
+        detail = f"{len(canaries)} live, {len(canaries) - len(bare)} with a known placement"
+        yield Check("canaries", State.FINE, detail)
+    marks = {mark.feed: mark for mark in store.watermarks()}
+    if not config.watch.feeds and not marks:
+        yield Check("feeds", State.MISSING, "no feed is configured", 'feeds = ["sqs://…"] under [watch]')
+    for feed in dict.fromkeys((*config.watch.feeds, *marks)):
+        mark = marks.get(feed)
+        if mark is None or mark.polled is None:
+            yield Check(
+                f"feed {feed}", State.MISSING, "never read to its end", f"firedamp watch --once --feed '{feed}'"
+            )
+            continue
+        newest = "no record yet" if mark.newest is None else f"newest record {age(now, mark.newest)} old"
+        fresh = now - mark.polled < config.watch.blind_after
+        yield Check(
+            f"feed {feed}", State.FINE if fresh else State.FAILED, f"read {age(now, mark.polled)} ago, {newest}",
+            "" if fresh else "firedamp serve --config firedamp.toml reads it on a schedule",
+        )  # fmt: skip
+
+
+def _channels(store: Store, config: Config, now: datetime) -> Check:
+    counts = store.counts(now)
+    if not config.channel:
+        return Check("alerts", State.MISSING, "no channel is configured", "a [[channel]], then firedamp alert test")
+    names = ", ".join(each.name for each in config.channel)
+    if counts.waiting:
+        return Check(
+            "alerts", State.FAILED, f"{names}: {counts.waiting} deliveries wait", "firedamp alert deliver says why"
+        )
+    return Check("alerts", State.FINE, names)
+
+
+def _served(store: Store, now: datetime) -> Check:
+    state = health.snapshot(store, now)
+    if state.instance is None or not state.alive:
+        return Check("service", State.MISSING, "nobody serves this database", "firedamp serve --config firedamp.toml")
+    return Check("service", State.FINE, state.instance.owner)
