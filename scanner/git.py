@@ -178,10 +178,10 @@ class GitSource:
                     yield item
                     if spooled is not None:
                         Path(spooled).unlink()
-                case Unread(id=name, absent=False):
-                    yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} {name}", why="corrupt object")
-                case Unread():
+                case Unread(absent=True):
                     missing += 1
+                case Unread(id=name, why=why):
+                    yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} {name}", why=why)
                 case Share(ids=ids, tally=tally):
                     if self._unread:
                         ids = ids[~np.isin(keys(ids), keys(from_hex(sorted(self._unread), layout.width)))]

@@ -225,7 +225,7 @@ class ObjectAccess:
         (private / "HEAD").write_text("ref: refs/heads/none\n")
         # Index files that only save time are not believed: a wrong one would hide objects or parents.
         lines = ["[core]", "repositoryformatversion = 1", "bare = true", "commitGraph = false",
-                 "multiPackIndex = false", "quotePath = false", "deltaBaseCacheLimit = 96m"]  # fmt: skip
+                 "multiPackIndex = false", "quotePath = false", "deltaBaseCacheLimit = 64m"]  # fmt: skip
         if layout.width == 32:
             lines += ["[extensions]", "objectFormat = sha256"]
         (private / "config").write_text("\n".join(lines) + "\n")

@@ -31,6 +31,7 @@ Hits = Callable[[memoryview], Sequence[int]]
 WINDOW: Final = 4 << 20
 OVERLAP: Final = 64 << 10
 """Bytes of a piece that the next one has too: more than a key, its encoded forms and its secret span together."""
+_ABSENT: Final = "absent"
 _LONGEST_HEADER: Final = 128
 _MAGIC: Final = 512
 """Bytes from the start of an object by which a container is known."""
@@ -44,10 +45,15 @@ _RESTARTS: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """An object that git could not give: absent says that git knows of none, else it is corrupt."""
+    """An object that was not read, and why. Of one that is absent git knows nothing, though it was listed."""
 
     id: str
-    absent: bool
+    why: str = "corrupt object"
+
+    @property
+    def absent(self) -> bool:
+        """Whether git knows of no such object."""
+        return self.why == _ABSENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +150,8 @@ class _Pass:
     """The ids in hexadecimal digits, one after the other."""
     at: int = 0
     """How many of ids were answered."""
-    unread: dict[int, bool] = field(default_factory=dict)
-    """Which of ids could not be read, and whether git knows of none such."""
+    unread: dict[int, Unread] = field(default_factory=dict)
+    """Which of ids were not read, by their place."""
     read_bytes: int = 0
     trees: int = 0
 
@@ -159,7 +165,7 @@ class _Pass:
             # Git hands out a loose object that lies about its size as it is. The liar is found by halves, so that it
             # hides nothing: alone it is corrupt.
             if len(self.ids) == 1:
-                yield Unread(self._name(0).decode(), absent=False)
+                yield Unread(self._name(0).decode())
                 return
             for half in np.array_split(self.ids, 2):
                 yield from _Pass(self.reader, half).read()
@@ -169,13 +175,16 @@ class _Pass:
             yield from self._once()
             if self.at >= len(self.ids):
                 break
-            self.unread[self.at] = False
+            self._not_read(self.at)
             self.at += 1
-        self.unread |= dict.fromkeys(range(self.at, len(self.ids)), False)
-        for number, absent in self.unread.items():
-            yield Unread(self._name(number).decode(), absent)
+        for number in range(self.at, len(self.ids)):
+            self._not_read(number)
+        yield from self.unread.values()
         read = np.delete(self.ids, list(self.unread), axis=0)
         yield Share(read, Tally(objects=len(read) - self.trees, bytes=self.read_bytes))
+
+    def _not_read(self, number: int, why: str = "corrupt object") -> None:
+        self.unread[number] = Unread(self._name(number).decode(), why)
 
     def _name(self, number: int) -> bytes:
         width = self.ids.shape[1] * 2
@@ -212,7 +221,7 @@ class _Pass:
                 raise _LostStepError
             size = buffer[buffer.rfind(b" ", at, begin) + 1 : begin - 1]
             if not size.isdigit():
-                self.unread[self.at] = True
+                self._not_read(self.at, _ABSENT)
                 at = begin
                 self.at += 1
                 continue
@@ -276,9 +285,12 @@ class _Pass:
     def _spool(self, wanted: bool, size: int) -> Iterator[IO[bytes] | None]:
         """Open a file for a container that is too large to hold: it is opened from there, and removed by who gets it.
 
-        Where the disk has no room for it, only its windows are read.
+        Where the disk has no room for it, its windows are read and the object counts as not read.
         """
-        if not wanted or size > shutil.disk_usage(self.reader.git.folder).free // 2:
+        if wanted and size > shutil.disk_usage(self.reader.git.folder).free // 2:
+            self._not_read(self.at, "a container, and the disk has no room to open it")
+            wanted = False
+        if not wanted:
             yield None
             return
         with tempfile.NamedTemporaryFile(dir=self.reader.git.folder, delete=False) as file:
