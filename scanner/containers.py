@@ -6,6 +6,7 @@ To add a format: one function that yields its parts, one row in FORMATS.
 from __future__ import annotations
 
 import re
+import struct
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ def container_of(head: bytes, tail: bytes = b"") -> str | None:
     name = None if match is None or match.lastgroup is None else match.lastgroup.removeprefix("is_")
     if name == "tar" and not _tar_header(head[:512]):
         name = None
-    if name is None and b"PK\x05\x06" in tail and head[:2] in (b"MZ", b"#!", b"\x7fE"):
+    if name is None and head[:2] in (b"MZ", b"#!", b"\x7fE") and _holds_zip_end(tail):
         return "zip"
     return name
 
@@ -136,6 +137,24 @@ def must_open(head: bytes, tail: bytes = b"") -> str | None:
     """Do as `container_of`, but pass over formats whose bytes tell by themselves whether to open them (`PLAIN`)."""
     name = container_of(head, tail)
     return None if name in PLAIN else name
+
+
+_ZIP_END: Final = struct.Struct("<4sHHHHI")
+
+
+def _holds_zip_end(tail: bytes) -> bool:
+    """Whether a zip's end record stands in tail (APPNOTE 4.3.16), not only its mark: unzip programs hold that too.
+
+    One disk, as many entries here as in all, at least one, and a directory with room for them.
+    """
+    at = tail.rfind(b"PK\x05\x06")
+    while at >= 0:
+        if at + _ZIP_END.size <= len(tail):
+            _, disk, first, here, all_of_them, size = _ZIP_END.unpack_from(tail, at)
+            if disk == first == 0 and here == all_of_them > 0 and size >= 46 * here:
+                return True
+        at = tail.rfind(b"PK\x05\x06", 0, at)
+    return False
 
 
 def _tar_header(block: bytes) -> bool:

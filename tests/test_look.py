@@ -13,6 +13,7 @@ import pytest
 from tests.builders import make_key_id, make_secret
 
 from firedamp.scanner.candidates import Located
+from firedamp.scanner.containers import container_of
 from firedamp.scanner.look import Look, Sense, prefilter
 from firedamp.scanner.marks import marked
 from firedamp.scanner.ownkeys import OwnKey, OwnKeys
@@ -92,3 +93,10 @@ def test_a_sense_sees_the_users_own_values_too(folder: Path, rng: random.Random)
     assert Sense(folder).hits(data) == []
     assert own.keys[0].kind == "aws-temporary-key"
     assert secret not in repr(own)
+
+
+def test_a_program_that_knows_the_mark_of_a_zip_is_none(rng: random.Random) -> None:
+    program = b"\x7fELF" + rng.randbytes(500)
+    assert container_of(program, program + b"PK\x05\x06" + b"cannot find the end record" * 9) is None
+    assert container_of(program, program + b"PK\x05\x06") is None
+    assert container_of(program, program + zipped("member", b"content")) == "zip"
