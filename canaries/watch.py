@@ -84,18 +84,23 @@ def poll(
     guarded = guard(keys) if rules.guarded is None else rules.guarded
     watchlist = compiled(tuple(keys), frozenset(guarded.calls))
     placements = store.placements()
-    mark = store.watermark(feed.name)
+    since = store.watermark(feed.name)
+    position, newest = "" if since is None else since.position, ""
     counted = _Counted()
     with ThreadPoolExecutor(_READERS) as readers:
         try:
-            for page in feed.pages(mark):
+            for page in feed.pages(since):
                 at = now if clock is None else clock()
                 known = Known(
                     keys=watchlist.keys, placements=placements, now=at, quiet=rules.quiet, locate=rules.locate
                 )
                 several = readers.map(partial(_read, watchlist=watchlist, limit=rules.inflated), page.documents)
-                read, records, newest = _joined(feed.name, page, several, watchlist, guarded)
-                mark = _moved(feed.name, mark, page, newest)
+                read, records, time = _joined(feed.name, page, several, watchlist, guarded)
+                newest = max(newest, time)
+                mark = None
+                if page.position is not None:
+                    position = page.position
+                    mark = Watermark(feed=feed.name, position=position, newest=parse_time(newest))
                 counted.grow(store.record_page(replace(read, watermark=mark), partial(decide, known=known), at))
                 counted.add(read, records)
                 feed.acknowledge(page)
@@ -104,9 +109,11 @@ def poll(
             counted.skipped.append(told)
             store.record_page(PageRead(feed=feed.name, skipped=(told,)), partial(decide, known=_nothing(now)), now)
     polled = counted.polled(feed.name)
-    if not polled.failed:
-        ended = Watermark(feed=feed.name, position="" if mark is None else mark.position, polled=now)
-        store.record_page(PageRead(feed=feed.name, watermark=ended), partial(decide, known=_nothing(now)), now)
+    # The time of a poll is the proof that the watch sees: what could not be read leaves the old one.
+    ended = Watermark(
+        feed=feed.name, position=position, newest=parse_time(newest), polled=None if polled.failed else now
+    )
+    store.record_page(PageRead(feed=feed.name, watermark=ended), partial(decide, known=_nothing(now)), now)
     return polled
 
 
@@ -169,15 +176,6 @@ def _joined(
                     found.append(each)
     read = PageRead(feed=feed, sightings=tuple(found), rejected=tuple(rejected), skipped=tuple(skipped))
     return read, records, newest
-
-
-def _moved(feed: str, mark: Watermark | None, page: Page, newest: str) -> Watermark | None:
-    """Return the watermark behind a page; a page without a position leaves it where it was."""
-    time = parse_time(newest)
-    if page.position is None and (mark is None or time is None):
-        return mark
-    position = page.position if page.position is not None else mark.position if mark is not None else ""
-    return Watermark(feed=feed, position=position, newest=time, polled=None)
 
 
 def _nothing(now: datetime) -> Known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from firedamp.storage.records import (
@@ -132,6 +133,7 @@ def _own_call(r: Row) -> OwnCall:
     )  # fmt: skip
 
 
+@lru_cache(maxsize=1 << 14)  # read at every poll, of every feed; records never change
 def _watched(row: Row) -> WatchedKey:
     owner = Owner(
         arn=maybe_text(row[3]), principal_id=maybe_text(row[4]), user_name=maybe_text(row[5]),

@@ -171,6 +171,9 @@ def counts(store: Store) -> list[tuple[int, int, int]]:
 def test_a_feed_goes_on_where_it_was_left(rig: Rig, store: Store, key_id: str) -> None:
     rig.deliver(record(user(key_id), 0), record(role(), 1))
     assert watch.poll(rig.feed(), store, NOW).opened
+    mark = store.watermark(rig.feed().name)
+    assert mark is not None
+    assert mark.newest is not None
     rig.deliver(record(user(key_id), 2))
     second = watch.poll(rig.feed(), store, NOW)
     assert not second.opened
