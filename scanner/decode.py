@@ -15,7 +15,7 @@ from typing import Final
 
 from firedamp.scanner import packed, spelling
 from firedamp.scanner.keys import Shape
-from firedamp.scanner.runs import REACH, Decoder, Encoded, Mark, Run, Segment, windows
+from firedamp.scanner.runs import REACH, Decoder, Encoded, Mark, Run, Segment, changed, windows
 from firedamp.scanner.spelling import by_number, listed, replaced, spelled, styled
 
 # UTF-16: every other byte is nought.
@@ -64,6 +64,7 @@ def _concatenated(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
     for low, high in windows(marks, len(text)):
         parts: list[bytes] = []
         segments: list[Segment] = []
+        joined: list[int] = []
         at, done = 0, low
         for found in _JOINS.finditer(text, low, high):
             nearest = bisect.bisect_right(ends, found.end())
@@ -73,10 +74,11 @@ def _concatenated(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
             parts.append(text[done : found.start()])
             segments.append(Segment(at, done, via="concatenation"))
             at, done = at + found.start() - done, found.end()
+            joined.append(at)
         if parts:
             parts.append(text[done:high])
             segments.append(Segment(at, done, via="concatenation"))
-            yield Run(low, high, b"".join(parts), tuple(segments))
+            yield Run(low, high, b"".join(parts), tuple(segments), changed=changed(joined))
 
 
 def _nothing(_inner: Shape) -> Iterator[Encoded]:

@@ -71,6 +71,9 @@ class Limits:
 
 DEFAULT_LIMITS: Final = Limits()
 
+_TOO_DEEP: Final = "encodings nested too deep"
+# A text about encodings is full of heads that lead nowhere: what a rule stops there does not make a scan incomplete.
+_OUTCOMES: Final = {_TOO_DEEP: Outcome.LEFT_OUT}
 _MARGIN: Final = 64 << 10
 """Bytes around a hit that are looked at together: well over the 10 KiB beyond which nothing is paired by distance."""
 _WHOLE: Final = 1 << 20
@@ -142,7 +145,7 @@ def detect(
         work.cut["credentials"] += len(best) - limits.credentials
         del best[limits.credentials :]
     told = [
-        Skipped(outcome=Outcome.FAILED, what=what, why="over the limit for one blob", count=count)
+        Skipped(outcome=_OUTCOMES.get(what, Outcome.FAILED), what=what, why="over the limit for one blob", count=count)
         for what, count in work.cut.items()
     ]
     if same:
@@ -186,8 +189,13 @@ def _in_piece(data: bytes, low: int, high: int, prefilter: Prefilter, work: _Wor
             yield stored, replace(one, decoder=chain or layer.chain, example=_is_example(one))
         if layer.depth < work.limits.depth:
             queue += _decoded(layer, hits, credentials, work)
-        elif any(hit.form.decoder is not None and layer.is_fresh(hit.end) for hit in hits):
-            work.cut["encodings nested too deep"] += 1
+        elif any(_nests(hit.form.decoder) and layer.is_fresh(hit.end) for hit in hits):
+            work.cut[_TOO_DEEP] += 1
+
+
+def _nests(decoder: int | None) -> bool:
+    """Whether a decoder's hit is an encoding inside the text: what only takes joints out can go on for ever."""
+    return decoder is not None and not DECODERS[decoder].joint
 
 
 def _candidates(text: bytes, hits: Iterable[Hit]) -> list[Candidate]:
@@ -307,7 +315,7 @@ def _spliced(layer: _Layer, runs: Sequence[Run], *, guessed: bool) -> _Layer:
         parts += [layer.text[done : run.start], run.out]
         at += run.start - done
         segments += [Segment(s.at + at, s.source, s.numerator, s.denominator, s.via) for s in run.segments]
-        fresh.append((at, at + len(run.out)))
+        fresh += [(at + a, at + b) for a, b in (((0, len(run.out)),) if run.changed is None else run.changed)]
         at, done = at + len(run.out), run.end
     parts.append(layer.text[done:high])
     segments.append(Segment(at, done))

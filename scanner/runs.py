@@ -41,13 +41,18 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """text[start:end] decoded. cut says that a limit ended it early."""
+    """text[start:end] decoded. cut says that a limit ended it early.
+
+    changed: the parts of out that decoding changed, where it left most as it was; None where all of it is new. What
+    stands elsewhere was seen before, and is not decoded once more from here.
+    """
 
     start: int
     end: int
     out: bytes
     segments: tuple[Segment, ...]
     cut: bool = False
+    changed: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,22 @@ _PRINTABLE: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n"
 def printable(out: bytes) -> bool:
     """Whether decoded bytes are plain text, as a value is that was encoded by itself."""
     return not out.translate(None, _PRINTABLE)
+
+
+_NEAR: Final = 64
+"""A form is no longer than this: a hit that ends so far behind a change may be due to it."""
+
+
+def changed(ends: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Return the stretches where a hit may be new, from the offsets (ascending) at which a change ends."""
+    spans: list[tuple[int, int]] = []
+    for end in ends:
+        start = max(0, end - 1)
+        if spans and start <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], end + _NEAR)
+        else:
+            spans.append((start, end + _NEAR))
+    return tuple(spans)
 
 
 def take(taken: list[tuple[int, int]], start: int, end: int) -> None:

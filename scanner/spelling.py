@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from firedamp.scanner.keys import Shape
-from firedamp.scanner.runs import REACH, Encoded, Mark, Run, Segment, Wrapped, overlaps, printable, windows
+from firedamp.scanner.runs import REACH, Encoded, Mark, Run, Segment, Wrapped, changed, overlaps, printable, windows
 
 
 def styled(prefix: bytes, digits: str, suffix: bytes = b"") -> Callable[[Shape], Iterator[Encoded]]:
@@ -62,6 +62,7 @@ def replaced(
         for low, high in windows(marks, len(text)):
             parts: list[bytes] = []
             segments: list[Segment] = []
+            ends: list[int] = []
             at, done = 0, low
             stride = 0
             for found in pattern.finditer(text, low, high):
@@ -77,12 +78,13 @@ def replaced(
                     stride = width
                 parts.append(inner)
                 at, done = at + len(inner), found.end()
+                ends.append(at)
                 if len(inner) != 1:
                     stride = 0
             if parts:
                 parts.append(text[done:high])
                 segments.append(Segment(at, done, via=name))
-                yield Run(low, high, b"".join(parts), tuple(segments))
+                yield Run(low, high, b"".join(parts), tuple(segments), changed=changed(ends))
 
     return runs
 

@@ -417,7 +417,11 @@ def test_nesting_stops_at_the_limit_and_says_so(prefilter: Prefilter, rng: rando
     assert located(data, prefilter)
     [told] = detect(data, prefilter, limits=Limits(depth=2))
     assert isinstance(told, Skipped)
-    assert (told.outcome, told.what) == (Outcome.FAILED, "encodings nested too deep")
+    assert (told.outcome, told.what) == (Outcome.LEFT_OUT, "encodings nested too deep")
+
+
+def test_joints_without_end_are_no_nesting(prefilter: Prefilter) -> None:
+    assert not detect(b"['AK" + b"IA', 'ASIA', 'ABIA', 'ACCA', 'AK" * 20 + b"IA']", prefilter)
 
 
 def test_more_hits_or_credentials_than_the_limit_are_told(prefilter: Prefilter, rng: random.Random) -> None:
