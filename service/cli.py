@@ -26,7 +26,7 @@ from firedamp.service.options import (
     VerifyOptions,
     WatchOptions,
 )
-from firedamp.storage.errors import Failure, NotBuilt, UsageFailure
+from firedamp.storage.errors import Failure, UsageFailure
 
 CLEAN: Final = 0
 FOUND: Final = 1
@@ -176,7 +176,9 @@ def _serve(given: argparse.Namespace, common: Common) -> int:
         from firedamp.service import doctor
 
         return doctor.doctor(common)
-    raise NotBuilt(f"{given.word} is not built yet (asked for {common.format})")
+    from firedamp.service import demo
+
+    return demo.demo()
 
 
 def _config(given: argparse.Namespace, common: Common) -> int:
