@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.builders import make_key_id
+from tests.builders import make_key_id, make_secret
 from tests.trails import ACCOUNT, Record, at, record, role, trail, user
 
 from firedamp.canaries.usage import network
@@ -160,3 +160,44 @@ def test_a_feed_that_cannot_be_read_makes_2(
 )  # fmt: skip
 def test_an_address_has_a_network_around_it(address: str, around: str) -> None:
     assert network(address) == around
+
+
+def test_a_key_found_in_a_file_leaked_when_it_was_first_seen(
+    tmp_path_factory: pytest.TempPathFactory, tell: Callable[..., Any], rng: random.Random,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    place = tmp_path_factory.mktemp("home")
+    key_id = make_key_id(rng, ACCOUNT)
+    (place / "credentials").write_text(
+        f"[default]\naws_access_key_id = {key_id}\naws_secret_access_key = {make_secret(rng)}\n"
+    )
+    (place / "copy").write_text((place / "credentials").read_text())
+    assert cli.main(["scan", str(place), "--offline", "--quiet"]) == 1
+    capsys.readouterr()
+    told = tell(key_id, record(user(key_id), 0))
+    assert [(each["place"], each["by_commit"]) for each in told["leaks"]] == [
+        (str(place / "copy"), False), (str(place / "credentials"), False)
+    ]  # fmt: skip
+    assert (told["before"]["calls"], told["after"]["calls"]) == (1, 0)
+    text = tell(key_id, form="table")
+    assert "first seen" in text
+    assert "and in 1 other place" in text
+
+
+def test_what_the_watch_recorded_is_told_without_a_feed(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key_id = make_key_id(rng, ACCOUNT)
+    cli.main(["canary", "adopt", key_id])
+    (tmp_path / "trail.json.gz").write_bytes(trail(record(user(key_id), 0)))
+    cli.main(["watch", "--once", "--feed", tmp_path.as_uri()])
+    capsys.readouterr()
+    assert cli.main(["usage", key_id]) == 0
+    told = capsys.readouterr().out
+    assert "1 calls: 1 reads" in told
+    assert "only what the watch recorded" in told
+
+
+def test_a_feed_that_cannot_be_asked_at_all_makes_2(rng: random.Random, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["usage", make_key_id(rng), "--feed", "lookup://us-east-1", "--offline"]) == 2
+    assert "offline contacts nobody" in capsys.readouterr().out
