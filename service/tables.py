@@ -167,7 +167,8 @@ def _summary(findings: Sequence[Reported], report: Report, place_of: PlaceOf, ch
         yield f"{_many(len(keys), 'key')} in {_many(len(places), 'place')}; {long_term} long-term{oldest}"
         yield from _first(list(keys.values()), place_of)
     else:
-        yield "No key found." if not report.tally.nothing else "Nothing was read."
+        only = "Examples only." if findings else "No key found."
+        yield "Nothing was read." if report.tally.nothing else only
     tally = report.tally
     read = [
         f"{count:,} {name}"
@@ -178,10 +179,9 @@ def _summary(findings: Sequence[Reported], report: Report, place_of: PlaceOf, ch
         if count
     ]  # fmt: skip
     yield f"read: {', '.join(read) or 'nothing'}; {tally.bytes / 1e6:,.1f} MB"
-    also = [
-        f"{count:,} {name}"
-        for count, name in ((tally.allowed, "allowed by a mark in the line"), (tally.examples, "examples")) if count
-    ]  # fmt: skip
+    hidden = tally.examples - sum(each.finding.example for each in findings)
+    also = [f"{tally.allowed:,} allowed by a mark in the line"] if tally.allowed else []
+    also += [_many(hidden, "example")] if hidden > 0 else []
     if also:
         yield f"not shown: {', '.join(also)}"
     for outcome in Outcome:

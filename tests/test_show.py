@@ -101,7 +101,7 @@ FOUND = (
 )  # fmt: skip
 REPORT = Report(
     findings=FOUND,
-    tally=Tally(files=1234, objects=5, known=6, bytes=7_000_000, ruled_out=8, allowed=2, examples=1),
+    tally=Tally(files=1234, objects=5, known=6, bytes=7_000_000, ruled_out=8, allowed=2, examples=2),
     skipped=(
         *(Skipped(outcome=Outcome.FAILED, what=f"/deny\x1b/{n}", why="Permission denied") for n in range(12)),
         Skipped(outcome=Outcome.LEFT_OUT, what="/home/u", why="installed packages", count=40),
@@ -206,7 +206,7 @@ def test_the_table_keeps_the_copies_of_a_key_together_and_says_what_to_do_first(
         "temporary, expires 2026-11-20", "… and 5 more: findings show", "guess 2 of its secret", "id alone", "example",
         "(base64>gzip)", "in no commit", "not in HEAD", "still in HEAD", "minio.example", "AWS CLI cache: let it end",
         "4 keys in 30 places; 2 long-term; oldest copy from 2019", "do this first: AKIAEXAMPLE1 in",
-        "1,234 files", "8 ruled out by the delta filter", "not shown: 2 allowed by a mark in the line, 1 examples",
+        "1,234 files", "8 ruled out by the delta filter", "not shown: 2 allowed by a mark in the line, 1 example",
         "left out: 40", "failed: 12", "… and 2 more; --format json names them all", "Permission denied", "accepted",
         "new place",
     ):  # fmt: skip
@@ -221,6 +221,7 @@ def test_a_table_of_nothing_says_so() -> None:
     assert "Nothing was read." in text
     assert "read: nothing" in text
     assert written(Format.TABLE, findings=(), report=None) == ""
+    assert "Examples only." in written(Format.TABLE, findings=FOUND[2:3], report=clean)
 
 
 def test_there_is_nothing_to_do_first_about_a_canary() -> None:
