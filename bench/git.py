@@ -32,14 +32,19 @@ class Figure:
 
 
 def measure(repository: Path, rounds: int = _ROUNDS) -> Iterator[Figure]:
-    """Yield the figures of one repository: the floor first."""
+    """Yield the figures of one repository: the floor first. Rounds go through all of them: a busy moment hits each."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         floor = _Floor(repository, folder)
-        yield floor.measure(rounds)
-        yield _first_scan(repository, folder, "first scan", (), rounds)
-        yield _best("re-scan, nothing new", [_scan(repository, folder / "first scan.db", ()) for _ in range(rounds)])
-        yield _first_scan(repository, folder, "first scan, --thorough", ("--thorough",), rounds)
+        _scan(repository, folder / "warm.db", ())  # compiles and caches, as the first scan ever does
+        figures: dict[str, list[Figure]] = {}
+        for number in range(rounds):
+            database, thorough = folder / f"{number}.db", folder / f"thorough {number}.db"
+            figures.setdefault("two cat-file to /dev/null", []).append(floor.measure())
+            figures.setdefault("first scan", []).append(_scan(repository, database, ()))
+            figures.setdefault("re-scan, nothing new", []).append(_scan(repository, database, ()))
+            figures.setdefault("first scan, --thorough", []).append(_scan(repository, thorough, ("--thorough",)))
+        yield from (_best(name, each) for name, each in figures.items())
         rival = shutil.which("kingfisher") or shutil.which("kingfisher", path=str(Path(sys.executable).parent))
         if rival is not None:
             command = [rival, "scan", str(repository), "--rule", "kingfisher.aws", "--no-validate", "--no-update-check",
@@ -70,19 +75,9 @@ class _Floor:
         for path, part in zip(self._halves, (names[:half], names[half:]), strict=True):
             path.write_bytes(b"\n".join(part) + b"\n")
 
-    def measure(self, rounds: int) -> Figure:
-        command = [*self._git, "cat-file", "--batch", "--buffer"]
-        return _best("two cat-file to /dev/null", [_timed([command] * 2, self._halves) for _ in range(rounds)])
-
-
-def _first_scan(repository: Path, folder: Path, name: str, options: Sequence[str], rounds: int) -> Figure:
-    figures = []
-    for _ in range(rounds):
-        database = folder / f"{name}.db"
-        for path in folder.glob(f"{name}.db*"):
-            path.unlink()
-        figures.append(_scan(repository, database, options))
-    return _best(name, figures)
+    def measure(self) -> Figure:
+        """Return how long two processes take for the two halves."""
+        return _timed([[*self._git, "cat-file", "--batch", "--buffer"]] * 2, self._halves)
 
 
 def _scan(repository: Path, database: Path, options: Sequence[str]) -> Figure:

@@ -103,6 +103,14 @@ class GitSource:
 
     def blobs(self) -> Iterator[Item]:
         """Yield the submodules' repositories, then text beside the objects, then objects worth a look."""
+        try:
+            yield from self._all()
+        except OSError as error:
+            raise SourceFailure(
+                f"{self.target} cannot be read: {error}", "may you read it, and is the disk full?"
+            ) from error
+
+    def _all(self) -> Iterator[Item]:
         layout = find(self._place())
         yield from (Nested(str(path)) for path in gitfiles.modules(layout))
         stamp = gitfiles.stamp(layout)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from firedamp.scanner.objects import Layout, ObjectAccess
 from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, list_pack
 from firedamp.storage.records import Outcome, Skipped
 
+_T = TypeVar("_T")
 _FOLDER: Final = re.compile("[0-9a-f]{2}")
 
 
@@ -49,7 +50,9 @@ def list_objects(layout: Layout, git: ObjectAccess) -> Listing:
     """List every object of the repository and of its alternates, in the order in which packs hold them."""
     packs, skipped, rest = list[tuple[PackListing, NDArray[np.int32]]](), list[Skipped](), [empty(layout.width)]
     met = IdSet()
-    for index in _indexes(layout):
+    indexes = [*_told(_indexes(store) for store in layout.stores)]
+    for _, path in sorted((each for each in indexes if not isinstance(each, Skipped)), reverse=True):
+        index = Path(path)
         pack = index.with_suffix(".pack")
         listed = list_pack(pack, index, width=layout.width)
         if isinstance(listed, Unfilterable):
@@ -64,7 +67,9 @@ def list_objects(layout: Layout, git: ObjectAccess) -> Listing:
             positions = positions[~_held(met, listed.ids(positions))]
             met.add(listed.ids(positions))
         packs.append((listed, positions))
-    rest += [from_hex(list(_loose(store, layout.width)), layout.width) for store in layout.stores]
+    loose = [*_told(_loose(store, layout.width) for store in layout.stores)]
+    rest.append(from_hex([each for each in loose if isinstance(each, str)], layout.width))
+    skipped += [each for each in (*indexes, *loose) if isinstance(each, Skipped)]
     others = np.unique(np.concatenate(rest), axis=0) if len(rest) > 2 else np.concatenate(rest)
     return Listing(tuple(packs), others[~met.holds(others)], tuple(skipped))
 
@@ -73,17 +78,23 @@ def _held(met: IdSet, ids: Ids) -> NDArray[np.bool_]:
     return met.holds(ids) if len(met) else np.zeros(len(ids), np.bool_)
 
 
-def _indexes(layout: Layout) -> Iterator[Path]:
-    """Yield pack indexes, the largest pack first; a pack without one is no part of the repository (git skips it)."""
-    found = []
-    for store in layout.stores:
+def _told(parts: Iterable[Iterator[_T]]) -> Iterator[_T | Skipped]:
+    """Yield what the parts yield; a folder that cannot be listed ends its part and is told."""
+    for part in parts:
         try:
-            with os.scandir(store / "pack") as entries:
-                found += [(entry.stat().st_size, entry.path) for entry in entries if entry.name.endswith(".idx")]
-        except FileNotFoundError:
-            continue
-    for _, path in sorted(found, reverse=True):
-        yield Path(path)
+            yield from part
+        except OSError as error:
+            why = error.strerror or "cannot be listed"
+            yield Skipped(outcome=Outcome.FAILED, what=os.fsdecode(error.filename or ""), why=why)
+
+
+def _indexes(store: Path) -> Iterator[tuple[int, str]]:
+    """Yield size and path of pack indexes; a pack without one is no part of the repository (git skips it)."""
+    if os.path.lexists(store / "pack"):
+        with os.scandir(store / "pack") as entries:
+            for entry in entries:
+                if entry.name.endswith(".idx"):
+                    yield entry.stat().st_size, entry.path
 
 
 def _shown(git: ObjectAccess, index: Path, width: int) -> Ids | None:

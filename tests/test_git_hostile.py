@@ -11,7 +11,9 @@ import pytest
 from tests.repositories import Repository, leak
 from tests.scans import Scan, scanner
 
+from firedamp.scanner.objects import find
 from firedamp.scanner.packindex import PackListing, list_pack
+from firedamp.storage.errors import SourceFailure
 
 
 @pytest.fixture(name="scan")
@@ -104,10 +106,12 @@ def test_a_git_file_may_point_outside_and_must_point_to_a_repository(
     (tmp_path / "tree" / ".git").write_text("gitdir: /etc\n")
     assert scan(tmp_path / "tree").status == 2
     (tmp_path / "tree" / ".git").write_text("nonsense\n")
-    assert scan(tmp_path / "tree").status == 2
+    with pytest.raises(SourceFailure, match="is no repository"):
+        find(tmp_path / "tree")
     (tmp_path / "tree" / ".git").unlink()
     (tmp_path / "tree" / ".git").mkdir()
-    assert scan(tmp_path / "tree").status == 2
+    with pytest.raises(SourceFailure, match="HEAD, objects or refs"):
+        find(tmp_path / "tree")
 
 
 def test_a_ref_that_leads_out_of_the_repository_or_in_a_ring_is_no_head(
@@ -235,3 +239,29 @@ def test_an_object_larger_than_a_window_is_read_in_pieces(tmp_path: Path, rng: r
         assert {match["column"] for match in found["matches"]} == {21}
     assert scanned.summary["read"]["objects"] == 2
     assert scanned.summary["read"]["bytes"] >= len(whole.encode())
+
+
+def test_a_folder_that_cannot_be_listed_is_a_failure_and_the_rest_is_read(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository = Repository(tmp_path / "r", bare=True)
+    key_id, text = leak(rng)
+    repository.git("hash-object", "-w", "--stdin", given=text.encode())
+    (tmp_path / "r" / "objects" / "pack").rmdir()
+    (tmp_path / "r" / "objects" / "pack").write_text("no folder")
+    scanned = scan(tmp_path / "r")
+    assert (scanned.status, scanned.findings.keys()) == (2, {key_id})
+    assert scanned.summary["failed"]["items"][0]["what"] == str(tmp_path / "r" / "objects" / "pack")
+
+
+def test_a_cache_that_cannot_be_written_fails_one_target_only(
+    tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak": text})
+    repository.git("bundle", "create", "--quiet", "../all.bundle", "--all")
+    (tmp_path / "cache").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    scanned = scan(tmp_path / "all.bundle", tmp_path / "r")
+    assert (scanned.status, scanned.findings.keys()) == (2, {key_id})
