@@ -84,7 +84,7 @@ def _sum(period: Period) -> str:
     if not period.calls:
         return "no call on record"
     return (
-        f"{period.calls} calls: {period.reads} reads, {period.writes} writes, {period.denied} denied, "
+        f"{period.calls} call{'s' if period.calls > 1 else ''}: {period.reads} reads, {period.writes} writes, {period.denied} denied, "
         f"{period.failed} failed"
     )
 

@@ -194,7 +194,7 @@ def test_what_the_watch_recorded_is_told_without_a_feed(
     capsys.readouterr()
     assert cli.main(["usage", key_id]) == 0
     told = capsys.readouterr().out
-    assert "1 calls: 1 reads" in told
+    assert "1 call: 1 reads" in told
     assert "only what the watch recorded" in told
 
 
