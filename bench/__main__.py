@@ -1,4 +1,4 @@
-"""`python -m bench [REPOSITORY…]`: measure reading repositories (a generated one if none is named), containers, the watch."""
+"""`python -m bench [REPOSITORY…]`: measure reading repositories (a generated one if none is named) and all the rest."""
 
 from __future__ import annotations
 

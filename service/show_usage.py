@@ -83,10 +83,8 @@ def _lines(usage: Usage, now: datetime) -> Iterator[str]:
 def _sum(period: Period) -> str:
     if not period.calls:
         return "no call on record"
-    return (
-        f"{period.calls} call{'s' if period.calls > 1 else ''}: {period.reads} reads, {period.writes} writes, {period.denied} denied, "
-        f"{period.failed} failed"
-    )
+    calls = f"{period.calls} call{'s' if period.calls > 1 else ''}"
+    return f"{calls}: {period.reads} reads, {period.writes} writes, {period.denied} denied, {period.failed} failed"
 
 
 def _rows(period: Period) -> Iterator[str]:
