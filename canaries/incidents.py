@@ -81,7 +81,7 @@ def _judged(sighting: Sighting, calls: dict[str, OwnCall]) -> tuple[Sighting, Cl
     call, event_id = marks[0], event.shared_event_id or event.id
     ours = (
         len(event.nonces) == 1
-        and call.principal in {event.access_key_id, event.arn}
+        and call.principal in {event.access_key_id, event.arn} - {""}
         and call.call == event.call
         and call.event_id in {None, event_id}
     )

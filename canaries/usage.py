@@ -194,7 +194,7 @@ def _is_ours(event: Event, calls: Mapping[str, OwnCall]) -> bool:
     return any(
         nonce in calls
         and calls[nonce].call == event.call
-        and calls[nonce].principal in {event.access_key_id, event.arn}
+        and calls[nonce].principal in {event.access_key_id, event.arn} - {""}
         and calls[nonce].event_id in {None, event.id, event.shared_event_id}
         for nonce in event.nonces
     )

@@ -620,3 +620,11 @@ def test_a_mark_that_nobody_wrote_down_is_a_use(scene: Scene) -> None:
     scene.watch(canary())
     assert scene.see(marked(nonce.make(b"7" * 16))).opened
     assert [each.kind for each in scene.alerts()] == [AlertKind.CANARY_USED]
+
+
+def test_a_call_written_down_without_a_principal_is_nobodys(scene: Scene) -> None:
+    scene.watch(canary())
+    made = nonce.make(b"8" * 16)
+    scene.store.add_own_call(own_call(made, principal=""))
+    nameless = {"principalId": OWNER.principal_id}
+    assert scene.see(marked(made, userIdentity=nameless)).opened
