@@ -384,7 +384,7 @@ HOSTILE: dict[str, bytes] = {
     "tokens": b"IQoJb3JpZ2lu",
     "quotes": b"'AKIA'+" + b"''+" * 200,
     "ids": b"AKIAQAAAAAAAAAAAAAAA ",
-    "signs": b"AKIAQABCDEFQRST23456 \\n \\u0041 &quot; %3D =3D 'a' + 'b' \n" + b" " * 2000,
+    "signs": make_key_id(random.Random(1)).encode() + b" \\n \\u0041 &quot; %3D =3D 'a' + 'b' \n" + b" " * 2000,
 }
 
 
