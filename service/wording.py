@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
+from firedamp.service.show import safe
 from firedamp.storage.records import Alert, AlertKind, Severity
 from firedamp.storage.times import rfc3339
 
@@ -108,8 +108,5 @@ def mail(alert: Alert, repeat: bool = False) -> Worded:
 
 def _clean(text: str) -> str:
     """Show what an attacker chose without letting it end the line, hide text, or grow without end."""
-    shown = "".join(
-        f"\\x{ord(c):02x}" if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} else c
-        for c in text[:LONGEST]
-    )
+    shown = safe(text[:LONGEST])
     return shown + ("…" if len(text) > LONGEST else "")
