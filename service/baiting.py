@@ -21,5 +21,9 @@ def canary(options: CanaryOptions, common: Common) -> int:
                 return {"mint": minting.mint, "lint": minting.lint, "retire": minting.retire}[action](
                     options, common, store
                 )
+            case "nets":
+                from firedamp.service import proving
+
+                return proving.nets(options, common, store)
             case _:
                 raise NotBuilt(f"canary {options.action} is not built yet")

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from firedamp.canaries import blind
 from firedamp.service import health, needs, show
 from firedamp.service.aws import Aws, failures
 from firedamp.service.config import Config
@@ -89,6 +90,7 @@ def examine(common: Common, now: datetime) -> Iterator[Check]:
         yield from _access(common, config, store)
         yield from _watched(store, config, now)
         yield _channels(store, config, now)
+        yield _proven(store, now)
         yield _served(store, now)
 
 
@@ -209,6 +211,15 @@ def _watched(store: Store, config: Config, now: datetime) -> Iterator[Check]:
             f"feed {feed}", State.FINE if fresh else State.FAILED, f"read {age(now, mark.polled)} ago, {newest}",
             "" if fresh else "firedamp serve --config firedamp.toml reads it on a schedule",
         )  # fmt: skip
+
+
+def _proven(store: Store, now: datetime) -> Check:
+    proof = blind.proof(store.standings(), now)
+    if proof.blind:
+        return Check("proof", State.FAILED, proof.words, "firedamp canary nets looks again")
+    if proof.since is None:
+        return Check("proof", State.UNKNOWN, proof.words, "firedamp canary nets, or firedamp serve")
+    return Check("proof", State.UNKNOWN if proof.unsure else State.FINE, proof.words)
 
 
 def _channels(store: Store, config: Config, now: datetime) -> Check:

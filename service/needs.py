@@ -88,6 +88,8 @@ WATCH: Final = (
     Need("cloudtrail:DescribeTrails", "finds the trail"),
     Need("cloudtrail:GetTrailStatus", "whether it logs and delivers", _TRAILS),
     Need("cloudtrail:GetEventSelectors", "whether it logs what matters", _TRAILS),
+    Need("cloudwatch:GetMetricStatistics", "how old the queue's oldest message is"),
+    Need("events:ListRuleNamesByTarget", "which rules fill the queue"),
     Need("events:DescribeRule", "whether the rule sees read-only calls too", "arn:aws:events:*:*:rule/*"),
     Need("iam:GetAccessKeyLastUsed", "uses that CloudTrail does not log", _USERS),
     Need("iam:ListAccessKeys", "whether a canary's key is still active: a deactivated one is blind", _USERS),

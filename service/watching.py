@@ -17,7 +17,7 @@ from firedamp.canaries import watch as watcher
 from firedamp.canaries.feeds import World
 from firedamp.canaries.opening import open_feed
 from firedamp.canaries.tamper import Guarded
-from firedamp.service import show, show_incidents, show_usage
+from firedamp.service import proving, show, show_incidents, show_usage
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config, WatchConfig, load
 from firedamp.service.options import Common, Format, IncidentsOptions, UsageOptions, WatchOptions
@@ -44,6 +44,8 @@ def watch(options: WatchOptions, common: Common) -> int:
             _show(list(grown.values()), common, store)
             for each in polled:
                 _tell(each, common)
+            if not common.offline and not any(each.failed for each in polled):
+                proving.beat(config, store)
             if options.once:
                 return 2 if any(each.failed for each in polled) else int(any(each.opened for each in polled))
             time.sleep(options.interval)
@@ -113,6 +115,8 @@ def incidents(options: IncidentsOptions, common: Common) -> int:
         if missing:
             raise UsageFailure(f"there is no incident {min(missing)}", "see firedamp incidents list --all")
         _show(found, common, store, whole=options.action == "show")
+        if options.action == "list" and common.format is Format.TABLE and not common.quiet:
+            print(f"firedamp: {show.safe(proving.words(store))}", file=sys.stderr)
     return 0
 
 
