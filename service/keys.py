@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from firedamp.scanner import verify as verifier
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from types_boto3_iam import IAMClient
 
 SESSIONS_POLICY: Final = "RevokeOlderSessions"
+_SETTLING: Final = timedelta(minutes=5)
+"""A key that is being disabled can mint sessions until that has arrived everywhere: they are denied as well."""
 _TRIES: Final = 8
 """How often AWS is asked whether a change has arrived: IAM says it is eventually consistent."""
 
@@ -160,7 +162,7 @@ class Desk:
         iam = self.iam()
         with self._aws.about(self.key_id):
             # The sessions first: with the leaked key itself, nothing can be done after it is inactive.
-            self._deny_sessions(iam, story.user)
+            self._deny_sessions(iam, story.user, _now() + _SETTLING)
             self.step("disable", "iam:UpdateAccessKey", lambda: iam.update_access_key(
                 UserName=story.user or "", AccessKeyId=self.key_id, Status="Inactive"))  # fmt: skip
             if not self.options.with_leaked_key:
@@ -173,7 +175,7 @@ class Desk:
         story = self._acting((f"iam:PutUserPolicy ({SESSIONS_POLICY})",))
         if self.options.yes and story.user is not None:
             with self._aws.about(self.key_id):
-                self._deny_sessions(self.iam(), story.user)
+                self._deny_sessions(self.iam(), story.user, _now())
         return 0
 
     def _acting(self, calls: Sequence[str]) -> Story:
@@ -197,14 +199,18 @@ class Desk:
             print("nothing was changed; --yes does it", file=out)
         return story
 
-    def _deny_sessions(self, iam: IAMClient, user: str) -> None:
-        """Deny what sessions minted before now may do: AWS cannot end them (IAM guide, "Revoke role sessions")."""
+    def _deny_sessions(self, iam: IAMClient, user: str, until: datetime) -> None:
+        """Deny what sessions minted until then may do: AWS cannot end them (IAM guide, "Revoke role sessions").
+
+        IAM compares whole seconds, so the second that has begun is denied too.
+        """
+        border = rfc3339(until.replace(microsecond=0) + timedelta(seconds=1))
         policy = {
             "Version": "2012-10-17",
             "Statement": [
                 {
                     "Effect": "Deny", "Action": "*", "Resource": "*",
-                    "Condition": {"DateLessThan": {"aws:TokenIssueTime": rfc3339(_now().replace(microsecond=0))}},
+                    "Condition": {"DateLessThan": {"aws:TokenIssueTime": border}},
                 }
             ],
         }  # fmt: skip
@@ -215,7 +221,7 @@ class Desk:
             UserName=user, PolicyName=SESSIONS_POLICY)["PolicyDocument"])  # fmt: skip
         if kept not in (policy, document):
             raise Failure(f"the policy {SESSIONS_POLICY} of {user} is not what was put there", "look at it in IAM")
-        print(f"sessions made before now are denied ({SESSIONS_POLICY})", file=sys.stderr)
+        print(f"sessions made before {border} are denied ({SESSIONS_POLICY})", file=sys.stderr)
 
     def _prove_inactive(self, iam: IAMClient, user: str) -> None:
         with failures("the keys of the user cannot be listed"):

@@ -107,8 +107,3 @@ def test_standard_input_is_a_source(
     found, _ = lines(capsys)
     assert found["access_key_id"] == key_id
     assert found["matches"][0]["source"] == "stdin"  # type: ignore[index]
-
-
-def test_a_command_that_is_not_built_says_so_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["demo"]) == 2
-    assert "not built yet" in capsys.readouterr().err
