@@ -25,5 +25,9 @@ def canary(options: CanaryOptions, common: Common) -> int:
                 from firedamp.service import proving
 
                 return proving.nets(options, common, store)
+            case "drill":
+                from firedamp.service import drilling
+
+                return drilling.drill(options, common, store)
             case _:
                 raise NotBuilt(f"canary {options.action} is not built yet")

@@ -144,14 +144,14 @@ def _canaries_in(store: Store, account_id: str) -> int:
 
 
 @contextlib.contextmanager
-def alone(common: Common) -> Iterator[None]:
-    """Hold the one lock for making canaries: two runs would finish each other's. It ends with the process."""
+def alone(common: Common, what: str = "mint") -> Iterator[None]:
+    """Hold the one lock for making canaries (or drills): two runs would finish each other's. It ends with us."""
     database = common.db or default_db()
-    path = database.with_name(database.name + ".mint")
+    path = database.with_name(f"{database.name}.{what}")
     handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
         if not _locked(handle):
-            raise UsageFailure("another run makes canaries right now", f"wait for it; {path} is its lock")
+            raise UsageFailure(f"another run is at it right now ({what})", f"wait for it; {path} is its lock")
         yield
     finally:
         os.close(handle)
