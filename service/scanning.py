@@ -97,7 +97,7 @@ def scan_once(choose: Callable[[Settings], Sequence[Source]], options: ScanOptio
     settings = common.settings()
     sense = Sense(_cache(), None)
     chosen = Settings(hits=sense.hits, container=lambda head: must_open(head) is not None, jobs=1)
-    with common.open_store() as kept, Store(None) as store, _unpacker(_limits(settings.scan)) as unpacker:
+    with common.open_store() as kept, kept.blank() as store, _unpacker(_limits(settings.scan)) as unpacker:
         for key in kept.watched():
             store.watch(key)
         report = scanner.scan(

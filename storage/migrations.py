@@ -6,9 +6,10 @@ Times are RFC 3339 text in UTC, lists are JSON text. STRICT tables: SQLite itsel
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sqlite_utils import Database
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 
 def _first(db: Database) -> None:

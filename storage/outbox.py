@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Collection
 from datetime import datetime
-
-from sqlite_utils import Database
 
 from firedamp.storage.records import Alert, AlertKind, Delivery, DeliveryState, Severity
 from firedamp.storage.rows import Row, Rows, maybe_text, maybe_time, number, pairs, text, time
@@ -64,7 +63,7 @@ class OutboxRows(Rows):
 _ALERT = "SELECT alert.id, name, kind, severity, at, key_id, incident, fingerprint, facts FROM alert"
 
 
-def insert_alert(db: Database, alert: Alert) -> None:
+def insert_alert(db: sqlite3.Connection, alert: Alert) -> None:
     """Insert an alert inside the caller's transaction: it is committed with the fact that it tells."""
     db.execute(
         """INSERT OR IGNORE INTO alert (name, kind, severity, at, key_id, incident, fingerprint, facts)

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlite_utils import Database
-
 from firedamp.storage.errors import StoreFailure
 from firedamp.storage.times import parse_time
 
@@ -20,7 +18,7 @@ Row = tuple[Value, ...]
 class Rows:
     """One connection to the database."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
     @contextmanager

@@ -8,12 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-from sqlite_utils import Database
 
 from firedamp.storage.baiting import BaitRows
 from firedamp.storage.errors import StoreFailure
@@ -22,6 +20,7 @@ from firedamp.storage.incidents import IncidentRows
 from firedamp.storage.jobs import JobRows
 from firedamp.storage.migrations import STEPS
 from firedamp.storage.outbox import OutboxRows
+from firedamp.storage.rows import text
 
 _BUSY_MS = 30_000
 _OLDEST = (3, 37)  # STRICT tables
@@ -30,16 +29,20 @@ _OLDEST = (3, 37)  # STRICT tables
 class Store(FindingRows, IncidentRows, OutboxRows, JobRows, BaitRows):
     """Everything firedamp remembers. A context manager; safe for several processes on one file.
 
-    path None is a database in memory. Raises StoreFailure when the file is no firedamp database, is newer than this
-    program, or cannot be opened.
+    path None is a database in memory; tables are the statements that make its schema, else it is built step by step.
+    Raises StoreFailure when the file is no firedamp database, is newer than this program, or cannot be opened.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, tables: Sequence[str] = ()) -> None:
         if sqlite3.sqlite_version_info[:2] < _OLDEST:
             raise StoreFailure(f"SQLite {sqlite3.sqlite_version} is too old", "firedamp needs 3.37 or newer")
         self.path = path
         try:
             super().__init__(_open(path))
+            for statement in tables:
+                self._db.execute(statement)
+            if tables:
+                self._db.execute(f"PRAGMA user_version = {len(STEPS)}")
             self._migrate()
         except (sqlite3.Error, OSError) as error:
             raise StoreFailure(f"the database {path} cannot be opened: {error}", "see --db FILE") from error
@@ -51,6 +54,11 @@ class Store(FindingRows, IncidentRows, OutboxRows, JobRows, BaitRows):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def blank(self) -> Store:
+        """Return an empty store in memory with this one's tables: copied, they are there sooner than built anew."""
+        rows = self._all("SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite|_%' ESCAPE '|' ORDER BY rowid")
+        return Store(None, [text(sql) for (sql,) in rows])
 
     def close(self) -> None:
         """Close the file. What was committed stays."""
@@ -65,17 +73,21 @@ class Store(FindingRows, IncidentRows, OutboxRows, JobRows, BaitRows):
                 raise StoreFailure(f"the database {self.path} was made by a newer firedamp", "upgrade firedamp")
             if version == 0 and self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
                 raise StoreFailure(f"{self.path} is a database, but not firedamp's", "name another with --db FILE")
+            # Loading sqlite-utils takes as long as everything else at start, so only a schema that changes pays for it.
+            from sqlite_utils import Database
+
+            tables = Database(self._db, execute_plugins=False)
             for step in STEPS[version:]:
-                step(self._db)
+                step(tables)
             self._db.execute(f"PRAGMA user_version = {len(STEPS)}")
 
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _open(path: Path | None) -> Database:
+def _open(path: Path | None) -> sqlite3.Connection:
     if path is None:
-        return _prepared(Database(memory=True, execute_plugins=False))
+        return _prepared(sqlite3.connect(":memory:", isolation_level=None))
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     # SQLite gives -wal and -shm the mode of the main file, so it must be private before it opens. An existing file
     # is never opened here: closing any descriptor of it drops the locks that this process's other connections hold
@@ -86,19 +98,17 @@ def _open(path: Path | None) -> Database:
         raise OSError(f"{path} is a link")
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
-    connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, check_same_thread=False)
-    return _prepared(Database(connection, execute_plugins=False))
+    return _prepared(sqlite3.connect(path, timeout=_BUSY_MS / 1000, check_same_thread=False, isolation_level=None))
 
 
-def _prepared(db: Database) -> Database:
-    pragmas: tuple[str, ...] = (
+def _prepared(db: sqlite3.Connection) -> sqlite3.Connection:
+    pragmas = (
         f"busy_timeout = {_BUSY_MS}",
         "journal_mode = WAL",
         "synchronous = NORMAL",
         "foreign_keys = ON",
         "trusted_schema = OFF",
     )
-    run: Callable[[str], object] = db.execute
     for pragma in pragmas:
-        run(f"PRAGMA {pragma}")
+        db.execute(f"PRAGMA {pragma}")
     return db

@@ -125,6 +125,17 @@ def test_a_database_that_is_a_link_is_refused_and_an_open_one_is_closed_to_other
     assert (tmp_path / "open.db").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_blank_store_has_the_same_tables_and_none_of_the_rows(tmp_path: Path) -> None:
+    with Store(tmp_path / "x.db") as store:
+        store.record(batch(found=((finding(), match()),)))
+        with store.blank() as blank:
+            assert blank.findings() == []
+            blank.record(batch(found=((finding(), match()),)))
+            assert blank.findings() == store.findings()
+            with blank.blank() as again:
+                assert again.findings() == []
+
+
 def test_a_finding_is_read_back_as_it_was_written() -> None:
     whole = finding(
         has_token=True, rank=2, example=True, expires=NOW, notes=("a", "b"), severity=Severity.HIGH,
