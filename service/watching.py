@@ -21,6 +21,7 @@ from firedamp.service import proving, show, show_incidents, show_usage
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config, WatchConfig, load
 from firedamp.service.options import Common, Format, IncidentsOptions, UsageOptions, WatchOptions
+from firedamp.service.places import locator
 from firedamp.storage.errors import UsageFailure
 from firedamp.storage.records import Finding, Incident, IncidentState, Outcome, Owner, RealKey, WatchedKey
 from firedamp.storage.store import Store
@@ -70,15 +71,16 @@ def world(store: Store, common: Common, config: Config) -> World:
 
 def rules_of(config: WatchConfig, urls: Sequence[str]) -> watcher.Rules:
     """Return how a watch judges: as configured, and with the bucket and queue names that its feeds tell."""
+    locate = locator(config)
     if not config.tamper_accounts:
-        return watcher.Rules(quiet=config.quiet)
+        return watcher.Rules(quiet=config.quiet, locate=locate)
     parts = [urlsplit(url) for url in urls]
     guarded = Guarded(
         accounts=frozenset(config.tamper_accounts),
         buckets=frozenset(each.netloc for each in parts if each.scheme == "s3"),
         queues=frozenset(unquote(each.path).rpartition("/")[2] for each in parts if each.scheme == "sqs"),
     )
-    return watcher.Rules(quiet=config.quiet, guarded=guarded)
+    return watcher.Rules(quiet=config.quiet, guarded=guarded, locate=locate)
 
 
 def _tell(polled: watcher.Polled, common: Common) -> None:
