@@ -120,16 +120,20 @@ class _Task:
     now: datetime
     stop: threading.Event
 
+    def _until(self, reach: _Reach) -> datetime:
+        """Return how far the region is looked up: not beyond now, where a clock that was ahead has put it."""
+        return min(reach.until, self.now)
+
     def requests(self) -> Iterator[dict[str, Any]]:
         """Yield the look-ups: for each key its id, its owner, and in the region of IAM both as resources."""
         if len(self.keys) > MOST_KEYS:
-            start = self.now - SWEEP_BACK if self.reach is None else self.reach.until - OVERLAP
+            start = self.now - SWEEP_BACK if self.reach is None else self._until(self.reach) - OVERLAP
             yield {"StartTime": start, "EndTime": self.now}
             return
         asked = dict[tuple[str, str], None]()
         for key in self.keys:
             known = self.reach is not None and key.key_id in self.reach.keys
-            start = self.reach.until - KEY_OVERLAP if self.reach is not None and known else self.now - HISTORY
+            start = self._until(self.reach) - KEY_OVERLAP if self.reach is not None and known else self.now - HISTORY
             names = [("AccessKeyId", key.key_id)]
             if key.owner.user_name:
                 names.append(("Username", key.owner.user_name))

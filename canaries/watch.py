@@ -99,9 +99,10 @@ def poll(
                 newest = max(newest, time)
                 mark = None
                 if page.position is not None:
-                    position = page.position
-                    mark = Watermark(feed=feed.name, position=position, newest=parse_time(newest))
+                    mark = Watermark(feed=feed.name, position=page.position, newest=parse_time(newest))
                 counted.grow(store.record_page(replace(read, watermark=mark), partial(decide, known=known), at))
+                # Only now: a page that could not be committed must not be passed over by what is written below.
+                position = position if page.position is None else page.position
                 counted.add(read, records)
                 feed.acknowledge(page)
         except Failure as failure:

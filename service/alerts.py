@@ -35,6 +35,11 @@ _LONGEST_WAIT: Final = timedelta(hours=1)
 _PATIENCE: Final = 4
 """Attempts after which a channel's failing is itself an alarm on the others."""
 _TIMEOUT: Final = 20
+_LEASE: Final = timedelta(minutes=1)
+"""How long a try may take: then it is taken for cut off by a crash, and made again as a possible repeat."""
+_REFUSALS: Final = 3
+"""Failures after which a channel is left alone until the next round: the others must not wait for its time-outs, and
+one alert that it does not take must not hold up the rest."""
 
 Send = Callable[[Alert, bool], None]
 """Delivers one alert, or raises Failure. The flag says that it may be a repeat."""
@@ -71,30 +76,37 @@ class Delivered:
 
 
 def deliver(store: Store, channels: Sequence[Channel], now: Callable[[], datetime]) -> Delivered:
-    """Try every delivery that is due, once."""
+    """Try every delivery that is due, once. Several processes may do so at the same time.
+
+    What belongs to a channel that is no longer configured waits, and status shows it.
+    """
     sent: list[str] = []
     failed: list[tuple[str, str]] = []
-    by_name = {channel.name: channel for channel in channels}
-    store.route(by_name, now())
-    for delivery, alert in store.due(now()):
-        channel = by_name.get(delivery.channel)
-        if channel is None:  # no longer configured: it waits, and status shows it
-            continue
-        if alert.severity < channel.minimum:
-            store.set_delivery(replace(delivery, state=DeliveryState.DELIVERED, error="below the channel's minimum"))
-            continue
-        tried = replace(delivery, attempts=delivery.attempts + 1, next_try=now() + _wait(delivery.attempts))
-        store.set_delivery(tried)
-        try:
-            channel.send(alert, delivery.attempts > 0)
-        except Failure as failure:
-            failed.append((channel.name, str(failure)))
-            store.set_delivery(replace(tried, error=str(failure)))
-            if tried.attempts == _PATIENCE and alert.kind is not AlertKind.CHANNEL:
-                store.add_alert(_channel_alert(channel.name, str(failure), alert, now()))
-            continue
-        sent.append(channel.name)
-        store.set_delivery(replace(tried, state=DeliveryState.DELIVERED, delivered=now(), error=""))
+    store.route([channel.name for channel in channels], now())
+    for channel in channels:
+        refused = 0
+        for delivery, alert in store.due(channel.name, now(), now() + 2 * _LONGEST_WAIT):
+            if alert.severity < channel.minimum:
+                error = "below the channel's minimum"
+                store.set_delivery(replace(delivery, state=DeliveryState.DELIVERED, error=error))
+                continue
+            tried = replace(delivery, attempts=delivery.attempts + 1, next_try=now() + _LEASE)
+            if not store.begin_delivery(tried):
+                continue
+            try:
+                channel.send(alert, delivery.attempts > 0)
+            except Failure as failure:
+                failed.append((channel.name, str(failure)))
+                store.set_delivery(replace(tried, next_try=now() + _wait(delivery.attempts), error=str(failure)))
+                # Not only at the very attempt: a crash may have come between it and this line. Told twice, it is one.
+                if tried.attempts >= _PATIENCE and alert.kind is not AlertKind.CHANNEL:
+                    store.add_alert(_channel_alert(channel.name, str(failure), alert, now()))
+                refused += 1
+                if refused == _REFUSALS:
+                    break
+                continue
+            sent.append(channel.name)
+            store.set_delivery(replace(tried, state=DeliveryState.DELIVERED, delivered=now(), error=""))
     return Delivered(tuple(sent), tuple(failed))
 
 

@@ -35,7 +35,7 @@ class Snapshot:
     @property
     def alive(self) -> bool:
         """Whether an instance serves the database now."""
-        return self.instance is not None and self.at - self.instance.heartbeat < STALE
+        return self.instance is not None and abs(self.at - self.instance.heartbeat) < STALE
 
 
 def snapshot(store: Store, now: datetime) -> Snapshot:

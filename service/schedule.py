@@ -249,6 +249,8 @@ def trigger(job: JobConfig) -> BaseTrigger:
 
 def first_run(job: JobConfig, last: datetime | None, now: datetime) -> datetime:
     """Return when a job runs first: at once if it is overdue or has never run by interval, else when it is next due."""
+    if last is not None and last > now:  # written by a clock that was ahead: it may be overdue by now
+        last = None if job.every is not None else now
     if job.cron is not None:
         planned = trigger(job).get_next_fire_time(None, now if last is None else last)
         return now if planned is None else max(now, planned)

@@ -57,13 +57,14 @@ class JobRows(Rows):
     def claim(self, owner: str, now: datetime, stale: timedelta) -> Instance | None:
         """Become the one instance that serves this database, or return who is.
 
-        An owner whose heartbeat is older than stale is gone: its place is taken.
+        An owner whose heartbeat is older than stale is gone: its place is taken. So is one from the future: its clock
+        was wrong when it wrote that, and it would have written again by now.
         """
         with self._writing():
             row = self._one("SELECT owner, started, heartbeat FROM instance")
             if row is not None:
                 holder = Instance(owner=text(row[0]), started=time(row[1]), heartbeat=time(row[2]))
-                if holder.owner != owner and now - holder.heartbeat < stale:
+                if holder.owner != owner and abs(now - holder.heartbeat) < stale:
                     return holder
             self._db.execute("INSERT OR REPLACE INTO instance VALUES (1, ?, ?, ?)", (owner, rfc3339(now), rfc3339(now)))
         return None

@@ -38,15 +38,31 @@ class OutboxRows(Rows):
                 ).rowcount
         return added
 
-    def due(self, at: datetime, limit: int = 100) -> list[tuple[Delivery, Alert]]:
-        """Return the deliveries whose next try has come, the oldest alert first."""
+    def due(self, channel: str, at: datetime, latest: datetime, limit: int = 100) -> list[tuple[Delivery, Alert]]:
+        """Return a channel's deliveries whose next try has come: what was tried least first, then the oldest.
+
+        So what it does not take never holds up what it would take. No try is ever put off beyond latest: one that is
+        was written by a clock that was ahead, and is due.
+        """
         rows = self._all(
             f"""{_ALERT.replace("FROM alert", ", channel, state, attempts, next_try, delivered, error FROM alert")}
             JOIN delivery ON delivery.alert = alert.id
-            WHERE state = 'waiting' AND next_try <= ? ORDER BY alert.id LIMIT ?""",
-            (rfc3339(at), limit),
+            WHERE state = 'waiting' AND channel = ? AND (next_try <= ? OR next_try > ?)
+            ORDER BY attempts, alert.id LIMIT ?""",
+            (channel, rfc3339(at), rfc3339(latest), limit),
         )
         return [(_delivery(row), _alert(row)) for row in rows]
+
+    def begin_delivery(self, delivery: Delivery) -> bool:
+        """Remember that a try begins, before it does; False when another process has begun this try, or ended it."""
+        with self._writing():
+            cursor = self._db.execute(
+                """UPDATE delivery SET attempts = ?, next_try = ?
+                WHERE alert = ? AND channel = ? AND state = 'waiting' AND attempts = ?""",
+                (delivery.attempts, rfc3339(delivery.next_try), delivery.alert, delivery.channel,
+                 delivery.attempts - 1),
+            )  # fmt: skip
+        return cursor.rowcount == 1
 
     def set_delivery(self, delivery: Delivery) -> None:
         """Remember how a try ended."""

@@ -233,3 +233,73 @@ def test_a_channel_hears_what_is_severe_enough_and_an_unknown_one_waits() -> Non
         store.route(["gone"], clock())
         assert alerts.deliver(store, [channel], clock).sent == ()
     assert alerts.test_alert(NOW).kind is AlertKind.TEST
+
+
+def test_two_processes_that_deliver_at_once_send_an_alert_once(tmp_path: Path) -> None:
+    heard: list[str] = []
+    with Store(tmp_path / "x.db") as one, Store(tmp_path / "x.db") as other:
+        one.add_alert(USED)
+        inner = Channel("it", Severity.INFO, lambda alert, repeat: heard.append("the second"))
+
+        def send(alert: Alert, repeat: bool) -> None:
+            heard.append("the first")
+            alerts.deliver(other, [inner], Clock())
+
+        alerts.deliver(one, [replace(inner, send=send)], Clock())
+        one.add_alert(replace(USED, key="next"))
+        one.route(["it"], NOW)
+        stale = one.due("it", NOW, NOW + timedelta(days=1))
+        alerts.deliver(other, [inner], Clock())
+        assert not one.begin_delivery(replace(stale[0][0], attempts=1)), "the other took it meanwhile"
+    assert heard == ["the first", "the second"]
+
+
+def test_alerts_that_wait_for_a_dead_channel_hold_up_neither_the_others_nor_one_that_it_takes() -> None:
+    heard: list[str] = []
+    tried: list[str] = []
+
+    def picky(alert: Alert, repeat: bool) -> None:
+        tried.append(alert.key)
+        if alert.key != "199":
+            raise Failure("it hangs for 20 seconds")
+
+    clock = Clock()
+    channels = [
+        Channel("bad", Severity.INFO, picky),
+        Channel("good", Severity.INFO, lambda alert, repeat: heard.append(alert.key)),
+    ]
+    with Store(None) as store:
+        for number in range(200):
+            store.add_alert(replace(USED, key=str(number)))
+        store.route(["no longer configured"], NOW)
+        alerts.deliver(store, channels, clock)
+        assert len(tried) == 3
+        assert len(heard) == 100
+        for _ in range(100):
+            clock.time += timedelta(seconds=30)
+            alerts.deliver(store, channels, clock)
+        assert "199" in tried
+
+
+def test_a_clock_that_was_ahead_puts_nothing_off_and_a_crash_does_not_hide_that_a_channel_fails() -> None:
+    heard: list[str] = []
+    clock = Clock()
+    clock.time += timedelta(days=400)
+
+    def fail(alert: Alert, repeat: bool) -> None:
+        heard.append(alert.key)
+        raise Failure("refused")
+
+    channel = Channel("it", Severity.INFO, fail)
+    with Store(None) as store:
+        store.add_alert(USED)
+        alerts.deliver(store, [channel], clock)
+        clock.time = NOW
+        alerts.deliver(store, [channel], clock)
+        assert heard == [USED.key] * 2
+        begun = store.due("it", NOW + timedelta(hours=2), NOW + timedelta(days=1))[0][0]
+        # The fourth try began, and the process was killed in it.
+        store.set_delivery(replace(begun, attempts=4))
+        clock.time += timedelta(hours=2)
+        alerts.deliver(store, [channel], clock)
+        assert f"channel/it/{USED.key}" in [alert.key for _, alert in store.alerts()]

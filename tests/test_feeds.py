@@ -448,6 +448,19 @@ def test_a_region_that_fails_is_told_and_looked_up_again_from_where_it_was(
     assert watch.poll(feed, store, NOW).failed == ()
 
 
+def test_a_look_up_by_a_clock_that_was_a_day_ahead_loses_nothing_when_it_is_right_again(
+    aws: Loopback, store: Store, key_id: str
+) -> None:
+    def look(at: datetime) -> watch.Polled:
+        feed = LookupFeed(urlsplit("lookup://us-east-1"), make_world(store, aws, lambda: at))
+        return watch.poll(feed, store, at)
+
+    look(NOW + timedelta(days=1))
+    aws.trail.add(record(user(key_id), 55))
+    assert look(NOW).failed == ()
+    assert counts(store) == [(1, 1, 0)]
+
+
 def test_a_key_that_is_new_is_looked_up_from_the_beginning_of_the_history(
     aws: Loopback, store: Store, key_id: str, rng: random.Random
 ) -> None:

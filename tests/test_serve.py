@@ -44,6 +44,17 @@ def test_an_overdue_job_runs_at_once_and_one_that_ran_waits_its_time() -> None:
     assert first_run(nightly, NOW - timedelta(days=2), NOW) == NOW
     assert first_run(nightly, NOW - timedelta(hours=1), NOW) == NOW + timedelta(hours=15)
     assert first_run(nightly, None, NOW) == NOW + timedelta(hours=15)
+    ahead = NOW + timedelta(days=300)
+    assert first_run(HOURLY, ahead, NOW) == NOW, "the clock was wrong when it ran last"
+    assert first_run(nightly, ahead, NOW) == NOW + timedelta(hours=15)
+
+
+def test_an_instance_whose_clock_was_ahead_does_not_hold_its_place_for_a_year() -> None:
+    with Store(None) as store:
+        assert store.claim("one", NOW + timedelta(days=365), health.STALE) is None
+        assert not health.snapshot(store, NOW).alive
+        assert store.claim("two", NOW, health.STALE) is None
+        assert store.claim("three", NOW, health.STALE) is not None
 
 
 def test_what_is_not_configured_has_a_default_and_what_cannot_run_has_none() -> None:

@@ -259,14 +259,17 @@ def test_an_alert_is_one_however_often_it_is_added_and_goes_to_every_channel() -
         assert [each for _, each in store.alerts()] == [alert]
         assert store.route(["mail", "chat"], NOW) == 2
         assert store.route(["mail", "chat"], NOW) == 0
-        due = store.due(NOW)
+        far = NOW + timedelta(days=1)
+        due = [*store.due("mail", NOW, far), *store.due("chat", NOW, far)]
         assert {(delivery.channel, each.key) for delivery, each in due} == {("mail", "use/1"), ("chat", "use/1")}
         from dataclasses import replace
 
         store.set_delivery(replace(due[0][0], state=DeliveryState.DELIVERED, attempts=1, delivered=NOW))
         store.set_delivery(replace(due[1][0], attempts=1, next_try=NOW + timedelta(minutes=1), error="refused"))
-        assert store.due(NOW) == []
-        assert [d.attempts for d, _ in store.due(NOW + timedelta(minutes=1))] == [1]
+        assert store.due("mail", NOW, far) == store.due("chat", NOW, far) == []
+        later = NOW + timedelta(minutes=1)
+        assert [d.attempts for d, _ in store.due("chat", later, far)] == [1]
+        assert [d.attempts for d, _ in store.due("chat", NOW, NOW)] == [1], "put off by a clock that was ahead"
 
 
 def test_jobs_and_key_actions_are_remembered() -> None:
