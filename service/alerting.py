@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from datetime import UTC, datetime
@@ -43,11 +44,7 @@ def alert(action: str, common: Common) -> int:
 def make_channels(config: Config, store: Store) -> tuple[list[Channel], list[tuple[str, str]]]:
     """Make every channel that can be made, and say which are broken: one never silences the others."""
     aws = Aws(now=lambda: datetime.now(UTC), random=os.urandom, write_down=store.add_own_call)
-
-    def resolve(reference: Reference) -> Secret:
-        return reference.resolve(lambda name: _from_secrets_manager(aws, name))
-
-    world = World(aws, sys.stdout, lambda: datetime.now(UTC), resolve)
+    world = World(aws, sys.stdout, lambda: datetime.now(UTC), functools.partial(resolve, aws))
     channels: list[Channel] = []
     broken: list[tuple[str, str]] = []
     for each in config.channel:
@@ -56,6 +53,11 @@ def make_channels(config: Config, store: Store) -> tuple[list[Channel], list[tup
         except Failure as failure:
             broken.append((each.name, str(failure)))
     return channels, broken
+
+
+def resolve(aws: Aws, reference: Reference) -> Secret:
+    """Read a secret from where the configuration says it is kept; AWS is asked only for `aws:` ones."""
+    return reference.resolve(lambda name: _from_secrets_manager(aws, name))
 
 
 def _from_secrets_manager(aws: Aws, name: str) -> str:

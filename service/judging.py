@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from firedamp.scanner import verify as verifier
@@ -50,7 +52,9 @@ def verify(options: VerifyOptions, common: Common) -> int:
             if not wanted:
                 raise UsageFailure("no finding has this id", "see firedamp findings list")
             findings = [finding for finding in findings if finding.fingerprint in wanted]
-        asked = judge(store, findings, common.settings().verify, every=bool(options.ids) or options.all)
+        settings = common.settings()
+        every = bool(options.ids) or options.all
+        asked = judge(store, findings, settings.verify, every=every, clones=settings.serve.cache)
         said = {finding.fingerprint: finding for finding in store.findings()}
         sights = store.sights([finding.fingerprint for finding in findings])
         now = [
@@ -64,10 +68,13 @@ def verify(options: VerifyOptions, common: Common) -> int:
     return 2 if unknown else int(any(each.finding.verification.status is Status.ACTIVE for each in now))
 
 
-def judge(store: Store, findings: Sequence[Finding], config: VerifyConfig, *, every: bool = False) -> int:
+def judge(
+    store: Store, findings: Sequence[Finding], config: VerifyConfig, *, every: bool = False, clones: Path | None = None
+) -> int:
     """Ask AWS about those findings whose answer is due (or every one that may be asked), and keep what it says.
 
-    All plausible secrets of an id are judged together. Returns how many findings were judged.
+    clones is where mirrors live, None for the user's cache. All plausible secrets of an id are judged together.
+    Returns how many findings were judged.
     """
     now = datetime.now(UTC)
     again = {
@@ -83,7 +90,7 @@ def judge(store: Store, findings: Sequence[Finding], config: VerifyConfig, *, ev
         if every or verifier.due(finding.verification, now, again, has_secret=finding.has_secret)
     }
     chosen = [finding for finding in askable if (finding.access_key_id or finding.fingerprint) in due]
-    groups = _suspects(store, chosen)
+    groups = _suspects(store, chosen, clones)
     asker = Asker(
         user_agent=config.user_agent, timeout=config.timeout.total_seconds(), concurrency=config.concurrency,
         now=lambda: datetime.now(UTC), random=os.urandom,
@@ -105,7 +112,7 @@ def judge(store: Store, findings: Sequence[Finding], config: VerifyConfig, *, ev
     return len(chosen)
 
 
-def _suspects(store: Store, findings: Sequence[Finding]) -> list[list[Suspect]]:
+def _suspects(store: Store, findings: Sequence[Finding], clones: Path | None) -> list[list[Suspect]]:
     """Read the secrets back and group them by id; a finding whose source is gone is said to be so."""
     sights = store.sights([finding.fingerprint for finding in findings])
     groups = dict[str, list[Suspect]]()
@@ -116,7 +123,8 @@ def _suspects(store: Store, findings: Sequence[Finding]) -> list[list[Suspect]]:
                 verifier.grade(finding, Verification(status=Status.UNCHECKED)),
             )  # fmt: skip
             continue
-        credential = reread(finding, sights[finding.fingerprint], scanning.read_again, scanning.detect_blob)
+        read_again = functools.partial(scanning.read_again, clones=clones)
+        credential = reread(finding, sights[finding.fingerprint], read_again, scanning.detect_blob)
         if credential is None:
             _keep_old(store, finding)
             continue

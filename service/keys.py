@@ -6,6 +6,7 @@ Rotation, which writes files too, is in `rotate`.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -118,8 +119,8 @@ class Desk:
         for finding in likely:
             if finding.has_secret:
                 found = reread(
-                    finding, self.store.sights([finding.fingerprint])[finding.fingerprint], scanning.read_again,
-                    scanning.detect_blob,
+                    finding, self.store.sights([finding.fingerprint])[finding.fingerprint],
+                    functools.partial(scanning.read_again, clones=self.config.serve.cache), scanning.detect_blob,
                 )  # fmt: skip
                 if found is not None:
                     return found

@@ -7,8 +7,9 @@ import functools
 import hashlib
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,13 +29,15 @@ from firedamp.scanner.git import read_again as read_object_again
 from firedamp.scanner.idset import Seen
 from firedamp.scanner.look import Look, Sense, prefilter
 from firedamp.scanner.marks import MARKS, OWN
-from firedamp.scanner.mirror import is_bundle, is_mirrored, is_url, mirror, unbundle, without_user
+from firedamp.scanner.mirror import Mirrors, is_bundle, is_mirrored, is_url, mirror, unbundle, without_user
 from firedamp.scanner.objects import is_git_dir
+from firedamp.scanner.organisation import Organisation, World
 from firedamp.scanner.ownkeys import OwnKeys
 from firedamp.scanner.reread import reread
 from firedamp.scanner.scan import Report, Reported
 from firedamp.scanner.source import Blob, Source
 from firedamp.scanner.unpack import Unpacker, prefiltered
+from firedamp.scanner.web import Web
 from firedamp.service import baseline, render
 from firedamp.service.config import ScanConfig
 from firedamp.service.options import Common, Format, ScanOptions, default_db
@@ -49,6 +52,9 @@ from firedamp.storage.store import Store
 
 _READERS: Final = 2
 """Processes that read files beside this one: more would help a fast disk, and take more memory than is promised."""
+
+_FETCHES: Final = 4
+"""Repositories of an organisation that are fetched, or asked for their refs, at the same time."""
 
 _REPOSITORIES: Final = "repositories"
 """The folder in our cache where clones and unpacked bundles are kept."""
@@ -67,10 +73,12 @@ def scan(options: ScanOptions, common: Common) -> int:
         # The worker's prefilter knows no values: for one's own keys every member comes back.
         _unpacker(_limits(settings.scan)) if own is None else Unpacker(_limits(settings.scan)) as unpacker,
         Bar(sys.stderr, quiet=common.quiet) as bar,
+        ExitStack() as ends,
     ):
         opener, look = _Opener(store, options, common, own), Look(functools.partial(prefilter, _cache()), unpacker, own)
+        ends.callback(opener.close)
         report = scanner.scan(
-            opener.sources(options.targets), store, look,
+            opener.sources(options.targets, options.org), store, look,
             detector=opener.seen.detector, now=_now, open_repository=opener.repository,
             canary_accounts=settings.scan.canary_accounts, honoured=honoured, progress=bar,
         )  # fmt: skip
@@ -79,11 +87,12 @@ def scan(options: ScanOptions, common: Common) -> int:
         if settings.verify.enabled and not common.offline:
             from firedamp.service import judging
 
-            judging.judge(store, [each.finding for each in report.findings], settings.verify)
+            found = [each.finding for each in report.findings]
+            judging.judge(store, found, settings.verify, clones=settings.serve.cache)
             said = {finding.fingerprint: finding for finding in store.findings()}
             report = scanner.updated(report, said)
         chosen = list(_chosen(report, options, known))
-        secrets = _secrets(chosen, look) if options.show_secrets else {}
+        secrets = _secrets(chosen, look, settings.serve.cache) if options.show_secrets else {}
     _show(report, chosen, secrets, common)
     if options.write_baseline is not None:
         baseline.write(options.write_baseline, report.findings)
@@ -155,13 +164,16 @@ def _limits(scan: ScanConfig) -> Limits:
     )  # fmt: skip
 
 
-def read_again(place: Provenance, blob: str) -> Iterator[Blob]:
-    """Yield a blob again from where it was met, in windows if it is large; nothing when it is not there any more."""
+def read_again(place: Provenance, blob: str, clones: Path | None = None) -> Iterator[Blob]:
+    """Yield a blob again from where it was met, in windows if it is large; nothing when it is not there any more.
+
+    clones is where mirrors live, None for the user's cache.
+    """
     match place:
         case FileProvenance(path=path):
             yield from read_file_again(path, blob)
         case GitProvenance():
-            yield from read_object_again(place, blob, _cache() / _REPOSITORIES)
+            yield from read_object_again(place, blob, clones or _cache() / _REPOSITORIES)
 
 
 def detect_blob(blob: Blob) -> Iterator[Located | Skipped]:
@@ -210,7 +222,11 @@ class _Opener:
         self.seen = Seen(store, VERSION + ("+thorough" if options.thorough else "") + _named(own))
         self._sense = Sense(_cache(), own)
         self._store = store
+        self._common = common
         self._offline = common.offline
+        self._clones = common.settings().serve.cache or _cache() / _REPOSITORIES
+        self._mirrors: Mirrors | None = None
+        self._organisations: list[Organisation] = []
         jobs = common.jobs or _READERS
         self._walk = Walk(
             everything=options.all_places or common.settings().scan.all_places,
@@ -224,8 +240,10 @@ class _Opener:
             suspects=None if whole else delta_filter(_cache(), jobs), filter_from=_filter_from(),
         )  # fmt: skip
 
-    def sources(self, targets: Sequence[str]) -> list[Source]:
-        """Make the sources of the targets; without any, of the home directory, its known places first."""
+    def sources(self, targets: Sequence[str], orgs: Sequence[str] = ()) -> list[Source]:
+        """Make the sources of the targets and organisations; without any, of the home directory, known places first."""
+        if orgs:
+            return [*(self.source(target) for target in targets), *(self._organisation(target) for target in orgs)]
         if targets:
             return [self.source(target) for target in targets]
         root = home_folder()
@@ -244,7 +262,7 @@ class _Opener:
         """Tell targets apart: a stream, a URL, a git folder without a work tree, a bundle, else a folder."""
         if target == "-":
             return StreamSource(sys.stdin.buffer, self._sense, must_open)
-        folder = _cache() / _REPOSITORIES
+        folder = self._clones
         if is_url(target):
             if self._offline and not is_mirrored(target, folder):
                 raise UsageFailure(f"{without_user(target)} is elsewhere, and --offline contacts nobody")
@@ -257,8 +275,36 @@ class _Opener:
         return self._folder(target, self._walk)
 
     def repository(self, path: str) -> Source:
-        """Make the source of a repository met in a folder."""
+        """Make the source of a repository met in a folder, or listed by an organisation."""
+        for organisation in self._organisations:
+            if (listed := organisation.source(path)) is not None:
+                return listed
         return self._git(functools.partial(Path, path), os.path.realpath(path))
+
+    def _organisation(self, target: str) -> Source:
+        """Make the source of an organisation. One folder of clones, and one crew of fetches, serves all of a scan's."""
+        from firedamp.service import alerting, orgs
+        from firedamp.service.aws import Aws
+
+        serve = self._common.settings().serve
+        if self._mirrors is None:
+            jobs = self._common.jobs or _FETCHES
+            self._mirrors = Mirrors(self._clones, budget=serve.cache_bytes, jobs=jobs)
+        world = World(
+            web=Web(time.time, time.sleep), mirrors=self._mirrors, store=self._store, detector=self.seen.detector,
+            open_git=self._git, open_folder=self.source,
+            jobs=self._common.jobs or _FETCHES, offline=self._common.offline,
+        )  # fmt: skip
+        aws = Aws(now=_now, random=os.urandom, write_down=self._store.add_own_call)
+        resolve = functools.partial(alerting.resolve, aws)
+        made = orgs.organisation(target, world, self._common.settings().forge, resolve)
+        self._organisations.append(made)
+        return made
+
+    def close(self) -> None:
+        """End the fetches that are still under way."""
+        if self._mirrors is not None:
+            self._mirrors.close()
 
     def _git(self, place: Callable[[], Path], target: str) -> Source:
         return GitSource(place, self._store, self.seen, self._settings, target=target)
@@ -293,11 +339,11 @@ def _show(report: Report, chosen: Sequence[Reported], secrets: Mapping[Fingerpri
         )  # fmt: skip
 
 
-def _secrets(chosen: Sequence[Reported], look: Look) -> dict[Fingerprint, Secret]:
+def _secrets(chosen: Sequence[Reported], look: Look, clones: Path | None) -> dict[Fingerprint, Secret]:
     """Read the secrets of findings again from where they stand: those that are still there."""
     found: dict[Fingerprint, Secret] = {}
     for each in chosen:
-        credential = reread(each.finding, each.sights, read_again, look)
+        credential = reread(each.finding, each.sights, functools.partial(read_again, clones=clones), look)
         secret = None if credential is None else credential.secret or credential.token
         if secret is not None:
             found[each.finding.fingerprint] = secret

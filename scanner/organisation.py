@@ -1,0 +1,303 @@
+"""An organisation as a source: it lists its repositories, and each is a source of its own, cloned or fetched first.
+
+A repository whose refs are those of its last complete scan is neither fetched nor opened: one request says so. That is
+also what makes a scan that was cut off go on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from firedamp.scanner.forge import Forge, Repository
+from firedamp.scanner.history import kinds_of
+from firedamp.scanner.mirror import Fetch, Mirrors, Shown, Withheld, clone_of, shown_by, without_user
+from firedamp.scanner.objects import ObjectAccess, find
+from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested, Source
+from firedamp.scanner.web import Web
+from firedamp.storage import careful
+from firedamp.storage.errors import Failure, SourceFailure
+from firedamp.storage.records import Met, Outcome, Provenance, Skipped, SourceState, Tally
+from firedamp.storage.secret import Secret
+from firedamp.storage.store import Store
+
+_LOST_AT_MOST: Final = 100
+"""Commits taken out by force that one scan asks for, in one repository."""
+
+OpenGit = Callable[[Callable[[], Path], str], Source]
+"""Makes the source of a clone: where it is, once asked, and what the user knows it by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What every repository of a scan needs of the world outside. offline: nothing is asked, clones are as they are."""
+
+    web: Web
+    mirrors: Mirrors
+    store: Store
+    detector: str
+    open_git: OpenGit
+    open_folder: Callable[[str], Source]
+    jobs: int
+    offline: bool = False
+
+
+class Organisation:
+    """The repositories of one organisation, or of one list. Yields each as `Nested`; `source` then makes it."""
+
+    name: Final = "git"
+
+    def __init__(
+        self, target: str, world: World, forge: Forge, listing: Callable[[], Iterable[Repository | Skipped | Nested]]
+    ) -> None:
+        """Make it. listing yields what is wanted of forge, and folders of a list."""
+        self.target = target
+        self._world, self._forge, self._listing = world, forge, listing
+        self._sources: dict[str, Source] = {}
+
+    def source(self, path: str) -> Source | None:
+        """Hand over the source of a repository that was listed here, None for another's.
+
+        Once: a work tree that was listed as a folder names itself again, as the repository inside it.
+        """
+        return self._sources.pop(path, None)
+
+    def blobs(self) -> Iterator[Item]:
+        """List the repositories, say which are left out, renamed or gone, ask for their refs, and yield each."""
+        found, left_out, whole = list[Repository](), set[str](), True
+        try:
+            for each in self._listing():
+                match each:
+                    case Repository():
+                        found.append(each)
+                    case Skipped():
+                        left_out.add(each.what)
+                        whole = whole and each.outcome is not Outcome.FAILED
+                        yield each
+                    case Nested(path=path):
+                        self._sources[path] = self._world.open_folder(path)
+                        yield each
+        except SourceFailure as failure:
+            whole = False
+            yield Skipped(outcome=Outcome.FAILED, what=self.target, why=str(failure))
+        if not self._world.offline:
+            before = [each for each in self.remembered() if each.url not in left_out]
+            yield from self._moved(before, found, whole)
+            self._remember(found if whole else [*found, *_missing(before, found)])
+        asked = self._asked(found)
+        mirrored = [MirrorSource(each, self._world, self._forge, asked.get(each.url)) for each in found]
+        self._sources |= {source.target: source for source in mirrored}
+        for source in mirrored:
+            source.announce()
+        self._world.mirrors.fill()
+        for source in mirrored:
+            yield Nested(source.target)
+
+    def _asked(self, found: Iterable[Repository]) -> Mapping[str, Shown | Withheld | None]:
+        """Ask for the refs of all repositories, several at a time. No thread is left then: readers fork."""
+        if self._world.offline:
+            return {}
+        logins = dict[str, Secret | None]()
+        for each in found:
+            try:
+                logins[each.url] = self._forge.login(each.url)
+            except SourceFailure:
+                logins[each.url] = None  # the fetch asks again, and says why it cannot
+        with ThreadPoolExecutor(self._world.jobs) as pool:
+            asked = pool.map(lambda item: shown_by(self._world.web, *item), logins.items())
+            return dict(zip(logins, asked, strict=True))
+
+    def _moved(self, before: Iterable[Repository], found: Iterable[Repository], whole: bool) -> Iterator[Skipped]:
+        """Yield what an earlier scan listed and this one does not: renamed, or gone. Their findings stay."""
+        now = {each.id: each for each in found}
+        for old in _missing(before, found):
+            new = now.get(old.id)
+            if new is not None and new.url != old.url:
+                self._world.mirrors.rename(old.url, new.url)
+                why = f"renamed to {new.url}; what was found under the old name stays"
+                yield Skipped(outcome=Outcome.GONE, what=old.url, why=why)
+            elif whole and new is None:
+                why = f"{self.target} lists it no more: deleted, moved or hidden; what was found in it stays"
+                yield Skipped(outcome=Outcome.GONE, what=old.url, why=why)
+
+    def _memory(self) -> Path:
+        name = hashlib.blake2b(self.target.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+        return self._world.mirrors.folder / f"{name}.repositories"
+
+    def remembered(self) -> list[Repository]:
+        """Return what the last scan listed; nothing when there was none, or its memory is damaged."""
+        try:
+            contents = careful.read(self._memory())
+            return [] if contents is None else msgspec.json.decode(contents.data, type=list[Repository])
+        except (Failure, msgspec.MsgspecError):
+            return []
+
+    def _remember(self, found: Iterable[Repository]) -> None:
+        self._world.mirrors.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        careful.replace(self._memory(), msgspec.json.encode(list(found)), careful.read(self._memory()))
+
+    def unread(self, _blob: str) -> None:
+        """Do nothing: a list of repositories holds no blob."""
+
+    def gone(self, _met: Iterable[Met]) -> Iterator[Met]:
+        """Yield nothing: a list of repositories holds no blob."""
+        yield from ()
+
+    def provenance(self, _ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
+        """Yield nothing: a list of repositories holds no blob."""
+        yield from ()
+
+
+def _missing(before: Iterable[Repository], found: Iterable[Repository]) -> list[Repository]:
+    urls = {each.url for each in found}
+    return [each for each in before if each.url not in urls]
+
+
+class MirrorSource:
+    """One repository of an organisation: nothing where its refs are known, else the source of its clone."""
+
+    name: Final = "git"
+
+    def __init__(self, repository: Repository, world: World, forge: Forge, refs: Shown | Withheld | None) -> None:
+        self.target = without_user(repository.url)
+        self._repository, self._world, self._forge, self._refs = repository, world, forge, refs
+        self._told: list[Skipped] = []
+        self._whole = True
+        self._inner = world.open_git(self._place, self.target)
+
+    def announce(self) -> None:
+        """Have it fetched soon, if it must be."""
+        if not self._world.offline and not isinstance(self._refs, Withheld) and not self._settled():
+            self._world.mirrors.want(self._repository.url, self._login)
+
+    def _login(self) -> Secret | None:
+        return self._forge.login(self._repository.url)
+
+    def _settled(self) -> bool:
+        """Whether nothing needs to be fetched: the refs are known, or there are none."""
+        return self._before() is not None or (isinstance(self._refs, Shown) and self._refs.empty and not self._cloned())
+
+    def _cloned(self) -> bool:
+        return clone_of(self._repository.url, self._world.mirrors.folder).is_dir()
+
+    def _before(self) -> _Before | None:
+        """Return what the last complete scan by these detectors left, if the refs are still those it read."""
+        state = self._world.store.source_state(f"refs:{self.target}", self._world.detector)
+        before = None if state is None else _Before.decoded(state.value)
+        if before is None or self._world.offline:
+            return before if not self._cloned() else None
+        return before if isinstance(self._refs, Shown) and self._refs.digest == before.refs else None
+
+    def blobs(self) -> Iterator[Item]:
+        """Yield nothing but counts where nothing is new; else what the clone holds, once it was fetched."""
+        if isinstance(self._refs, Withheld):
+            yield self._withheld(self._refs)
+            return
+        if (before := self._before()) is not None:
+            with self._world.mirrors.held(self._repository.url):
+                yield from before.skipped
+                yield Checkpoint(Tally(known=before.known))
+            return
+        if self._settled():
+            yield Skipped(outcome=Outcome.LEFT_OUT, what=self.target, why="no commit was ever pushed to it")
+            return
+        if self._world.offline and not self._cloned():
+            raise SourceFailure(f"{self.target} is not mirrored, and --offline contacts nobody")
+        with self._world.mirrors.held(self._repository.url):
+            yield from self._read()
+
+    def _read(self) -> Iterator[Item]:
+        known, skipped = 0, list[Skipped]()
+        for item in self._inner.blobs():
+            match item:
+                case Checkpoint(tally=tally):
+                    known += tally.objects + tally.known + tally.ruled_out + tally.files
+                case Skipped():
+                    skipped.append(item)
+                case Blob() | Known() | Nested():
+                    pass
+            yield item
+        yield from self._told
+        self._whole = self._whole and all(each.outcome is not Outcome.FAILED for each in skipped)
+        if self._whole and isinstance(self._refs, Shown):
+            value = _Before(self._refs.digest, known, tuple(skipped)).encoded()
+            state = SourceState(target=f"refs:{self.target}", detector=self._world.detector, value=value)
+            yield Checkpoint(states=(state,))
+
+    def _withheld(self, refs: Withheld) -> Skipped:
+        if self._repository.part and refs.status in {404, 410}:
+            return Skipped(
+                outcome=Outcome.LEFT_OUT, what=self.target, why=f"a {self._repository.part} that nobody has written yet"
+            )
+        why = f"listed, but its refs are answered with {refs.status}: may the token read its content?"
+        return Skipped(outcome=Outcome.FAILED, what=self.target, why=why)
+
+    def _place(self) -> Path:
+        """Return the clone, fetched, with what pushes took out of it as far as the forge still gives it."""
+        if self._world.offline:
+            return clone_of(self._repository.url, self._world.mirrors.folder)
+        clone = self._world.mirrors.place(self._repository.url, self._login)
+        try:
+            lost = [name for name, _ in zip(self._forge.lost(self._repository), range(_LOST_AT_MOST), strict=False)]
+        except SourceFailure as failure:
+            why = f"the forge does not tell of its pushes: {failure}"
+            self._told.append(Skipped(outcome=Outcome.LEFT_OUT, what=f"{self.target} replaced commits", why=why))
+            return clone
+        refused = self._fetch_lost(lost, clone) if lost else 0
+        if refused:
+            why = "replaced by a push, and no more given by the forge"
+            self._told.append(
+                Skipped(outcome=Outcome.GONE, what=f"{self.target} replaced commits", why=why, count=refused)
+            )
+        return clone
+
+    def _fetch_lost(self, lost: Collection[str], clone: Path) -> int:
+        """Fetch commits by id, together and where that is refused one by one; return how many are given no more."""
+        with ObjectAccess(find(clone)) as git:
+            absent = sorted(set(lost).difference(name for name, _ in kinds_of(git, lost)))
+        refused, waiting = 0, [absent] if absent else []
+        while waiting:
+            names = waiting.pop()
+            try:
+                Fetch(self._repository.url, self._world.mirrors.folder, self._login(), names).finish()
+            except SourceFailure:
+                # One that is gone spoils the whole question: halve it.
+                half = len(names) // 2
+                waiting += [part for part in (names[:half], names[half:]) if part] if half else []
+                refused += not half
+        return refused
+
+    def unread(self, blob: str) -> None:
+        """Do not take the repository for read whole, nor this blob."""
+        self._whole = False
+        self._inner.unread(blob)
+
+    def gone(self, met: Iterable[Met]) -> Iterator[Met]:
+        """Yield what holds no longer, as the clone's source sees it."""
+        return self._inner.gone(met)
+
+    def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
+        """Yield every way these blobs are met."""
+        return self._inner.provenance(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What is remembered of a complete scan: the refs it read, how many objects there were, what was left out."""
+
+    refs: str
+    known: int
+    skipped: tuple[Skipped, ...]
+
+    def encoded(self) -> bytes:
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def decoded(cls, value: bytes) -> _Before:
+        return msgspec.json.decode(value, type=cls)

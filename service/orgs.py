@@ -1,0 +1,130 @@
+"""`scan --org`: makes the forge that a target names, with its token, filters and address from the configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from firedamp.scanner.forge import Forge, Repository, Wanted, Where, chosen, listed, where
+from firedamp.scanner.forges import Gitea, GitHub, GitLab, Token
+from firedamp.scanner.mirror import is_url, without_user
+from firedamp.scanner.organisation import Organisation, World
+from firedamp.scanner.source import Nested
+from firedamp.service.config import ForgeConfig, Reference
+from firedamp.storage.errors import UsageFailure
+from firedamp.storage.records import Skipped
+from firedamp.storage.secret import Secret
+
+_TOKENS: Final = {
+    "github": ("GITHUB_TOKEN", "GH_TOKEN"),
+    "gitlab": ("GITLAB_TOKEN",),
+    "gitea": ("GITEA_TOKEN",),
+    "forgejo": ("FORGEJO_TOKEN", "GITEA_TOKEN"),
+    "bitbucket": ("BITBUCKET_TOKEN",),
+    "azure": ("AZURE_DEVOPS_EXT_PAT",),
+}
+"""Where each forge's own tools look for a token; used where the configuration names none."""
+
+Resolve = Callable[[Reference], Secret]
+
+
+def organisation(target: str, world: World, configs: Sequence[ForgeConfig], resolve: Resolve) -> Organisation:
+    """Make the organisation that a target names. Raises UsageFailure for one that cannot be, or cannot be offline."""
+    place = where(target)
+    if isinstance(place, Path):
+        addresses = _Addresses(place)
+        return Organisation(str(place.absolute()), world, addresses, addresses.entries)
+    config = next((each for each in configs if each.name == target), ForgeConfig(name=target))
+    forge = _forge(place, world, config, resolve)
+    wanted = Wanted(
+        archived=config.archived, forks=config.forks, include=config.include, exclude=config.exclude,
+        topics=config.topics, max_bytes=config.max_bytes, parts=config.wikis,
+    )  # fmt: skip
+
+    def listing() -> Iterator[Repository | Skipped]:
+        yield from made.remembered() if world.offline else chosen(forge, wanted)
+
+    made = Organisation(target, world, forge, listing)
+    if world.offline and not made.remembered():
+        raise UsageFailure(f"{target} is elsewhere, and --offline contacts nobody", "scan it once without --offline")
+    return made
+
+
+def _forge(place: Where, world: World, config: ForgeConfig, resolve: Resolve) -> Forge:
+    api = config.api or place.host
+    token = _token(place, config, resolve)
+    match place.kind:
+        case "github":
+            if api is not None and config.api is None:
+                api += "/api/v3"  # GitHub Enterprise Server
+            return GitHub(world.web, api or "https://api.github.com", place.name, token)
+        case "gitlab":
+            return GitLab(
+                world.web, _below(api or "https://gitlab.com", "/api/v4"), place.name, token, parts=config.wikis
+            )
+        case "gitea" | "forgejo":
+            return Gitea(world.web, _below(api or "", "/api/v1"), place.name, token)
+        case _:
+            raise UsageFailure(f"{place.kind} is no forge that firedamp knows")
+
+
+def _below(address: str, path: str) -> str:
+    """Return the address of an API, whether the forge or its API was named."""
+    address = address.rstrip("/")
+    return address if address.endswith(path) else address + path
+
+
+def _token(place: Where, config: ForgeConfig, resolve: Resolve) -> Token:
+    """Return what gives the token: of the configuration, else of the environment."""
+    found: Secret | None = None
+    if config.token is not None:
+        found = resolve(config.token)
+    else:
+        named = next((value for name in _TOKENS.get(place.kind, ()) if (value := os.environ.get(name))), None)
+        # A token of the environment is meant for the public forge; one's own forge gets its token by configuration.
+        public = config.api is None and place.host is None
+        if named and (public or place.kind in {"gitea", "forgejo"}):
+            found = Secret(named)
+    return lambda: found
+
+
+class _Addresses:
+    """A file that lists URLs and folders, as a forge: an address that holds a password gives it to git alone."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._logins: dict[str, Secret] = {}
+
+    def entries(self) -> Iterator[Repository | Skipped | Nested]:
+        """Yield what the file lists."""
+        for each in listed(self._path):
+            if isinstance(each, Skipped):
+                yield each
+            elif is_url(each):
+                yield self._repository(each)
+            else:
+                yield Nested(each)
+
+    def _repository(self, url: str) -> Repository:
+        shown = without_user(url)
+        if url.startswith(("http://", "https://")) and shown != url:
+            self._logins[shown] = Secret(unquote(urlsplit(url).netloc.rpartition("@")[0]))
+            url = shown
+        return Repository(name=shown, url=url, id=f"list:{shown}")
+
+    def repositories(self) -> Iterator[Repository | Skipped]:
+        """Yield the URLs of the file."""
+        for each in self.entries():
+            if not isinstance(each, Nested):
+                yield each
+
+    def login(self, url: str) -> Secret | None:
+        """Return the user and password that the address held."""
+        return self._logins.get(without_user(url))
+
+    def lost(self, _repository: Repository) -> Iterator[str]:
+        """Yield nothing: a list knows of no pushes."""
+        yield from ()

@@ -1,0 +1,380 @@
+"""Forges: what they list, how limits are waited for, and what is said of a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.forges import Reply, Request, Server, paged
+
+from firedamp.scanner.forge import Repository, Wanted, chosen, listed, own_host, where
+from firedamp.scanner.forges import Gitea, GitHub, GitLab
+from firedamp.scanner.web import Web
+from firedamp.storage.errors import SourceFailure, UsageFailure
+from firedamp.storage.records import Outcome, Skipped
+from firedamp.storage.secret import Secret
+
+
+class Clock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.at = 1_000_000.0
+        self.slept: list[float] = []
+
+    def now(self) -> float:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.at += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def web(clock: Clock) -> Web:
+    return Web(clock.now, clock.sleep)
+
+
+class Api:
+    """A server whose replies a test writes: path -> reply, or a list that is paged."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.replies: dict[str, Any] = {}
+        self.server = Server(tmp_path, self.answer)
+        self.url = self.server.url
+
+    def answer(self, request: Request) -> Reply | None:
+        reply = self.replies.get(request.path)
+        if callable(reply):
+            reply = reply(request)
+        if isinstance(reply, list):
+            return paged(request, self.url, reply)
+        return reply if reply is None or isinstance(reply, Reply) else Reply(reply)
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[Api]:
+    made = Api(tmp_path)
+    with made.server.running():
+        yield made
+
+
+def token() -> Secret | None:
+    return Secret("token-of-the-test")
+
+
+def nobody() -> Secret | None:
+    return None
+
+
+def github(url: str, number: int, **more: object) -> dict[str, object]:
+    return {"id": number, "full_name": f"acme/r{number}", "clone_url": f"{url}/acme/r{number}.git", "size": 3} | more
+
+
+def repositories(found: Iterator[Repository | Skipped]) -> list[Repository]:
+    return [each for each in found if isinstance(each, Repository)]
+
+
+def names(found: Iterator[Repository | Skipped]) -> list[str]:
+    return [each.name for each in repositories(found)]
+
+
+def test_an_organisation_of_github_is_read_page_by_page(api: Api, web: Web) -> None:
+    api.replies["/api/v3/users/acme"] = {"login": "acme", "type": "Organization"}
+    many = [github(api.url, number, topics=["x"], has_wiki=number == 2, license=None) for number in range(5)]
+    api.replies["/api/v3/orgs/acme/repos"] = many
+    found = repositories(GitHub(web, f"{api.url}/api/v3", "acme", token).repositories())
+    assert [each.name for each in found] == ["acme/r0", "acme/r1", "acme/r2", "acme/r2.wiki", "acme/r3", "acme/r4"]
+    assert found[0] == Repository(
+        name="acme/r0", url=f"{api.url}/acme/r0.git", id="github:0", size=3072, topics=("x",), ref="acme/r0"
+    )
+    assert found[3].url == f"{api.url}/acme/r2.wiki.git"
+    assert {each.headers["authorization"] for each in api.server.asked} == {"Bearer token-of-the-test"}
+
+
+def test_a_user_of_github_has_gists_and_sees_the_private_ones_with_an_own_token(api: Api, web: Web) -> None:
+    api.replies |= {
+        "/users/ada": {"login": "ada", "type": "User"},
+        "/users/ada/repos": [github(api.url, 1)],
+        "/user/repos": [github(api.url, 1), github(api.url, 2, private=True)],
+        "/user": {"login": "ada"},
+        "/users/ada/gists": [{"id": "f00", "git_pull_url": f"{api.url}/f00.git"}],
+    }
+    assert names(GitHub(web, api.url, "ada", nobody).repositories()) == ["acme/r1", "ada/gist/f00"]
+    assert names(GitHub(web, api.url, "ada", token).repositories()) == ["acme/r1", "acme/r2", "ada/gist/f00"]
+    api.replies["/user"] = Reply({"message": "Resource not accessible by integration"}, 403)
+    assert names(GitHub(web, api.url, "ada", token).repositories()) == ["acme/r1", "ada/gist/f00"]
+
+
+def test_commits_that_pushes_replaced_are_told_by_github_and_gitlab(api: Api, web: Web) -> None:
+    old, older = "a" * 40, "b" * 40
+    api.replies["/repos/acme/r1/events"] = [
+        {"type": "PushEvent", "payload": {"before": old, "head": "c" * 40}},
+        {"type": "WatchEvent", "payload": {"action": "started"}},
+        {"type": "PushEvent", "payload": {"before": "0" * 40}},
+        {"type": "PushEvent", "payload": {"before": older}},
+        {"type": "PushEvent", "payload": {"before": old}},
+        {"type": "PushEvent", "payload": {"before": "no; commit"}},
+    ]
+    api.replies["/projects/7/events"] = [{"push_data": {"commit_from": old}}, {"push_data": None}, {}]
+    repository = Repository(name="acme/r1", url="", id="", ref="acme/r1")
+    assert list(GitHub(web, api.url, "acme", nobody).lost(repository)) == [old, older]
+    assert list(GitLab(web, api.url, "acme", nobody).lost(Repository(name="", url="", id="", ref="7"))) == [old]
+    assert list(GitHub(web, api.url, "acme", nobody).lost(Repository(name="gist", url="", id=""))) == []
+    assert list(Gitea(web, api.url, "acme", nobody).lost(repository)) == []
+
+
+def gitlab(url: str, number: int, **more: object) -> dict[str, object]:
+    path = f"acme/sub/r{number}"
+    return {"id": number, "path_with_namespace": path, "http_url_to_repo": f"{url}/{path}.git"} | more
+
+
+def test_a_group_of_gitlab_is_read_with_its_subgroups_wikis_and_snippets(api: Api, web: Web) -> None:
+    api.replies["/api/v4/groups/acme/sub"] = {"id": 1}
+    api.replies["/api/v4/groups/acme/sub/projects"] = [
+        gitlab(api.url, 1, wiki_enabled=True, snippets_enabled=True, statistics={"repository_size": 10}),
+        gitlab(api.url, 2, forked_from_project={"id": 1}, archived=True),
+        gitlab(api.url, 3, forked_from_project=None, snippets_enabled=True),
+    ]
+    api.replies["/api/v4/projects/1/snippets"] = [
+        {"id": 5, "http_url_to_repo": f"{api.url}/acme/sub/r1/snippets/5.git"},
+        {"id": 6},
+    ]
+    found = list(GitLab(web, f"{api.url}/api/v4", "acme/sub", token).repositories())
+    assert names(iter(found)) == [
+        "acme/sub/r1", "acme/sub/r1.wiki", "acme/sub/r1/snippet/5.git", "acme/sub/r2", "acme/sub/r3"
+    ]  # fmt: skip
+    (failed,) = [each for each in found if isinstance(each, Skipped)]
+    assert failed.outcome is Outcome.FAILED
+    assert failed.what.endswith("r3.git snippets")
+    first, fork = repositories(iter(found))[0], repositories(iter(found))[3]
+    assert (first.size, first.fork, fork.fork, fork.archived) == (10, False, True, True)
+    (asked,) = [each for each in api.server.asked if each.path.endswith("/projects") and "page" not in each.query]
+    assert asked.query["include_subgroups"] == "true"
+    assert asked.query["statistics"] == "true"
+
+
+def test_a_user_of_gitlab_is_found_where_no_group_has_the_name(api: Api, web: Web) -> None:
+    api.replies["/users/ada/projects"] = [gitlab(api.url, 1)]
+    assert names(GitLab(web, api.url, "ada", nobody).repositories()) == ["acme/sub/r1"]
+    api.replies["/groups/ada"] = Reply({}, 401)
+    with pytest.raises(SourceFailure, match=r"answers 401 .is the token right"):
+        list(GitLab(web, api.url, "ada", nobody).repositories())
+
+
+def test_gitea_lists_organisations_and_users(api: Api, web: Web) -> None:
+    one = {"id": 1, "full_name": "acme/r", "clone_url": f"{api.url}/acme/r.git", "size": 2, "has_wiki": True}
+    api.replies |= {
+        "/orgs/acme": {"id": 9},
+        "/orgs/acme/repos": [one] * 3,
+        "/users/ada/repos": [one | {"topics": None}],
+    }
+    found = repositories(chosen(Gitea(web, api.url, "acme", token), Wanted()))
+    assert [each.name for each in found] == ["acme/r", "acme/r.wiki"]
+    assert found[0].size == 2048
+    assert api.server.asked[0].headers["authorization"] == "token token-of-the-test"
+    assert names(Gitea(web, api.url, "ada", nobody).repositories()) == ["acme/r", "acme/r.wiki"]
+    api.replies["/orgs/acme"] = Reply({}, 403)
+    with pytest.raises(SourceFailure, match="answers 403"):
+        list(Gitea(web, api.url, "acme", nobody).repositories())
+
+
+# Filters.
+
+
+class Fixed:
+    """A forge that lists what a test says."""
+
+    def __init__(self, *found: Repository | Skipped) -> None:
+        self.found = found
+
+    def repositories(self) -> Iterator[Repository | Skipped]:
+        yield from self.found
+
+    def login(self, url: str) -> Secret | None:
+        return None
+
+    def lost(self, repository: Repository) -> Iterator[str]:
+        yield from ()
+
+
+def repository(name: str, **more: Any) -> Repository:
+    return Repository(name=f"acme/{name}", url=f"https://h.example/{name}.git", id=name, **more)
+
+
+def test_each_filter_leaves_out_and_says_why() -> None:
+    forge = Fixed(
+        repository("kept", topics=("prod",), size=10), repository("old", archived=True), repository("copy", fork=True),
+        repository("other"), repository("kept-not", topics=("prod",)), repository("no-topic", topics=("dev",)),
+        repository("big", topics=("prod",), size=11), repository("wiki", part="wiki"), repository("kept"),
+    )  # fmt: skip
+    wanted = Wanted(
+        archived=False, forks=False, include=("KEPT*", "acme/[bno]*", "acme/wiki"), exclude=("*-not", "other"),
+        topics=("prod",), max_bytes=10, parts=False,
+    )  # fmt: skip
+    found = list(chosen(forge, wanted))
+    assert names(iter(found)) == ["acme/kept"]
+    assert [each.why for each in found if isinstance(each, Skipped)] == [
+        "archived", "a fork", "its name fits an exclude pattern", "its name fits an exclude pattern",
+        "it has none of the topics", "larger than max_bytes", "a wiki, and wikis is off",
+    ]  # fmt: skip
+    assert next(iter(chosen(Fixed(repository("x")), Wanted(include=("y",))))) == Skipped(
+        outcome=Outcome.LEFT_OUT, what="https://h.example/x.git", why="its name fits no include pattern"
+    )
+
+
+@pytest.mark.parametrize("url", ["file:///etc", "ext::sh -c id", "http://h.example/x", "ssh://h/x", "", "http://[x"])
+def test_an_address_that_is_not_https_is_never_fetched_for_a_forge(url: str) -> None:
+    (found,) = chosen(Fixed(Repository(name="acme/x", url=url, id="1")), Wanted())
+    assert isinstance(found, Skipped)
+    assert found.outcome is Outcome.FAILED
+
+
+def test_a_token_goes_to_the_forges_own_host_only(web: Web) -> None:
+    forge = GitHub(web, "https://api.github.com", "acme", token)
+    for url in ("https://github.com/acme/x.git", "https://gist.github.com/1.git"):
+        login = forge.login(url)
+        assert login is not None
+        assert login.reveal() == "x-access-token:token-of-the-test"
+    assert forge.login("https://github.com.evil.example/acme/x.git") is None
+    assert forge.login("https://evilgithub.com/acme/x.git") is None
+    assert GitLab(web, "https://gitlab.com/api/v4", "a", nobody).login("https://gitlab.com/a/b.git") is None
+    pair = Gitea(web, "https://g.example/api/v1", "a", lambda: Secret("u:p")).login("https://g.example/a/b.git")
+    assert pair is not None
+    assert pair.reveal() == "u:p"
+    assert own_host("https://ghe.example:8443/a/b.git", "https://ghe.example:8443/api/v3")
+
+
+# Limits, refusals and hostile answers.
+
+
+def test_limits_are_waited_for_as_the_host_asks(api: Api, web: Web, clock: Clock) -> None:
+    replies = [
+        Reply({}, 429, {"Retry-After": "7"}),
+        Reply({"message": "API rate limit exceeded"}, 403,
+              {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(clock.at) + 100)}),
+        Reply({"message": "You have exceeded a secondary rate limit"}, 403),
+        Reply({}, 429, {"Retry-After": "Mon, 12 Jan 1970 13:46:40 GMT"}),
+        Reply({}, 502),
+        Reply({"id": 9}),
+    ]  # fmt: skip
+    api.replies["/orgs/acme"] = lambda _: replies.pop(0)
+    api.replies["/orgs/acme/repos"] = Reply([])
+    assert names(Gitea(web, api.url, "acme", nobody).repositories()) == []
+    assert clock.slept == [7.0, 94.0, 240.0, 1.0, 32.0]
+
+
+def test_a_wait_is_bounded_and_said(api: Api, web: Web, clock: Clock) -> None:
+    api.replies["/orgs/acme"] = Reply({}, 429, {"Retry-After": "86400"})
+    with pytest.raises(SourceFailure, match=r"status 429; it asks to wait 86400 s more .try again later"):
+        list(Gitea(web, api.url, "acme", nobody).repositories())
+    assert clock.slept == []
+    api.replies["/orgs/acme"] = Reply({}, 503)
+    with pytest.raises(SourceFailure, match="after 6 requests: status 503"):
+        list(Gitea(web, api.url, "acme", nobody).repositories())
+    web = Web(clock.now, clock.sleep)
+    with pytest.raises(SourceFailure, match=r"no answer \(ConnectionError\)"):
+        list(Gitea(web, "http://127.0.0.1:1", "acme", nobody).repositories())
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (Reply({}, 404), "answers 404 .is the name right"),
+        (Reply({}, 418), "answers 418"),
+        (Reply(b"<html>"), "not the answer of this kind of forge"),
+        (Reply(b"[" * 100_000), "not the answer of this kind of forge"),
+        (Reply([{"id": "x"}]), "not the answer of this kind of forge"),
+        (Reply(b" " * (33 << 20)), "larger than"),
+        (Reply([], headers={"Link": '<http://127.0.0.2/x>; rel="next"'}), "a next page on another host"),
+        (Reply([], headers={"Link": '<http://[x>; rel="next"'}), "a next page on another host"),
+        (Reply([], headers={"Link": '<?per_page=100&type=all>; rel="next"'}), "has no end"),
+        (Reply({}, 302, {"Location": "http://127.0.0.2/"}), "answers 302"),
+    ],
+)
+def test_a_refusal_or_a_hostile_answer_is_said_with_its_place(api: Api, web: Web, reply: Reply, said: str) -> None:
+    api.replies["/users/acme"] = {"login": "acme", "type": "Organization"}
+    api.replies["/orgs/acme/repos"] = reply
+    with pytest.raises(SourceFailure, match=said) as failure:
+        list(GitHub(web, api.url, "acme", token).repositories())
+    assert "token-of-the-test" not in str(failure.value)
+
+
+def test_a_renamed_organisation_is_followed_on_the_same_host(api: Api, web: Web) -> None:
+    api.replies["/users/old"] = Reply({}, 301, {"Location": "/users/new"})
+    api.replies["/users/new"] = {"login": "new", "type": "Organization"}
+    api.replies["/orgs/old/repos"] = Reply({}, 307, {"Location": f"{api.url}/orgs/new/repos"})
+    api.replies["/orgs/new/repos"] = [github(api.url, 1)]
+    assert names(GitHub(web, api.url, "old", token).repositories()) == ["acme/r1"]
+
+
+def test_plain_http_is_for_this_machine_only(web: Web) -> None:
+    with pytest.raises(SourceFailure, match=r"is not https .a token is never sent in the clear"):
+        web.ask("http://forge.example/api", {})
+
+
+def test_a_password_of_netrc_never_replaces_the_token(api: Api, web: Web) -> None:
+    (Path.home() / ".netrc").write_text("machine 127.0.0.1 login a password b\n")
+    (Path.home() / ".netrc").chmod(0o600)
+    api.replies["/users/x"] = {"login": "x", "type": "Organization"}
+    api.replies["/orgs/x/repos"] = []
+    assert names(GitHub(web, api.url, "x", token).repositories()) == []
+    assert {each.headers["authorization"] for each in api.server.asked} == {"Bearer token-of-the-test"}
+
+
+# Targets and lists.
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "name", "host"),
+    [
+        ("github:acme", "github", "acme", None),
+        ("github:https://ghe.example/acme", "github", "acme", "https://ghe.example"),
+        ("gitlab:group/sub", "gitlab", "group/sub", None),
+        ("gitlab:https://git.example/group/sub", "gitlab", "group/sub", "https://git.example"),
+        ("gitea:https://u:p@git.example:3000/forge/acme/", "gitea", "acme", "https://git.example:3000/forge"),
+        ("azure:org/project", "azure", "org/project", None),
+    ],
+)
+def test_a_target_names_a_forge_and_an_organisation(target: str, kind: str, name: str, host: str | None) -> None:
+    place = where(target)
+    assert not isinstance(place, Path)
+    assert (place.kind, place.name, place.host) == (kind, name, host)
+
+
+@pytest.mark.parametrize(
+    "target", ["github:", "gitea:acme", "nowhere:acme", "missing.txt", "gitlab:https://h.example/"]
+)
+def test_what_is_no_target_is_a_usage_error(target: str) -> None:
+    with pytest.raises(UsageFailure) as failure:
+        where(target)
+    assert failure.value.hint
+
+
+def test_a_file_lists_urls_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "list.txt"
+    path.write_text(
+        "# ours\n\nhttps://h.example/a.git  # why\nhttps://u:p@h.example/a.git\n"
+        "  folder\ngit@h.example:b.git\nmissing\n"
+        "https://[x/\n"
+    )
+    assert where(str(path)) == path
+    found = list(listed(path))
+    assert found[:3] == ["https://h.example/a.git", str(tmp_path / "folder"), "git@h.example:b.git"]
+    assert isinstance(found[3], Skipped)
+    assert found[3].why == f"no such folder (line 7 of {path})"
+    assert found[4] == Skipped(outcome=Outcome.FAILED, what=f"line 8 of {path}", why="no address")
+    with pytest.raises(SourceFailure, match="cannot be read"):
+        list(listed(tmp_path / "none"))
+    with path.open("r+b") as file:
+        file.truncate(17 << 20)
+    with pytest.raises(SourceFailure, match="is it a list"):
+        list(listed(path))

@@ -1,0 +1,261 @@
+"""Organisations: `firedamp scan --org` as a user runs it, against forges on loopback with real git behind them."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pytest
+from tests.forges import Reply, Request, Server, paged
+from tests.repositories import Repository, leak
+from tests.scans import Scanned
+
+from firedamp.service import cli
+
+
+class Acme:
+    """A Gitea on loopback with repositories that each leak a key; its pages hold two."""
+
+    def __init__(self, tmp_path: Path, rng: random.Random) -> None:
+        self.folder, self.work, self.rng = tmp_path / "served", tmp_path / "work", rng
+        self.server = Server(self.folder, self.api)
+        self.repositories: list[dict[str, Any]] = []
+        self.keys: dict[str, str] = {}
+        config = tmp_path / "firedamp.toml"
+        config.write_text(f'[verify]\nenabled = false\n[serve]\ncache = "{tmp_path}/cache"\n')
+        self.config, self.cache = config, tmp_path / "cache"
+        self.target = f"gitea:{self.server.url}/acme"
+
+    def api(self, request: Request) -> Reply | None:
+        if request.path == "/api/v1/orgs/acme":
+            return Reply({"id": 1})
+        if request.path == "/api/v1/orgs/acme/repos":
+            return paged(request, self.server.url, self.repositories)
+        return None
+
+    def add(self, name: str, **more: object) -> Repository:
+        """Make a repository with a key, serve it, and list it."""
+        work = Repository(self.work / name)
+        self.keys[name], text = leak(self.rng)
+        work.commit("leak", {"settings.ini": text})
+        (self.folder / "acme").mkdir(parents=True, exist_ok=True)
+        served = self.folder / "acme" / f"{name}.git"
+        work.git("clone", "--quiet", "--bare", ".", str(served))
+        work.git("remote", "add", "origin", str(served))
+        url = f"{self.server.url}/acme/{name}.git"
+        self.repositories.append(
+            {"id": len(self.repositories), "full_name": f"acme/{name}", "clone_url": url, "size": 1} | more
+        )
+        return work
+
+    def clones(self) -> list[Path]:
+        return sorted(self.cache.glob("*.git"))
+
+    def fetched(self) -> int:
+        """Return how often a git was started to clone or fetch."""
+        asked = [each for each in self.server.asked if each.path.endswith("/info/refs")]
+        return sum(each.headers["user-agent"].startswith("git/") for each in asked)
+
+
+@pytest.fixture
+def acme(tmp_path: Path, rng: random.Random) -> Iterator[Acme]:
+    made = Acme(tmp_path, rng)
+    with made.server.running():
+        yield made
+
+
+class Run:
+    """Runs `scan --org` with the JSON lines of its result."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.errors = ""
+
+    def __call__(self, acme: Acme, *options: str, org: str | None = None) -> Scanned:
+        self._capsys.readouterr()
+        status = cli.main(
+            ["scan", "--org", org or acme.target, "--config", str(acme.config), "--format", "jsonl", *options]
+        )
+        captured = self._capsys.readouterr()
+        self.errors = captured.err
+        return Scanned(status, captured.out)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    return Run(capsys)
+
+
+def whys(scanned: Scanned, outcome: str) -> dict[str, str]:
+    return {item["what"].rpartition("/")[2]: item["why"] for item in scanned.summary[outcome]["items"]}
+
+
+def test_every_repository_of_an_organisation_is_scanned_and_the_next_scan_fetches_nothing(acme: Acme, run: Run) -> None:
+    for name in ("one", "two", "three"):
+        acme.add(name)
+    scanned = run(acme)
+    assert scanned.status == 1
+    assert scanned.findings.keys() == set(acme.keys.values())
+    assert scanned.match(acme.keys["two"])["repository"] == f"{acme.server.url}/acme/two.git"
+    assert scanned.summary["targets"] == [acme.target]
+    assert acme.fetched() == 3
+    again = run(acme)
+    assert again.findings.keys() == set(acme.keys.values())
+    assert not any(line["new"] for line in again.findings.values())
+    assert again.summary["read"]["objects"] == 0
+    assert again.summary["read"]["known"] == scanned.summary["read"]["objects"] + scanned.summary["read"]["files"]
+    assert acme.fetched() == 3, "one request for the refs tells that nothing is new"
+
+
+def test_only_what_changed_is_fetched(acme: Acme, run: Run) -> None:
+    acme.add("one")
+    work = acme.add("two")
+    run(acme)
+    later, text = leak(acme.rng)
+    commit = work.commit("later", {"later.ini": text})
+    work.git("push", "--quiet", "origin", f"{commit}:refs/pull/1/head")
+    before = acme.fetched()
+    scanned = run(acme)
+    assert scanned.match(later)["commit"] == commit
+    assert scanned.findings[later]["new"]
+    assert acme.fetched() == before + 1
+
+
+def test_one_failing_repository_stops_nothing_and_makes_the_scan_incomplete(acme: Acme, run: Run) -> None:
+    acme.add("one")
+    acme.repositories.insert(0, {"id": 8, "full_name": "acme/x", "clone_url": f"{acme.server.url}/acme/x.git"})
+    acme.repositories.insert(1, {"id": 9, "full_name": "acme/y", "clone_url": "file:///etc"})
+    scanned = run(acme)
+    assert scanned.status == 2
+    assert scanned.findings.keys() == {acme.keys["one"]}
+    assert set(whys(scanned, "failed")) == {"x.git", "y"}
+    assert "answered with 404" in whys(scanned, "failed")["x.git"]
+    assert run(acme, "--accept-incomplete", "*/x.git", "--accept-incomplete", "acme/y").status == 1
+
+
+def test_a_damaged_repository_is_a_failure_with_gits_own_words(acme: Acme, run: Run) -> None:
+    acme.add("one")
+    acme.add("two")
+    for pack in (acme.folder / "acme" / "two.git" / "objects").rglob("*"):
+        if pack.is_file():
+            pack.chmod(0o600)
+            pack.write_bytes(b"")
+    scanned = run(acme)
+    assert scanned.status == 2
+    assert scanned.findings.keys() == {acme.keys["one"]}
+    assert "cannot be fetched" in whys(scanned, "failed")["two.git"]
+    assert not list(acme.cache.glob("clone-*")), "what a clone had so far is removed"
+
+
+def test_an_organisation_that_cannot_be_listed_is_a_failed_entry(acme: Acme, run: Run) -> None:
+    scanned = run(acme, org=f"gitea:{acme.server.url}/nobody")
+    assert scanned.status == 2
+    assert "answers 404" in whys(scanned, "failed")["nobody"]
+
+
+def test_empty_repositories_and_wikis_that_nobody_wrote_are_left_out(acme: Acme, run: Run) -> None:
+    acme.add("one", has_wiki=True)
+    Repository(acme.folder / "acme" / "new.git", bare=True)
+    acme.repositories.append({"id": 7, "full_name": "acme/new", "clone_url": f"{acme.server.url}/acme/new.git"})
+    scanned = run(acme)
+    assert scanned.status == 1
+    assert whys(scanned, "left_out") == {
+        "new.git": "no commit was ever pushed to it", "one.wiki.git": "a wiki that nobody has written yet"
+    }  # fmt: skip
+    assert len(acme.clones()) == 1
+
+
+def test_renamed_and_deleted_repositories_are_said_and_their_findings_stay(
+    acme: Acme, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acme.add("one")
+    acme.add("two")
+    acme.add("three")
+    run(acme)
+    before, fetched = acme.clones(), acme.fetched()
+    (acme.folder / "acme" / "one.git").rename(acme.folder / "acme" / "uno.git")
+    acme.repositories[0]["clone_url"] = f"{acme.server.url}/acme/uno.git"
+    del acme.repositories[1]
+    scanned = run(acme)
+    assert scanned.status == 1
+    assert whys(scanned, "gone") == {
+        "one.git": f"renamed to {acme.server.url}/acme/uno.git; what was found under the old name stays",
+        "two.git": f"{acme.target} lists it no more: deleted, moved or hidden; what was found in it stays",
+    }
+    assert scanned.match(acme.keys["one"])["repository"].endswith("/uno.git")
+    assert len(acme.clones()) == len(before), "the clone goes on under the new name"
+    assert acme.fetched() <= fetched + 1
+    assert not run(acme).summary["gone"]["items"], "said once"
+    cli.main(["findings", "--format", "jsonl"])
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_a_filter_of_the_configuration_leaves_out_and_a_left_out_repository_is_not_gone(acme: Acme, run: Run) -> None:
+    acme.add("one", archived=True)
+    acme.add("two")
+    run(acme)
+    with acme.config.open("a") as file:
+        file.write(f'[[forge]]\nname = "{acme.target}"\narchived = false\n')
+    scanned = run(acme)
+    assert scanned.findings.keys() == {acme.keys["two"]}
+    assert whys(scanned, "left_out") == {"one.git": "archived"}
+    assert not scanned.summary["gone"]["items"]
+
+
+def test_offline_an_organisation_is_a_usage_error_unless_it_was_mirrored(acme: Acme, run: Run) -> None:
+    acme.add("one")
+    acme.add("two")
+    assert run(acme, "--offline").status == 2
+    assert "--offline contacts nobody" in run.errors
+    run(acme)
+    asked = len(acme.server.asked)
+    assert run(acme, "--offline").findings.keys() == set(acme.keys.values())
+    assert len(acme.server.asked) == asked
+
+
+def test_a_list_holds_urls_and_folders(acme: Acme, run: Run, tmp_path: Path) -> None:
+    acme.add("one")
+    acme.server.password = "pass/word"
+    folder = Repository(tmp_path / "here")
+    key, text = leak(acme.rng)
+    folder.commit("leak", {"a": text})
+    path = tmp_path / "list"
+    url = acme.repositories[0]["clone_url"]
+    path.write_text(f"here\n{url.replace('http://', 'http://user:pass%2Fword@')}\n{folder.path.as_uri()}\nmissing\n")
+    scanned = run(acme, org=str(path))
+    assert scanned.status == 2
+    assert scanned.findings.keys() == {key, acme.keys["one"]}
+    assert {match["source"] for match in scanned.findings[key]["matches"]} == {"git", "folder"}
+    assert list(whys(scanned, "failed")) == ["missing"]
+    path.write_text("nothing://at all")
+    assert run(acme, org=str(path)).status == 2
+    assert run(acme, org=str(tmp_path / "none")).status == 2
+
+
+def test_fifty_repositories_with_nothing_new_take_little_of_our_own_time(acme: Acme, run: Run) -> None:
+    acme.add("one")
+    served = acme.folder / "acme" / "one.git"
+    for number in range(49):
+        copy = acme.folder / "acme" / f"r{number}.git"
+        copy.symlink_to(served)
+        url = f"{acme.server.url}/acme/r{number}.git"
+        acme.repositories.append({"id": 100 + number, "full_name": f"acme/r{number}", "clone_url": url})
+    run(acme)
+    before = time.process_time()
+    scanned = run(acme)
+    own = (time.process_time() - before) / 50
+    assert scanned.summary["read"]["objects"] == 0
+    print(json.dumps({"ms": own * 1000}))
+    assert own < 0.060, "seconds a repository, the loopback forge's own time among them"
+
+
+def test_a_default_cache_is_the_users(acme: Acme, run: Run) -> None:
+    acme.add("one")
+    acme.config.write_text("[verify]\nenabled = false\n")
+    assert run(acme, "--show-secrets").findings[acme.keys["one"]]["secret"]
+    assert list((Path(platformdirs.user_cache_dir("firedamp")) / "repositories").glob("*.git"))
