@@ -42,6 +42,13 @@ _S3_ACTIONS: Final = {
     "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
 }
 """S3 operations whose permission has another name (S3 guide, "Required permissions for API operations")."""
+_SQS_ACTIONS: Final = {
+    "ChangeMessageVisibilityBatch": "ChangeMessageVisibility",
+    "DeleteMessageBatch": "DeleteMessage",
+    "SendMessageBatch": "SendMessage",
+}
+"""SQS operations whose permission has another name (SQS guide, "Amazon SQS API permissions")."""
+_ACTIONS: Final = {"s3": _S3_ACTIONS, "sqs": _SQS_ACTIONS}
 ABOUT_CALLER: Final = frozenset(
     "GetUser ListAccessKeys CreateAccessKey UpdateAccessKey DeleteAccessKey ListMFADevices "
     "ListSigningCertificates ListSSHPublicKeys".split()
@@ -154,7 +161,7 @@ class Directory:
         """Raise Refusal, in AWS's words, unless the caller's policies allow the call."""
         if (call.service, call.operation) in _ALWAYS_ALLOWED:
             return
-        operation = _S3_ACTIONS.get(call.operation, call.operation) if call.service == "s3" else call.operation
+        operation = _ACTIONS.get(call.service, {}).get(call.operation, call.operation)
         self._require(call, identity, f"{call.prefix}:{operation}", resource_of(call, identity))
 
     def _require(self, call: Call, identity: Identity, action: str, resource: str | None) -> None:

@@ -28,12 +28,13 @@ try:
     from moto.cloudtrail.models import Trail, cloudtrail_backends
     from moto.core.base_backend import BackendDict
     from moto.events.models import events_backends
+    from moto.iam.access_control import PermissionResult
     from moto.iam.aws_managed_policies import aws_managed_policies_data
     from moto.iam.utils import generate_access_key_id_from_account_id
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from moto.organizations.models import organizations_backends
     from moto.s3 import notifications
-    from moto.s3.models import s3_backends
+    from moto.s3.models import FakeBucket, s3_backends
     from moto.ses.models import ses_backends
     from moto.sns.models import sns_backends
     from moto.sqs.models import sqs_backends
@@ -106,8 +107,11 @@ def reset(account: str) -> None:
 
 
 def install() -> None:
-    """Give new users ids of AWS's shape (`AIDA…`), once a process: a watched owner is matched by it."""
-    user = cast("Any", iam.User)
+    """Give new users ids of AWS's shape (`AIDA…`), once a process: a watched owner is matched by it.
+
+    And leave bucket policies out: moto's reading of them knows no conditions, so a Deny without TLS denies everybody.
+    """
+    user, bucket = cast("Any", iam.User), cast("Any", FakeBucket)
     if getattr(user, "firedamp_ids", False):
         return
     make = user.__init__
@@ -117,6 +121,7 @@ def install() -> None:
         made.id = generate_access_key_id_from_account_id(made.account_id, prefix="AIDA", total_length=21)
 
     user.__init__, user.firedamp_ids = with_aws_id, True
+    bucket.get_permission = lambda *_: PermissionResult.NEUTRAL
 
 
 class Application:
@@ -359,7 +364,7 @@ def publish(topic: str, message: str) -> None:
 
 
 def send_to_rules(account: str, region: str, event: Record, states: frozenset[str]) -> None:
-    """Give an event to the default bus: rules in one of states that match it send it to their queues and topics."""
+    """Give an event to the default bus: rules in one of states that match it send it to their targets."""
     bus = events_backends[account][region].describe_event_bus("default")
     for rule in tuple(bus.rules.values()):
         if rule.state not in states or not rule.event_pattern.matches_event(cast("Any", event)):
@@ -370,6 +375,8 @@ def send_to_rules(account: str, region: str, event: Record, states: frozenset[st
                 sqs_backends[owner][target_region].send_message(name, json.dumps(event))
             elif service == "sns":
                 publish(target["Arn"], json.dumps(event))
+            elif service == "events":  # the bus of another region: its rules see the event as it is
+                send_to_rules(owner, target_region, event, states)
 
 
 def sent_mail(account: str, region: str) -> tuple[tuple[str, str, str], ...]:
