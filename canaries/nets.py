@@ -25,7 +25,6 @@ from firedamp.storage.records import (
     CanaryState,
     Check,
     LastUse,
-    OwnCall,
     Severity,
     Sound,
     Unsure,
@@ -172,13 +171,16 @@ def _itself(canaries: Sequence[Canary], known: dict[str, LastUse], refused: dict
 
 
 def _unlogged(canaries: Sequence[Canary], known: dict[str, LastUse], nets: Nets) -> Iterator[Alert]:
-    now, calls, placements = nets.now(), nets.store.own_calls(limit=10_000), nets.store.placements()
+    now, placements = nets.now(), nets.store.placements()
     for canary in canaries:
         use = known.get(canary.key_id)
         if use is None or use.used is None or use.used < canary.since - _BEFORE or now - use.used < nets.patience:
             continue
-        recorded = nets.store.uses_between(canary.key_id, use.used - _BEFORE, use.used + _AFTER)
-        if any(_same(use.service, service) for service, _ in recorded) or _is_own(use, calls):
+        span = use.used - _BEFORE, use.used + _AFTER
+        # Our own calls with a key were written down before they were sent; that a record is late is a drill's to say.
+        seen = [service for service, _ in nets.store.uses_between(canary.key_id, *span)]
+        seen += [call.partition(":")[0] for call in nets.store.own_uses_between(canary.key_id, *span)]
+        if any(_same(use.service, service) for service in seen):
             continue
         yield Alert(
             key=f"unlogged/{canary.key_id}/{rfc3339(use.used)}/{use.service}", kind=AlertKind.UNLOGGED,
@@ -194,17 +196,6 @@ def _unlogged(canaries: Sequence[Canary], known: dict[str, LastUse], nets: Nets)
 def _same(service: str, recorded: str) -> bool:
     name = service.lower()
     return name in {"", "n/a", recorded.lower()} or _NAMES.get(name) == recorded.lower()
-
-
-def _is_own(use: LastUse, calls: Sequence[OwnCall]) -> bool:
-    """Whether we made this use ourselves: written down before it was sent. Its record may be late; a drill says so."""
-    assert use.used is not None  # noqa: S101 - the caller looked
-    return any(
-        call.principal == use.key_id
-        and use.used - _BEFORE <= call.at <= use.used + _AFTER
-        and _same(use.service, call.call.partition(":")[0])
-        for call in calls
-    )
 
 
 def _code(error: Any) -> str:

@@ -179,7 +179,8 @@ class ServeConfig:
     workers: int = _doc("Jobs that run at the same time.", 2)
     cache: Path | None = _doc("Where mirrors live; none is the user cache folder.", None)
     cache_bytes: int = _doc("How much disk the mirrors may take.", 50 << 30)
-    keep: timedelta = _doc("How long job history is kept. Findings, incidents and records are never pruned.",
+    keep: timedelta = _doc("How long job history is kept. Findings, incidents and records are never pruned "
+                           "(records of our nets' own calls are, after a week).",
                            timedelta(days=90))  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,9 @@ from firedamp.storage.store import Store
 from firedamp.storage.times import rfc3339
 
 _log = logging.getLogger("firedamp.serve")
+_NET_CALLS: Final = timedelta(days=90)
+"""As long as CloudTrail's event history may show their records again."""
+_NET_RECORDS: Final = timedelta(days=7)
 BEAT: Final = 10.0
 """Seconds between heartbeats."""
 
@@ -183,6 +186,7 @@ def status(common: Common, prune: bool) -> int:
     with common.open_store() as store:
         if prune:
             removed = store.prune_job_runs(now - common.settings().serve.keep)
+            store.forget_net_calls(now - _NET_CALLS, now - _NET_RECORDS)
             print(f"{removed} runs forgotten", file=sys.stderr)
             return 0
         state = health.snapshot(store, now)

@@ -367,5 +367,11 @@ CREATE TABLE standing (
 """
 
 
-STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _marks, _baiting)
+def _net_indices(db: Database) -> None:
+    """Find the calls made with a key, and what was seen of it, without reading all: the nets ask every few minutes."""
+    db.execute("CREATE INDEX own_call_by_principal ON own_call (principal, at)")
+    db.execute("CREATE INDEX sighting_by_key ON sighting (key_id, kind)")
+
+
+STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _marks, _baiting, _net_indices)
 """The n-th step takes a database from version n to n + 1; `PRAGMA user_version` counts them."""

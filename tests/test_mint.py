@@ -203,6 +203,39 @@ def test_throttling_slows_down_and_is_waited_for(aws: Loopback) -> None:
         pace.call(iam.list_users)
 
 
+def test_what_iam_refuses_or_has_lost_meanwhile_is_met(aws: Loopback) -> None:
+    store = Store(None)
+    making = make(aws, store)
+    aws.refuse_next("iam:GetAccountSummary", "AccessDenied", status=403)  # how much room there is, CreateUser will say
+    [minting] = making.plan(Order(account_id=ACCOUNT, profile=None, tags=(("team", "hr"),)))
+    store.ask([minting])
+    aws.refuse_next("iam:CreateUser", "LimitExceeded", status=409)
+    with pytest.raises(ClientError, match="LimitExceeded"):
+        making.make(minting, lambda _: None)
+    aws.refuse_next("iam:CreateUser", "EntityAlreadyExists", status=409)
+    with pytest.raises(AwsFailure, match="does not show it"):
+        making.make(minting, lambda _: None)
+    aws.client("iam").create_user(UserName=minting.name)  # somebody else's, a moment later and without the tag
+    with pytest.raises(Failure, match="not provably"):
+        making.make(minting, lambda _: None)
+    aws.refuse_next("iam:GetUser", "AccessDenied", status=403)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        making.take_back(minting)
+    aws.client("iam").delete_user(UserName=minting.name)
+    with pytest.raises(PowerCut):
+        make(aws, store, Cut(aws.client("iam"), 3, after=True)).make(minting, lambda _: None)
+    aws.refuse_next("iam:DeleteAccessKey", "NoSuchEntity", status=404)
+    aws.refuse_next("iam:CreateAccessKey", "LimitExceeded", status=409)
+    with pytest.raises(ClientError, match="LimitExceeded"):
+        making.make(minting, lambda _: None)
+    aws.refuse_next("iam:DeleteAccessKey", "AccessDenied", status=403)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        making.make(minting, lambda _: None)
+    handed: list[Minted] = []
+    making.make(minting, handed.append)
+    assert keys_of(aws) == {minting.name: [handed[0].canary.key_id]}
+
+
 def test_what_iam_does_not_show_yet_is_asked_for_again(aws: Loopback) -> None:
     store = Store(None)
     aws.refuse_next("iam:PutUserPolicy", "NoSuchEntity", status=404, times=2)

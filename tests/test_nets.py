@@ -34,10 +34,15 @@ from firedamp.storage.records import (
     Check,
     Delivery,
     DeliveryState,
+    Event,
     Instance,
+    Kept,
     OwnCall,
     Owner,
+    PageRead,
     Severity,
+    Sighting,
+    SightingKind,
     Sound,
     Standing,
     Unsure,
@@ -178,6 +183,26 @@ def test_a_net_that_has_no_time_goes_on_where_it_ended(scene: Scene) -> None:
     assert states(caught.checks) == {nets.NET: "Unsure"}
     assert scene.cast().asked == 4
     assert states(scene.cast().checks)[nets.NET] == "Sound"
+
+
+def test_records_of_our_own_nets_are_forgotten_and_nothing_else() -> None:
+    store = Store(None)
+
+    def keep(number: int, name: str, *, own: bool) -> None:
+        event = Event(id=f"e{number}", time=START, name=name)
+        sighting = Sighting(key_id="K", kind=SightingKind.MENTION, event=event, own=own)
+        store.record_page(PageRead(feed="f", sightings=(sighting,)), lambda _, new: [Kept(sightings=tuple(new))], START)
+
+    keep(1, "GetAccessKeyLastUsed", own=True)
+    keep(2, "GetAccessKeyLastUsed", own=False)
+    keep(3, "CreateUser", own=True)
+    for purpose in ("net", "mint"):
+        call = OwnCall(nonce=purpose, key_id="K", principal="A", call="iam:X", host="h", at=START, purpose=purpose)
+        store.add_own_call(call)
+    assert store.forget_net_calls(START, START) == 0
+    assert store.forget_net_calls(START + HOUR, START + HOUR) == 1
+    assert {sighting.event.id for sighting in store.sightings_of("K")} == {"e2", "e3"}
+    assert [call.purpose for call in store.own_calls()] == ["mint"]
 
 
 # The blind alarm: what we know ourselves.
