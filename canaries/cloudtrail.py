@@ -102,7 +102,12 @@ def _text(record: dict[str, Any], name: str) -> str:
     value = record.get(name)
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(_cleaned(value))
+    return _utf8(value) if isinstance(value, str) else json.dumps(_cleaned(value))
+
+
+def _utf8(text: str) -> str:
+    """Return text that can be kept. JSON may write half of a surrogate pair (RFC 8259, 8.2): a cut user agent does."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _truth(value: object) -> bool | None:
@@ -126,6 +131,9 @@ def _cleaned(value: object, deep: int = 0) -> object:
         return "(nested too deep)"
     if isinstance(value, dict):
         return {
-            name: "(removed)" if name.lower() in _TOKENS else _cleaned(each, deep + 1) for name, each in value.items()
+            _utf8(name): "(removed)" if name.lower() in _TOKENS else _cleaned(each, deep + 1)
+            for name, each in value.items()
         }
-    return [_cleaned(each, deep + 1) for each in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_cleaned(each, deep + 1) for each in value]
+    return _utf8(value) if isinstance(value, str) else value

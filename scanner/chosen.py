@@ -13,6 +13,7 @@ from firedamp.scanner.idset import from_hex
 from firedamp.scanner.objects import Layout, ObjectAccess, find, resolve, tips
 from firedamp.scanner.reading import Reader, Share, Unread
 from firedamp.scanner.source import Blob, Checkpoint, Item
+from firedamp.scanner.walk import shown
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.records import GitProvenance, Met, Outcome, Provenance, Skipped, Tally
 
@@ -34,7 +35,7 @@ class ChosenSource:
 
     def __init__(self, layout: Layout, choose: Choose, settings: Settings, index: Path | None = None) -> None:
         """Make the source. index is given to git that chooses; nobody else needs it."""
-        self.target = str(layout.root)
+        self.target = shown(str(layout.root))
         self._layout, self._choose, self._settings, self._index = layout, choose, settings, index
         self._paths: dict[str, list[str | None]] = {}
 
@@ -93,7 +94,7 @@ def staged(path: Path, settings: Settings, index: str | None) -> ChosenSource:
                 _, mode, _, name, status = head[1:].split(b" ")
                 where = next(fields)
                 if status != b"D" and mode != _GITLINK:
-                    yield name.decode("ascii"), where.decode("utf-8", "surrogateescape")
+                    yield name.decode("ascii"), where.decode("utf-8", "backslashreplace")
 
     return ChosenSource(layout, choose, settings, place)
 
@@ -121,7 +122,7 @@ def pushed(
         ):
             name, _, where = line.partition(b" ")
             if name:
-                yield name.decode("ascii"), where.decode("utf-8", "surrogateescape") or None
+                yield name.decode("ascii"), where.decode("utf-8", "backslashreplace") or None
 
     return ChosenSource(layout, choose, settings)
 

@@ -27,6 +27,7 @@ from firedamp.scanner.objects import Layout, ObjectAccess, find
 from firedamp.scanner.packindex import PackListing, Unfilterable
 from firedamp.scanner.reading import Hits, Reader, Share, Unread
 from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested
+from firedamp.scanner.walk import real_path, shown
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.records import (
     GitProvenance,
@@ -87,9 +88,9 @@ class GitSource:
 
         place is called when the scan comes to it: it may clone or fetch first. target is what the user knows it by.
         """
-        self.target = target
+        self.target = shown(target)
         # A folder source of the same work tree remembers under the plain path.
-        self._state = f"git:{target}"
+        self._state = f"git:{self.target}"
         self._place = place
         self._store = store
         self._seen = seen
@@ -210,7 +211,7 @@ class GitSource:
             tally += Tally(files=1, bytes=content.size)
             if content.interesting or settings.container(content.head):
                 place = path.relative_to(layout.root) if path.is_relative_to(layout.root) else path
-                self._files.setdefault(content.blob, []).append(str(place))
+                self._files.setdefault(content.blob, []).append(shown(str(place)))
                 yield from gitfiles.pieces(path, content.blob, settings.hits)
         yield Checkpoint(tally)
 
@@ -283,7 +284,7 @@ def read_again(place: GitProvenance, blob: str, cache: Path) -> Iterator[Blob]:
 
     place's repository is a path, or the URL or bundle whose repository stands in cache.
     """
-    path = Path(place.repository)
+    path = Path(real_path(place.repository))
     if is_url(place.repository):
         path = clone_of(place.repository, cache)
     elif path.is_file():
@@ -293,9 +294,10 @@ def read_again(place: GitProvenance, blob: str, cache: Path) -> Iterator[Blob]:
     except SourceFailure:
         return
     if place.commit is None and place.path is not None:
-        content = gitfiles.read(layout.root / place.path, _everything, layout.width)
+        file = Path(real_path(str(layout.root / place.path)))
+        content = gitfiles.read(file, _everything, layout.width)
         if isinstance(content, gitfiles.Content) and content.blob == blob:
-            yield from gitfiles.pieces(layout.root / place.path, blob, _everything)
+            yield from gitfiles.pieces(file, blob, _everything)
         return
     with ObjectAccess(layout) as git:
         reader = Reader(git=git, hits=_everything, container=bool)

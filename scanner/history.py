@@ -19,6 +19,7 @@ import numpy as np
 
 from firedamp.scanner.idset import Ids
 from firedamp.scanner.objects import ObjectAccess, resolve, unquote
+from firedamp.scanner.walk import shown
 from firedamp.storage.records import GitProvenance
 
 _FEW: Final = 500
@@ -122,7 +123,7 @@ def _changes(
             tab = line.find(b"\t")
             end = line.rfind(b" ", 0, tab)
             if (blob := line[end - width : end]) in wanted:
-                yield blob.decode(), unquote(line[tab + 1 :].decode("utf-8", "surrogateescape")), commit
+                yield blob.decode(), _path(line[tab + 1 :]), commit
         at += 1
         if at >= len(names):
             break
@@ -136,7 +137,12 @@ def _in_head(git: ObjectAccess, head: str, blobs: Collection[str]) -> Iterator[t
         entry, _, path = line.partition(b"\t")
         blob = entry[entry.rfind(b" ") + 1 :].decode("ascii", "replace")
         if blob in blobs:
-            yield blob, unquote(path.decode("utf-8", "surrogateescape"))
+            yield blob, _path(path)
+
+
+def _path(quoted: bytes) -> str:
+    """Return a path as git prints it as text that the database takes: a name need not be UTF-8."""
+    return shown(unquote(quoted.decode("utf-8", "surrogateescape")))
 
 
 def _reached(git: ObjectAccess, head: str | None, commits: Collection[str]) -> set[str]:

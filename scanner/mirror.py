@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
 from firedamp.scanner.objects import environment
 from firedamp.scanner.web import LOOPBACK, Web
-from firedamp.storage.errors import SourceFailure
+from firedamp.storage.errors import SourceFailure, UsageFailure
 from firedamp.storage.secret import Secret
 
 PROTOCOLS: Final = "https:ssh:git:file"
@@ -50,8 +50,19 @@ def is_url(target: str) -> bool:
 
 
 def without_user(url: str) -> str:
-    """Return url as it may be shown and stored: user names and passwords taken out."""
-    parts = urlsplit(url)
+    """Return url as it may be shown and stored: user names and passwords taken out.
+
+    Raises UsageFailure, which does not repeat it, for a URL in which it cannot be told where they end: a password with
+    a slash in it, that is not percent-encoded, looks like a port and a path.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise UsageFailure(
+            "a URL that was given cannot be read: its host or port is none",
+            "is there a character in its password that must be percent-encoded?",
+        ) from error
     if not parts.scheme or "@" not in parts.netloc:
         return url
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

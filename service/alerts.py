@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
 import logging
 import urllib.error
@@ -213,7 +214,7 @@ def _webhook(url: str, key: Secret | None, alert: Alert, repeat: bool, now: date
     except urllib.error.HTTPError as error:
         error.close()
         raise Failure(f"the webhook answers {error.code}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise Failure(f"the webhook cannot be reached: {_reason(error)}") from error
 
 

@@ -43,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(arguments, _common(arguments))
     except Failure as failure:
-        print(f"firedamp: {failure.what}", file=sys.stderr)
-        if failure.hint:
-            print(f"  {failure.hint}", file=sys.stderr)
+        _complain(failure)
         return INCOMPLETE
     except BrokenPipeError:
         # The reader of our output has gone; without this, Python complains once more at exit.
@@ -54,6 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("firedamp: interrupted; what was read is kept", file=sys.stderr)
         return INCOMPLETE
+
+
+def _complain(failure: Failure) -> None:
+    """Say what went wrong. A name in it may be a stranger's: what follows a line end in one never looks like a line."""
+    from firedamp.service.show import safe
+
+    told = [*failure.what.split("\n"), *failure.hint.split("\n")]
+    for start, line in zip(("firedamp: ", *["  "] * len(told)), filter(None, told), strict=False):
+        print(start + safe(line.strip()), file=sys.stderr)
 
 
 def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:

@@ -389,7 +389,7 @@ def lines(story: Story) -> list[str]:
     places = dict.fromkeys(show.place_line(sight) for sight in story.sights)
     said += [f"  stands in {place}" for place in places]
     if story.user is not None:
-        said.append(f"  user {show.safe(story.arn or story.user)}, key {story.status or 'of unknown status'}")
+        said.append(f"  user {story.arn or story.user}, key {story.status or 'of unknown status'}")
         if story.created is not None:
             said.append(f"  created {rfc3339(story.created)}")
         if story.last_used is not None:
@@ -397,12 +397,12 @@ def lines(story: Story) -> list[str]:
         else:
             said.append("  AWS knows of no use")
         said += [f"  the user's other key: {other}" for other in story.other_keys]
-        said += [f"  in group {show.safe(group)}" for group in story.groups]
+        said += [f"  in group {group}" for group in story.groups]
     if story.rights is not None:
         said += [f"  {word}" for word in story.rights.words]
         said.append(f"  severity {story.rights.severity.name.lower()}")
-    said += [f"  not known: {show.safe(each)}" for each in story.unknown]
-    return said
+    said += [f"  not known: {each}" for each in story.unknown]
+    return [show.safe(line) for line in said]
 
 
 def as_json(story: Story) -> dict[str, show.Json]:

@@ -32,10 +32,11 @@ class Rows:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                # A full disk may fail here, and would leave the transaction open for whoever writes next.
+                self._db.execute("COMMIT")
             except BaseException:
                 self._db.rollback()
                 raise
-            self._db.execute("COMMIT")
 
     def _all(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
         with _failures():
@@ -54,6 +55,13 @@ def _failures() -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise StoreFailure(f"the database cannot be used: {error}", "is the disk full, or the file locked?") from error
+    except sqlite3.DatabaseError as error:
+        # SQLITE_CORRUPT and SQLITE_NOTADB come as the plain class; its other children are mistakes of ours.
+        if type(error) is not sqlite3.DatabaseError:
+            raise
+        raise StoreFailure(
+            f"the database is damaged: {error}", "move it away: the next scan makes a new one"
+        ) from error
 
 
 def placeholders(count: int) -> str:

@@ -303,3 +303,21 @@ def test_a_clock_that_was_ahead_puts_nothing_off_and_a_crash_does_not_hide_that_
         clock.time += timedelta(hours=2)
         alerts.deliver(store, [channel], clock)
         assert f"channel/it/{USED.key}" in [alert.key for _, alert in store.alerts()]
+
+
+def test_a_webhook_that_answers_nonsense_fails_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"this is no HTTP\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        bad = make(f"webhook+http://127.0.0.1:{server.getsockname()[1]}/in?token=EXAMPLETOKEN")
+        with pytest.raises(Failure, match="cannot be reached") as caught:
+            bad.send(USED, False)
+        assert "EXAMPLETOKEN" not in str(caught.value)
+        thread.join()

@@ -16,9 +16,11 @@ from tests.repositories import Repository
 
 from firedamp.scanner.gitfiles import Content, pieces, read
 from firedamp.scanner.idset import IdSet, empty, from_hex
+from firedamp.scanner.mirror import without_user
 from firedamp.scanner.objects import ObjectAccess, find, unquote
 from firedamp.scanner.reading import Hits, Reader, Share, Unread
 from firedamp.scanner.source import Blob
+from firedamp.storage.errors import UsageFailure
 from firedamp.storage.records import Outcome, Skipped
 
 
@@ -192,3 +194,10 @@ def test_a_file_beside_the_objects_is_named_as_git_would_and_read_in_pieces(tmp_
     folder = read(tmp_path, hits, 20)
     assert isinstance(folder, Skipped)
     assert folder.outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize("url", ["https://key:EXAMPLE/PASSWORD@host.example/x.git", "https://key:EXAMPLE]@[host/x.git"])
+def test_a_url_whose_password_cannot_be_told_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(UsageFailure) as caught:
+        without_user(url)
+    assert "EXAMPLE" not in str(caught.value)

@@ -303,3 +303,24 @@ def test_a_failed_transaction_leaves_nothing_behind() -> None:
         with pytest.raises(sqlite3.Error):
             store.record(batch(found=((finding(), match()), (finding("two"), wrong))))
         assert store.findings() == []
+
+
+def test_a_damaged_database_is_a_failure_with_words(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    with Store(path) as store:
+        store.record(batch(found=tuple((finding(str(number)), match(str(number))) for number in range(2_000))))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 :] = b"\xa5" * len(data[len(data) // 2 :])
+    path.write_bytes(data)
+    with Store(path) as store, pytest.raises(StoreFailure, match=r"damaged|cannot be used"):
+        store.findings()
+
+
+def test_a_disk_that_fills_up_is_a_failure_and_the_next_write_goes_on(tmp_path: Path) -> None:
+    with Store(tmp_path / "x.db") as store:
+        limit = store._db.execute("PRAGMA page_count").fetchone()[0] + 2
+        store._db.execute(f"PRAGMA max_page_count = {limit}")
+        with pytest.raises(StoreFailure, match="full"):
+            store.record(batch(seen=(SeenObjects(width=20, ids=bytes(20 * 10_000)),)))
+        store.record(batch(found=((finding(), match()),)))
+        assert len(store.findings()) == 1
