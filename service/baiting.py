@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from firedamp.service import ledger
 from firedamp.service.options import CanaryOptions, Common
-from firedamp.storage.errors import NotBuilt
 
 
 def canary(options: CanaryOptions, common: Common) -> int:
@@ -29,5 +28,13 @@ def canary(options: CanaryOptions, common: Common) -> int:
                 from firedamp.service import drilling
 
                 return drilling.drill(options, common, store)
-            case _:
-                raise NotBuilt(f"canary {options.action} is not built yet")
+            case "plant":
+                from firedamp.service import planting
+
+                return planting.plant(options, common, store)
+            case "check":
+                from firedamp.service import drift
+
+                return drift.check(options, common, store)
+            case unknown:
+                raise AssertionError(f"the command line lets no action {unknown} through")

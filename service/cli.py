@@ -143,7 +143,8 @@ def _canary(given: argparse.Namespace, common: Common) -> int:
     options = CanaryOptions(
         action=given.action, names=tuple(given.names), count=given.count, name=given.name, note=given.note,
         tags=tuple(given.tag), arn=given.arn, real=given.real, force=given.force, place=given.at,
-        format=getattr(given, "as"), dry_run=given.dry_run, profile=given.profile, budget=given.budget, yes=given.yes,
+        format=getattr(given, "as"), dry_run=given.dry_run, secret_from=given.secret_from, profile=given.profile,
+        budget=given.budget, yes=given.yes,
     )  # fmt: skip
     return baiting.canary(options, common)
 
@@ -277,6 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     canary.add_argument("--force", action="store_true")
     canary.add_argument("--at", metavar="PLACE", help="a path, s3://…, secretsmanager:…, ssm:…, git:…")
     canary.add_argument("--as", metavar="FORMAT", help="the form it is planted in")
+    canary.add_argument("--secret-from", metavar="SOURCE", help="an adopted canary's: env:NAME, file:PATH or -")
     canary.add_argument("--dry-run", action="store_true", help="show what would be written")
     canary.add_argument("--profile", help="the AWS profile to act with")
     canary.add_argument("--budget", type=int, metavar="SECONDS", help="a drill slower than this is an alarm")

@@ -140,6 +140,7 @@ class CanaryOptions:
     place: str | None = None
     format: str | None = None
     dry_run: bool = False
+    secret_from: str | None = None
     profile: str | None = None
     budget: int | None = None
     yes: bool = False

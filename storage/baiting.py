@@ -18,6 +18,7 @@ from firedamp.storage.records import (
     LastUse,
     Minting,
     MintPurpose,
+    Placement,
     Sound,
     Standing,
     Unsure,
@@ -85,6 +86,24 @@ class BaitRows(Rows):
 
     def _forget(self, minting: Minting) -> None:
         self._db.execute("DELETE FROM minting WHERE account_id = ? AND name = ?", (minting.account_id, minting.name))
+
+    # Placements.
+
+    def set_checked(self, placement: Placement, alert: Alert | None) -> None:
+        """Remember what a look at a placement showed, together with the alert that it is."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE placement SET checked = ?, state = ?, detail = ? WHERE key_id = ?",
+                (_maybe(placement.checked), placement.state, placement.detail, placement.key_id),
+            )
+            if alert is not None:
+                insert_alert(self._db, alert)
+
+    def unplace(self, key_id: str) -> None:
+        """Forget a placement that came to nothing, and its key, too, if that was handed over to nobody."""
+        with self._writing():
+            self._db.execute("DELETE FROM placement WHERE key_id = ?", (key_id,))
+            self._db.execute("DELETE FROM watched_key WHERE key_id = ? AND state = 'minting'", (key_id,))
 
     # The second net.
 

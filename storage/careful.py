@@ -87,6 +87,17 @@ def replace(path: Path, data: bytes, before: Contents | None, mode: int = 0o600)
                     os.unlink(name, dir_fd=folder)
 
 
+def remove(path: Path, before: Contents) -> None:
+    """Remove the file that `read` returned. Raises Failure, and leaves it, when it changed since."""
+    with _folder(path.parent) as folder:
+        _unchanged(path, folder, before)
+        try:
+            os.unlink(path.name, dir_fd=folder)
+        except OSError as error:
+            raise Failure(f"{path} cannot be removed: {error.strerror}") from error
+        os.fsync(folder)
+
+
 @contextlib.contextmanager
 def _folder(path: Path) -> Iterator[int]:
     """Hold a folder open, so that everything done in it is done in that folder whatever happens to its name."""
