@@ -124,7 +124,10 @@ class WatchConfig:
     network_database: Path | None = _doc("A MaxMind ASN database, to name the network of an address.", None)
     blind_after: timedelta = _doc("No record from a feed for so long is an alarm.", timedelta(hours=2))
     drill_budget: timedelta = _doc("A drill that takes longer from call to channel is an alarm.", timedelta(minutes=15))
-    heartbeat: Reference | None = _doc("A URL called after every poll of every feed that ended well.", None)
+    heartbeat: Reference | None = _doc(
+        "Called after every round in which each feed was read well: a URL, or cloudwatch://REGION/NAMESPACE/METRIC.",
+        None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,7 +67,7 @@ def mint(options: CanaryOptions, common: Common, store: Store) -> int:
     with alone(common), failures("IAM does not let a canary be made"):
         todo = list(minter.pending(store.mintings(), account, MintPurpose.CANARY))
         if options.count == 0:
-            return _told(_each(todo, making.take_back), "taken back", common)
+            return _told(_each(todo, making.take_back, common), "taken back", common)
         if todo:
             _say(f"an earlier run left {len(todo)} unfinished: they are finished now, and no others made", common)
         else:
@@ -79,20 +79,22 @@ def mint(options: CanaryOptions, common: Common, store: Store) -> int:
             _refuse_telling(todo, making, store, common, force=options.force)
             store.ask(todo)
         with _handing_over(common) as hand_over:
-            return _told(_each(todo, lambda each: making.make(each, hand_over)), "minted", common)
+            return _told(_each(todo, lambda each: making.make(each, hand_over), common), "minted", common)
 
 
-def _each(todo: Sequence[Minting], act: Callable[[Minting], object]) -> Counter[bool]:
+def _each(todo: Sequence[Minting], act: Callable[[Minting], object], common: Common) -> Counter[bool]:
     """Do one after the other; a user that may be a stranger's stops itself only. Count what worked and what did not."""
     counted = Counter[bool]()
     for each in todo:
         try:
             act(each)
-        except AwsFailure:
-            raise
-        except Failure as failure:
+        except Failure as failure:  # one user that may be a stranger's; what botocore raises ends the run
             print(f"firedamp: {show.safe(str(failure))}", file=sys.stderr)
             counted[False] += 1
+        except Exception:
+            left = len(todo) - counted.total()
+            _say(f"{left} are not done: the same command goes on there, canary mint -n 0 takes them back", common)
+            raise
         else:
             counted[True] += 1
     return counted

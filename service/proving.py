@@ -18,7 +18,7 @@ from firedamp.canaries.awsfeeds import option
 from firedamp.canaries.nets import Nets
 from firedamp.canaries.pace import Pace
 from firedamp.service import show
-from firedamp.service.aws import Aws
+from firedamp.service.aws import Aws, failures
 from firedamp.service.config import Config
 from firedamp.service.minting import account_of_profile, our_aws
 from firedamp.service.options import CanaryOptions, Common, Format
@@ -178,16 +178,25 @@ def _line(check: Check) -> dict[str, show.Json]:
             return {"check": condition, "state": "unknown", "detail": why, "since": None}
 
 
-def _call(url: str) -> None:
-    if urlsplit(url).scheme not in {"http", "https"}:
-        raise Failure("the heartbeat is no http or https URL")
+def _call(url: str, store: Store, profile: str | None) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "cloudwatch":
+        aws = Aws(now=_now, random=os.urandom, write_down=store.add_own_call)
+        namespace, _, metric = unquote(parts.path).strip("/").rpartition("/")
+        with failures("CloudWatch does not take the heartbeat"):
+            aws.client("cloudwatch", parts.netloc, profile).put_metric_data(
+                Namespace=namespace or "firedamp", MetricData=[{"MetricName": metric or "heartbeat", "Value": 1}]
+            )
+        return
+    if parts.scheme not in {"http", "https"}:
+        raise Failure("the heartbeat is no http, https or cloudwatch URL")
     request = urllib.request.Request(url, headers={"User-Agent": "firedamp"})  # noqa: S310 - looked at above
     with urllib.request.urlopen(request, timeout=_HEARTBEAT_TIMEOUT) as answer:  # noqa: S310
         answer.read(1)
 
 
 def beat(config: Config, store: Store) -> None:
-    """Call the heartbeat's URL, where one is configured: somebody else alarms when it stops.
+    """Call the heartbeat's URL, or count in a metric, where configured: somebody else alarms when it stops.
 
     For a round in which every feed was read to its end. That it fails is a part of the watch that is blind.
     """
@@ -195,7 +204,7 @@ def beat(config: Config, store: Store) -> None:
         return
     try:
         url = config.watch.heartbeat.resolve().reveal()
-        _call(url)
+        _call(url, store, config.aws.watch_profile or config.aws.profile)
     except urllib.error.HTTPError as error:
         error.close()
         check: Check = Blind(condition=blind.HEARTBEAT, why=f"its URL answers {error.code}")

@@ -547,7 +547,10 @@ class Event:
     @property
     def denied(self) -> bool:
         """Whether AWS refused for want of rights: `AccessDenied…`, `Client.UnauthorizedOperation` and their like."""
-        return any(word in self.error for word in ("AccessDenied", "Unauthorized", "Forbidden", "NotAuthorized"))
+        return any(
+            word in self.error
+            for word in ("AccessDenied", "Unauthorized", "AuthorizationError", "Forbidden", "NotAuthorized")
+        )
 
     @property
     def call(self) -> str:

@@ -303,7 +303,9 @@ def test_a_run_that_was_cut_off_is_finished_by_the_same_command_and_no_others_ar
     command = ["canary", "mint", "-n", "3", "--format", "csv", "--output", str(kept)]
     aws.refuse_next("iam:PutUserPolicy", "AccessDenied", status=403)
     assert main(command) == 2
-    assert "AccessDenied" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "AccessDenied" in err
+    assert "3 are not done: the same command goes on there" in err
     assert main(command) == 0
     assert "left 3 unfinished" in capsys.readouterr().err
     rows = kept.read_text().splitlines()

@@ -504,7 +504,7 @@ def test_a_use_that_is_not_logged_ends_the_command_with_one(
 
 
 def test_the_heartbeat_goes_out_after_a_round_that_ended_well_and_only_then(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    aws: Loopback, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
@@ -527,6 +527,12 @@ def test_the_heartbeat_goes_out_after_a_round_that_ended_well_and_only_then(
         assert poll(url) == 2
         assert len(paths) == 1
     (logs / "bad.json.gz").unlink()
+    configure(aws, monkeypatch)
+    assert poll("cloudwatch://us-east-1/acme/firedamp/beat") == 0
+    assert aws.client("cloudwatch").list_metrics()["Metrics"][0]["Namespace"] == "acme/firedamp"
+    aws.refuse_next("cloudwatch:PutMetricData", "AccessDenied", times=9)
+    assert poll("cloudwatch://us-east-1/acme/firedamp/beat") == 0
+    assert "CloudWatch does not take" in standing()
     with pinged(500) as (url, _):
         assert poll(url) == 0
         assert "answers 500" in standing()
