@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parsed(parser, argv)
     command: Command = arguments.command
     try:
-        return command(arguments, _common(arguments))
+        status = command(arguments, _common(arguments))
+        sys.stdout.flush()  # here, where a full disk or a reader that has gone is still told
     except Failure as failure:
         _complain(failure)
         return INCOMPLETE
@@ -49,9 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone; without this, Python complains once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INCOMPLETE
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        _complain(Failure(f"{where}{error.strerror or error}", "what was read before is kept"))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INCOMPLETE
     except KeyboardInterrupt:
         print("firedamp: interrupted; what was read is kept", file=sys.stderr)
         return INCOMPLETE
+    return status
 
 
 def _complain(failure: Failure) -> None:
@@ -230,7 +237,10 @@ def _parser() -> argparse.ArgumentParser:
     scan.add_argument("--examples", action="store_true", help="documentation keys and placeholders too")
     scan.add_argument("--thorough", action="store_true", help="read every object in full")
     scan.add_argument("--new", action="store_true", help="only what no earlier scan knew")
-    scan.add_argument("--state", action="append", default=[], metavar="STATE", help="findings of these states only")
+    scan.add_argument(
+        "--state", action="append", default=[], choices=["open", "accepted", "false-positive", "revoked"],
+        help="findings of these states only",
+    )  # fmt: skip
     scan.add_argument("--baseline", type=Path, metavar="FILE", help="leave out the findings that FILE lists")
     scan.add_argument("--write-baseline", type=Path, metavar="FILE", help="write the findings to FILE")
     scan.add_argument("--own-keys", action="store_true", help="the secrets of the local AWS profiles, by value")
@@ -287,7 +297,7 @@ def _parser() -> argparse.ArgumentParser:
     watch = add("watch", "Read CloudTrail and raise an alarm for any use of a watched key.", _watch)
     watch.add_argument("--feed", action="append", default=[], metavar="URL")
     watch.add_argument("--once", action="store_true")
-    watch.add_argument("--interval", type=int, default=60, metavar="SECONDS")
+    watch.add_argument("--interval", type=_positive, default=60, metavar="SECONDS")
 
     incidents = add("incidents", "List, show or close incidents.", _incidents)
     incidents.add_argument("action", nargs="?", default="list", choices=["list", "show", "close"])
@@ -317,6 +327,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _positive(text: str) -> int:
+    """Read a number of at least 1; argparse words the error."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
 def _common_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     group = common.add_argument_group("common options")
@@ -324,7 +342,7 @@ def _common_parser() -> argparse.ArgumentParser:
     group.add_argument("--config", type=Path, metavar="FILE")
     group.add_argument("--format", choices=[each.value for each in Format])
     group.add_argument("--output", type=Path, metavar="FILE", help="where results go instead of stdout")
-    group.add_argument("--jobs", type=int, metavar="N")
+    group.add_argument("--jobs", type=_positive, metavar="N")
     group.add_argument("--offline", action="store_true", help="contact nobody")
     group.add_argument("--quiet", action="store_true", help="no progress, no remarks")
     return common

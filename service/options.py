@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from firedamp.storage.errors import UsageFailure
 from firedamp.storage.store import Store
 
 if TYPE_CHECKING:
@@ -48,8 +49,24 @@ class Common:
         return config.Config() if self.config is None else config.load(self.config)
 
     def out(self) -> TextIO:
-        """Return where results go: the file of `--output`, or standard output."""
-        return sys.stdout if self.output is None else self.output.open("w", encoding="utf-8")
+        """Return where results go: the file of `--output`, for its owner alone, or standard output."""
+        if self.output is None:
+            return sys.stdout
+        try:
+            return open(self.output, "w", encoding="utf-8", opener=_private)
+        except OSError as error:
+            raise UsageFailure(f"{self.output} cannot be written: {error.strerror}", "see --output FILE") from error
+
+
+def _private(path: str, flags: int) -> int:
+    """Create a file that its owner alone may read: results say where keys lie, and may hold secrets."""
+    return os.open(path, flags, 0o600)
+
+
+def must_be_writable(path: Path | None) -> None:
+    """Raise UsageFailure where no file can be written: before hours of work, and not after them."""
+    if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK)):
+        raise UsageFailure(f"{path} cannot be written", "is it a folder, or is its folder missing?")
 
 
 def default_db() -> Path:

@@ -40,7 +40,7 @@ from firedamp.scanner.unpack import Unpacker, prefiltered
 from firedamp.scanner.web import Web
 from firedamp.service import baseline, render
 from firedamp.service.config import ScanConfig
-from firedamp.service.options import Common, Format, ScanOptions, default_db
+from firedamp.service.options import Common, Format, ScanOptions, default_db, must_be_writable
 from firedamp.service.profiles import own_keys
 from firedamp.service.progress import Bar
 from firedamp.service.render import Listing
@@ -62,6 +62,8 @@ _REPOSITORIES: Final = "repositories"
 
 def scan(options: ScanOptions, common: Common) -> int:
     """Scan the targets and print what stands in them; return the exit status."""
+    for path in (common.output, options.write_baseline):
+        must_be_writable(path)
     settings = common.settings()
     known = frozenset[Fingerprint]() if options.baseline is None else baseline.read(options.baseline)
     own = own_keys(os.environ) if options.own_keys else None

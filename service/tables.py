@@ -47,6 +47,13 @@ _STYLES: Final = {
 _TEMPORARY: Final = frozenset({KeyKind.TEMPORARY_KEY, KeyKind.SESSION_TOKEN, KeyKind.BEDROCK_SHORT})
 
 
+class _Console(Console):
+    """A console that leaves it to `cli.main` what a reader that has gone means: rich's own way out is status 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def write(
     findings: Sequence[Reported],
     report: Report | None,
@@ -58,7 +65,7 @@ def write(
     secrets: Mapping[Fingerprint, Secret],
 ) -> None:
     """Write the table and, for a scan, what was read and what to do first. Nothing wraps where nobody looks."""
-    console = Console(file=out, highlight=False, markup=False, emoji=False, width=None if out.isatty() else _WIDE)
+    console = _Console(file=out, highlight=False, markup=False, emoji=False, width=None if out.isatty() else _WIDE)
     if findings:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for column in ("key", "account", "status", "where"):

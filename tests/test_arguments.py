@@ -1,0 +1,76 @@
+"""Whatever is typed: a sentence and status 2, never a traceback, and never hours of work before it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from firedamp.service import cli
+
+
+def status(*arguments: str) -> int:
+    try:
+        return cli.main(list(arguments))
+    except SystemExit as left:  # argparse's own way out
+        return int(left.code or 0)
+
+
+WRONG = (
+    (), ("nonsense",), ("scan", "--nonsense"), ("scan", ".", "--state", "bogus"), ("scan", ".", "--jobs", "0"),
+    ("scan", ".", "--jobs", "x"), ("scan", ".", "--output", "/nonexistent/x"), ("scan", ".", "--output", "/"),
+    ("scan", ".", "--write-baseline", "/nonexistent/x"), ("scan", ".", "--baseline", "/nonexistent/x"),
+    ("scan", ".", "--db", "/"), ("scan", ".", "--config", "/nonexistent"), ("scan", ".", "--honour-allow", "nope"),
+    ("scan", "/nonexistent"), ("scan", "/dev/null"), ("scan", "https://[x/y", "--offline"), ("scan", "--staged", "/"),
+    ("scan", "https://x.example/y", "--offline"), ("findings", "show"), ("findings", "show", "x"), ("findings", "set"),
+    ("findings", "--output", "/nonexistent/x"), ("verify", "x"), ("verify", "--all", "--offline"), ("key",),
+    ("key", "show"), ("key", "disable", "x", "--offline"), ("key", "rotate", "x"), ("usage",),
+    ("usage", "x", "--feed", "y"),
+    ("usage", "x", "--format", "sarif"), ("canary",), ("canary", "adopt"), ("canary", "adopt", " x"),
+    ("canary", "plant"),
+    ("canary", "mint", "-n", "x"), ("canary", "retire"), ("canary", "retire", "x"), ("watch", "--once"),
+    ("watch", "--once", "--feed", "x"), ("watch", "--once", "--feed", "file:///nonexistent"),
+    ("watch", "--interval", "0"),
+    ("watch", "--once", "--feed", "s3://"), ("watch", "--once", "--feed", "sqs://x"), ("incidents", "show"),
+    ("watch", "--once", "--feed", "s3://[x"), ("watch", "--once", "--feed", "lookup://", "--offline"),
+    ("incidents", "close", "x"), ("incidents", "show", "9"), ("alert",), ("alert", "test"), ("config",),
+    ("config", "check"),
+    ("config", "check", "--config", "/nonexistent"), ("hook",), ("hook", "run"), ("hook", "run", "nope"),
+    ("hook", "install", "pre-push"), ("hook", "run", "pre-commit"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=" ".join)
+def test_what_cannot_be_is_a_sentence_and_status_2(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert status(*arguments) == 2
+    out, told = capsys.readouterr()
+    assert (told or out).strip()
+
+
+def test_results_in_a_file_are_their_owners(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("nothing")
+    assert status("scan", str(tmp_path / "a"), "--offline", "--output", str(tmp_path / "out")) == 0
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_results_that_cannot_be_written_are_a_sentence_and_status_2(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("nothing")
+    command = [sys.executable, "-m", "firedamp.service.cli", "scan", str(tmp_path / "a"), "--offline"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2
+    assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"Exception" not in done.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (2, b"")
