@@ -60,6 +60,8 @@ def mint(options: CanaryOptions, common: Common, store: Store) -> int:
 
     Return 2 when one could not be made; the next run goes on there. `-n 0` takes back what is unfinished.
     """
+    if options.names:
+        raise UsageFailure(f"mint does not know what {options.names[0]} is", "--name NAME or a pattern of names")
     aws = our_aws(store, common)
     profile = profile_of(options, common.settings())
     account = account_of_profile(aws, profile)

@@ -349,6 +349,7 @@ def test_a_canary_that_an_attackers_test_would_know_is_refused_unless_forced(
     ("arguments", "why"),
     [
         (["--offline"], "offline"),
+        (["svc-backup"], "--name NAME"),
         (["--format", "sarif"], "no form"),
         (["--tag", "=x"], "no tag"),
         (["--name", "two words"], "no user called"),
