@@ -297,7 +297,12 @@ def _show(canary: Canary, found: Sequence[Tell], unread: Sequence[str], form: Fo
 
 
 def retire(options: CanaryOptions, common: Common, store: Store) -> int:
-    """Retire canaries. One that is not handed over yet is taken back from IAM; any other stays alive and watched."""
+    """Retire canaries. One that is not handed over yet is taken back from IAM; any other stays alive and watched.
+
+    What was planted is taken out of its place; return 2 when some of it could not be.
+    """
+    from firedamp.service import planting
+
     if not options.names:
         raise UsageFailure("canary retire needs a name or key id", "see firedamp canary list")
     unfinished = {each.name: each for each in store.mintings()}
@@ -305,10 +310,16 @@ def retire(options: CanaryOptions, common: Common, store: Store) -> int:
         if name in unfinished:
             _take_back(unfinished[name], options, common, store)
     rest = tuple(name for name in options.names if name not in unfinished)
-    planted = ledger.retire(rest, store)
-    for canary in planted:
-        _say(f"{show.safe(canary.name)} is planted still: firedamp canary check shows where", common)
-    return 0
+    status = 0
+    for canary in ledger.retire(rest, store):
+        try:
+            there = planting.take_back(canary, options, common, store)
+        except Failure as failure:
+            _say(f"{show.safe(canary.name)} is planted still: {show.safe(str(failure))}", common)
+            status = 2
+        else:
+            _say(f"{show.safe(canary.name)} {'is taken out of' if there else 'was gone from'} its place", common)
+    return status
 
 
 def _take_back(minting: Minting, options: CanaryOptions, common: Common, store: Store) -> None:

@@ -27,9 +27,8 @@ from firedamp.canaries.plant import Place, Plan
 from firedamp.canaries.scenery import BYTES, Surroundings, surroundings
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.source import Blob
-from firedamp.service import scanning, show
+from firedamp.service import minting, scanning, show
 from firedamp.service.aws import failures
-from firedamp.service.config import Config
 from firedamp.service.freshkey import KeyMaker, left_over
 from firedamp.service.options import CanaryOptions, Common
 from firedamp.service.options import Format as Form
@@ -75,20 +74,17 @@ def plant(options: CanaryOptions, common: Common, store: Store) -> int:
     given = None if options.secret_from is None else Pair(canary.key_id, _secret(options.secret_from))
     if given is not None:
         formats.check(given)
-    maker = KeyMaker(places.aws, store, canary, profile_of(options, canary, common.settings()))
-    _settle(canary, maker, places, store)
-    _refuse_placed(canary, store)
-    if given is None and common.offline:
-        raise UsageFailure("a fresh key is made in IAM, and --offline contacts nobody", "--secret-from gives one")
-    job = _job(options.place, canary, form, label, places)
-    planted = _with_given(job, given, places, store) if given is not None else _with_fresh(job, maker, places, store)
+    profile = options.profile or canary.profile or minting.profile_of(options, common.settings())
+    maker = KeyMaker(places.aws, store, canary, profile)
+    with minting.alone(common):
+        _settle(canary, maker, places, store)
+        _refuse_placed(canary, store)
+        if given is None and common.offline:
+            raise UsageFailure("a fresh key is made in IAM, and --offline contacts nobody", "--secret-from gives one")
+        job = _job(options.place, canary, form, label, places)
+        planted = _with_given(job, given, places, store) if given else _with_fresh(job, maker, places, store)
     _tell(canary, planted, common)
     return 0
-
-
-def profile_of(options: CanaryOptions, canary: Canary, config: Config) -> str | None:
-    """Return the profile that acts on a canary's user."""
-    return options.profile or canary.profile or config.aws.canary_profile or config.aws.profile
 
 
 def _meant(names: Sequence[str], store: Store, *, exactly: bool) -> Canary:

@@ -388,12 +388,14 @@ def test_a_retired_canary_is_watched_and_alive(
     assert main(["canary", "mint", "--name", "svc-{n}", "--format", "jsonl"]) == 0
     key_id = lines(capsys.readouterr().out)[0]["access_key_id"]
     with Store(Path(os.environ["FIREDAMP_DB"])) as store:
-        store.place(Placement(key_id=key_id, kind="file", place="/srv/.env", format="env", planted=datetime.now(UTC)))
-    assert main(["canary", "retire", "svc-1"]) == 0
+        store.place(
+            Placement(key_id=key_id, kind="file", place="/nowhere/.env", format="env", planted=datetime.now(UTC))
+        )
+    assert main(["canary", "retire", "svc-1"]) == 2
     assert "planted still" in capsys.readouterr().err
     assert main(["canary", "list", "--format", "jsonl"]) == 0
     [line] = lines(capsys.readouterr().out)
-    assert (line["state"], line["placement"]["place"], line["proof"]) == ("retired", "/srv/.env", None)
+    assert (line["state"], line["placement"]["place"], line["proof"]) == ("retired", "/nowhere/.env", None)
     [key] = aws.client("iam").list_access_keys(UserName="svc-1")["AccessKeyMetadata"]
     assert key["Status"] == "Active"
 

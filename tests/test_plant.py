@@ -33,7 +33,7 @@ from firedamp.service.loopback import Loopback
 from firedamp.service.options import CanaryOptions, Common
 from firedamp.service.planting import take_back
 from firedamp.service.spots import Places
-from firedamp.storage.errors import Failure, UsageFailure
+from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
 from firedamp.storage.records import (
     AlertKind,
     Canary,
@@ -152,9 +152,11 @@ def test_a_profile_is_added_to_the_users_file_and_taken_out_again(adopted: Pair,
     # Others may go on using the file: what was planted is still there, and only that is taken out.
     path.write_bytes(new + b"[later]\r\nregion = eu-west-1\r\n")
     assert run.check("orders") == (0, [("present", "")])
+    assert run("retire", "orders").status == 0
+    assert "is taken out of its place" in run.error
     with database() as store:
         (canary,) = [key for key in store.watched() if isinstance(key, Canary)]
-        assert take_back(canary, CanaryOptions(action="retire"), Common(), store)
+        assert canary.state is CanaryState.RETIRED
         assert not take_back(canary, CanaryOptions(action="retire"), Common(), store)
     assert path.read_bytes() == old + b"[later]\r\nregion = eu-west-1\r\n"
     assert placement(adopted.key_id).state is PlacementState.TAKEN_BACK  # type: ignore[union-attr]
@@ -238,6 +240,8 @@ def test_a_file_that_changes_meanwhile_is_not_overwritten(rng: random.Random, tm
     path.write_bytes(b"other")
     with pytest.raises(Failure, match="changed"):
         place.remove(held)
+    with pytest.raises(Failure, match="as it was read"):
+        place.write(b"", Held(b"other", "a stamp of something else"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -541,8 +545,8 @@ def test_a_canary_is_planted_in_aws_checked_and_taken_back(
         places.open(place).remove(replace(held, data=b"other", stamp="other"))
     # Without the network it is left out, and said.
     assert run.check("--offline") == (0, [("present", "it is in AWS, and --offline contacts nobody")])
-    (canary,) = [key for key in store.watched() if isinstance(key, Canary) and key.key_id == fresh]
-    assert take_back(canary, CanaryOptions(action="retire"), Common(), store)
+    kept = store.placements()[fresh]
+    assert planter.take_back(places.open(kept.place), fresh, kept.content)
     after = places.open(place).read()
     assert (None if after is None else after.data) == (None if before is None else before.data)
     assert fresh in keys_of(aws), "taking back never touches the key"
@@ -558,6 +562,35 @@ def test_a_refusal_of_aws_leaves_no_key_behind(minted: str, aws: Loopback, run: 
     assert keys_of(aws) == {minted}
     with database() as store:
         assert [key.key_id for key in store.watched()] == [minted]
+
+
+def test_a_key_that_cannot_be_deleted_now_is_deleted_by_the_next_planting(
+    minted: str, aws: Loopback, run: Run, tmp_path: Path
+) -> None:
+    aws.refuse_next("ssm:PutParameter", "AccessDeniedException")
+    aws.refuse_next("iam:DeleteAccessKey", "AccessDenied")
+    assert run("plant", USER, "--at", "ssm:/orders/prod/aws", "--as", "env").status == 2
+    assert "the next planting deletes it" in run.error
+    (left,) = keys_of(aws) - {minted}
+    # IAM was busy when the next key was asked for; and an answer may have been lost.
+    aws.refuse_next("iam:CreateAccessKey", "ServiceUnavailable", status=503)
+    assert run("plant", USER, "--at", tmp_path / "file", "--as", "csv").status == 0
+    assert keys_of(aws) == {minted, run.lines[0]["key"]}
+    with database() as store:
+        assert left not in {key.key_id for key in store.watched()}
+
+
+def test_deleting_a_key_that_is_gone_is_fine(minted: str, aws: Loopback) -> None:
+    with database() as store:
+        (canary,) = [key for key in store.watched() if isinstance(key, Canary)]
+        maker = KeyMaker(Places(store, offline=False).aws, store, canary, None)
+        fresh, _ = maker.make()
+        aws.client("iam").delete_access_key(UserName=USER, AccessKeyId=fresh.key_id)
+        maker.delete(fresh.key_id)
+        assert [key.key_id for key in store.watched()] == [minted]
+        aws.refuse_next("iam:DeleteAccessKey", "AccessDenied")
+        with pytest.raises(AwsFailure, match="cannot be deleted"):
+            maker.delete(minted)
 
 
 # Repositories.
@@ -701,13 +734,11 @@ def test_what_became_of_a_file_is_told_once(planted: Path, run: Run, change: Cha
     assert [each for _, each in drifts()] == [state]
 
 
-def test_what_was_edited_is_not_taken_back(planted: Path, adopted: Pair) -> None:
+def test_what_was_edited_is_not_taken_back(planted: Path, adopted: Pair, run: Run) -> None:
     text = planted.read_text().replace("AWS_BUCKET=", "AWS_BUCKET=x")
     planted.write_text(text)
-    with database() as store:
-        (canary,) = [key for key in store.watched() if isinstance(key, Canary)]
-        with pytest.raises(Failure, match="edited"):
-            take_back(canary, CanaryOptions(action="retire"), Common(), store)
+    assert run("retire", "orders").status == 2
+    assert "edited" in run.error
     assert planted.read_text() == text
     assert placement(adopted.key_id).state is PlacementState.PRESENT  # type: ignore[union-attr]
 
