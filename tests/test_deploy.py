@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import gzip
 import json
+import plistlib
+import re
+import shlex
+import shutil
+import subprocess
+import textwrap
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.scenes import DENY_ALL, allow, code, drain, make_queue, session_key, start_trail
 
-from firedamp.service import cli, needs
+from firedamp.service import cli, config, needs, serving
 from firedamp.service.loopback import Loopback, LoopbackKey
+from firedamp.storage.records import AlertKind
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 
@@ -319,3 +329,199 @@ def test_no_template_gives_a_role_a_bucket_or_a_user_a_name_that_can_be_guessed(
     for file in (DEPLOY / "cloudformation").glob("*.yaml"):
         for word in (" RoleName:", " BucketName:", " UserName:", " QueueName:"):
             assert word not in file.read_text(), (file.name, word)
+
+
+# The runbook and the example.
+
+
+def test_every_command_of_the_runbook_and_the_readmes_exists() -> None:
+    checked = 0
+    for file in (
+        DEPLOY / "RUNBOOK.md",
+        DEPLOY / "README.md",
+        DEPLOY / "policies/README.md",
+        DEPLOY.parent / "README.md",
+    ):
+        for words in commands(file.read_text()):
+            try:
+                cli._parsed(cli._parser(), words)
+            except SystemExit:
+                pytest.fail(f"{file.name}: firedamp {shlex.join(words)}")
+            checked += 1
+    assert checked > 30
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Yield the arguments of each firedamp command, on an indented line of its own or in backticks."""
+    for line in re.findall(r"^ {4,}(?:\$ )?firedamp (.+)$", text, re.MULTILINE):
+        yield [word for word in shlex.split(line, comments=True) if word != "…"]
+    for line in re.findall(r"`firedamp ([a-z][^`…]*)`", text):
+        words = shlex.split(line)
+        # A command that is only named needs what it cannot do without.
+        yield words + MORE.get(" ".join(words), [])
+
+
+MORE = {"hook install": ["pre-commit"], "canary": ["list"], "key": ["show", "KEYID"], "usage": ["KEYID"]}
+
+
+def test_each_kind_of_alarm_has_a_section_that_says_what_to_do() -> None:
+    text = (DEPLOY / "RUNBOOK.md").read_text()
+    for kind in AlertKind:
+        section = re.search(rf"^### {kind.value}\n(.*?)^###? ", text, re.MULTILINE | re.DOTALL)
+        assert section is not None, kind
+        assert len(section[1].split()) > 10, kind
+
+
+def test_the_costs_add_up() -> None:
+    rows = re.findall(r"^\|.*\| (?:\*\*)?(\d+\.\d\d)(?:\*\*)? \|$", (DEPLOY / "RUNBOOK.md").read_text(), re.MULTILINE)
+    *each, total = (round(100 * float(cell)) for cell in rows)
+    assert sum(each) == total
+
+
+def test_the_example_configuration_is_what_the_command_prints() -> None:
+    assert (DEPLOY / "firedamp.toml").read_text() == config.example()
+
+
+def test_configurations_in_the_runbook_and_the_manifest_are_sound(tmp_path: Path) -> None:
+    blocks = re.findall(r"(?:^ {8}.*\n|^\n)+", (DEPLOY / "RUNBOOK.md").read_text(), re.MULTILINE)
+    found = [textwrap.dedent(block) for block in blocks if re.search(r"^ {8}\[\[(job|forge)\]\]", block, re.MULTILINE)]
+    found.append(manifests()["ConfigMap"]["data"]["firedamp.toml"])
+    assert len(found) == 3
+    for number, text in enumerate(found):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(text)
+        config.load(file)
+
+
+# Where it runs. Nothing is built here: what can be read is read.
+
+
+def manifests() -> dict[str, Any]:
+    text = (DEPLOY / "kubernetes/firedamp.yaml").read_text()
+    return {each["kind"]: each for each in yaml.safe_load_all(text)}
+
+
+def test_the_image_is_pinned_runs_as_nobody_and_is_asked_for_its_health() -> None:
+    text = (DEPLOY / "container/Dockerfile").read_text()
+    steps = re.findall(r"^([A-Z]+) (.*)", text, re.MULTILINE)
+    bases = [rest.split()[0] for word, rest in steps if word == "FROM"]
+    assert all(re.fullmatch(r"python:\d+\.\d+\.\d+-slim-\w+", base) for base in bases)
+    last = text.rpartition("\nFROM ")[2]
+    assert re.search(r"^USER 10001:10001$", last, re.MULTILINE)
+    assert "/healthz" in last.partition("HEALTHCHECK")[2]
+    assert "ADD " not in text
+    assert "sudo" not in text
+    assert "--no-install-recommends" in text
+    assert "rm -rf /var/lib/apt/lists" in text
+    (entry,), (arguments,) = ([json.loads(r) for w, r in steps if w == word] for word in ("ENTRYPOINT", "CMD"))
+    assert entry == ["firedamp"]
+    assert cli._parsed(cli._parser(), arguments).word == "serve"
+
+
+def test_the_image_gets_every_package_and_nothing_that_lies_about() -> None:
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())
+    packages = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"])
+    copied = set(re.findall(r"^COPY (\w+) \w+$", (DEPLOY / "container/Dockerfile").read_text(), re.MULTILINE))
+    let_in = {
+        line[1:] for line in (DEPLOY / "container/Dockerfile.dockerignore").read_text().splitlines() if line[0] == "!"
+    }
+    files = {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"]}
+    assert copied == packages
+    assert let_in == packages | files
+
+
+def test_the_compose_service_can_write_to_its_state_only() -> None:
+    service = yaml.safe_load((DEPLOY / "container/compose.yaml").read_text())["services"]["firedamp"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    writable = [each for each in service["volumes"] if not each.endswith(":ro")]
+    assert writable == ["state:/var/lib/firedamp"]
+    assert (DEPLOY / "container" / service["build"]["context"] / service["build"]["dockerfile"]).exists()
+
+
+def test_the_pod_has_no_rights_it_does_not_need_and_is_probed() -> None:
+    found = manifests()
+    deployment = found["Deployment"]["spec"]
+    assert (deployment["replicas"], deployment["strategy"]["type"]) == (1, "Recreate"), "one instance a database"
+    pod = deployment["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert pod["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert ":" in container["image"]
+    assert not container["image"].endswith(":latest")
+    assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
+    assert found["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == deployment["selector"]["matchLabels"]
+    assert cli._parsed(cli._parser(), container["args"]).word == "serve"
+
+
+UNITS = ["firedamp.service", "firedamp-scan.service", "firedamp-scan.timer"]
+
+
+def unit(name: str) -> dict[str, list[str]]:
+    """Return a unit's settings; systemd allows a name more than once."""
+    settings: dict[str, list[str]] = {}
+    for line in (DEPLOY / "systemd" / name).read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            settings.setdefault(key, []).append(value)
+    return settings
+
+
+def test_the_service_unit_is_hardened_watched_and_started_again() -> None:
+    settings = unit("firedamp.service")
+    assert settings["Type"] == ["notify"]
+    assert int(settings["WatchdogSec"][0]) > 2 * serving.BEAT
+    assert settings["Restart"] == ["always"]
+    for name in ("NoNewPrivileges", "PrivateTmp", "PrivateDevices", "RestrictSUIDSGID", "DynamicUser", "ProtectHome"):
+        assert settings[name] == ["yes"], name
+    assert settings["ProtectSystem"] == ["strict"]
+    assert settings["CapabilityBoundingSet"] == [""]
+    assert settings["SystemCallFilter"] == ["@system-service"]
+
+
+def test_a_laptops_timer_catches_up_and_does_not_mind_findings() -> None:
+    assert unit("firedamp-scan.timer")["Persistent"] == ["true"]
+    assert unit("firedamp-scan.service")["SuccessExitStatus"] == ["1"]
+
+
+def test_the_units_start_commands_that_exist() -> None:
+    for name in UNITS[:2]:
+        (line,) = unit(name)["ExecStart"]
+        program, *words = shlex.split(line)
+        assert program.endswith("/bin/firedamp")
+        cli._parsed(cli._parser(), words)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
+    for name in UNITS:
+        # The program is not installed on this machine, and a unit whose program is missing is refused.
+        text = re.sub(
+            r"^ExecStart=\S+", "ExecStart=/bin/true", (DEPLOY / "systemd" / name).read_text(), flags=re.MULTILINE
+        )
+        (tmp_path / name).write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / name) for name in UNITS)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_mac_agent_runs_a_scan_that_exists() -> None:
+    agent = plistlib.loads((DEPLOY / "launchd/com.firedamp.scan.plist").read_bytes())
+    assert agent["ProcessType"] == "Background"
+    assert agent["Umask"] == 0o077
+    shell, flag, line = agent["ProgramArguments"]
+    assert (shell, flag) == ("/bin/sh", "-c")
+    words = shlex.split(line)
+    assert words[:2] == ["exec", "$HOME/.local/bin/firedamp"]
+    assert cli._parsed(cli._parser(), words[2:]).nice
