@@ -191,6 +191,8 @@ class Directory:
         }
         if identity.kind is Kind.USER and identity.name:
             context["aws:username"] = identity.name
+        if call.prefix == "cloudwatch" and call.text("Namespace"):
+            context["cloudwatch:namespace"] = call.text("Namespace")
         if identity.session:
             context["aws:multifactorauthpresent"] = str(identity.session.mfa).lower()
             context["aws:tokenissuetime"] = identity.session.issued.isoformat()

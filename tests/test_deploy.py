@@ -257,11 +257,29 @@ def test_a_heartbeat_that_stops_is_an_alarm_and_so_is_one_that_never_began(aws: 
     (alarm,) = aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
     assert (alarm["Namespace"], alarm["MetricName"], alarm["TreatMissingData"]) == (
         "firedamp",
-        "Heartbeat",
+        "heartbeat",
         "breaching",
     )
     assert alarm["AlarmActions"] == [outputs["Topic"]]
     assert alarm["Period"] * alarm["EvaluationPeriods"] == 15 * 60
+
+
+def test_the_watch_role_may_send_the_heartbeat_that_the_alarm_listens_for(
+    aws: Loopback, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    outputs = deploy_canary_account(aws)
+    deploy(aws, "last-resort", Mail="ops@example.com")
+    (alarm,) = aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    watcher = assume(aws, outputs["WatchRole"])
+    act_as(aws, watcher, monkeypatch)
+    monkeypatch.setenv("BEAT", f"cloudwatch://us-east-1/{alarm['Namespace']}/{alarm['MetricName']}")
+    file = tmp_path / "firedamp.toml"
+    file.write_text(f'[watch]\nfeeds = ["{outputs["RecordsFeed"]}"]\nheartbeat = "env:BEAT"\n')
+    assert cli.main(["watch", "--once", "--config", str(file)]) == 0
+    (metric,) = aws.client("cloudwatch").list_metrics(Namespace=alarm["Namespace"])["Metrics"]
+    assert (metric["Namespace"], metric["MetricName"]) == (alarm["Namespace"], alarm["MetricName"])
+    put = aws.client("cloudwatch", watcher).put_metric_data
+    assert code(put, Namespace="other", MetricData=[{"MetricName": "x", "Value": 1}]) in ENDINGS
 
 
 def test_an_account_of_canaries_only_needs_no_names(aws: Loopback) -> None:
