@@ -119,6 +119,7 @@ def _unsafe(url: str) -> str | None:
     """Return why an address that a forge named is not fetched: it could be a file, or a command, of this machine."""
     try:
         parts = urlsplit(url)
+        _ = parts.port  # raises where it is no number
         known = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
     except ValueError:
         known = False
@@ -189,7 +190,7 @@ def listed(path: Path) -> Iterator[str | Skipped]:
         entry = line if is_url(line) else str(path.parent.absolute() / Path(line).expanduser())
         try:
             shown = without_user(entry)
-        except ValueError:
+        except UsageFailure:
             yield Skipped(outcome=Outcome.FAILED, what=f"line {number} of {path}", why="no address")
             continue
         if shown in met:

@@ -86,7 +86,7 @@ class GitHub:
                 )  # fmt: skip
                 yield found
                 if each.has_wiki:
-                    yield _part(found, "wiki", each.clone_url.removesuffix(".git") + ".wiki.git")
+                    yield part_of(found, "wiki", each.clone_url.removesuffix(".git") + ".wiki.git")
         if person:
             url = f"{self._api}/users/{name}/gists?per_page=100"
             for gists in linked(self._web, url, self._headers, list[_Gist]):
@@ -104,7 +104,7 @@ class GitHub:
 
     def login(self, url: str) -> Secret | None:
         """Return the token as git's password."""
-        return _login("x-access-token", self._token, url, self._api)
+        return git_login("x-access-token", self._token, url, self._api)
 
     def lost(self, repository: Repository) -> Iterator[str]:
         """Yield what pushes of the last days replaced: events hold `before`, and are kept for 30 days."""
@@ -183,7 +183,7 @@ class GitLab:
         )  # fmt: skip
         yield found
         if each.wiki_enabled:
-            yield _part(found, "wiki", each.http_url_to_repo.removesuffix(".git") + ".wiki.git")
+            yield part_of(found, "wiki", each.http_url_to_repo.removesuffix(".git") + ".wiki.git")
         if not (each.snippets_enabled and self._parts):
             return
         url = f"{self._api}/projects/{each.id}/snippets?per_page=100"
@@ -191,13 +191,13 @@ class GitLab:
             for page in linked(self._web, url, self._headers, list[_GitLabSnippet]):
                 for snippet in page:
                     if snippet.http_url_to_repo is not None:
-                        yield _part(found, "snippet", snippet.http_url_to_repo)
+                        yield part_of(found, "snippet", snippet.http_url_to_repo)
         except SourceFailure as failure:
             yield Skipped(outcome=Outcome.FAILED, what=f"{found.url} snippets", why=str(failure))
 
     def login(self, url: str) -> Secret | None:
         """Return the token as git's password."""
-        return _login("oauth2", self._token, url, self._api)
+        return git_login("oauth2", self._token, url, self._api)
 
     def lost(self, repository: Repository) -> Iterator[str]:
         """Yield what pushes replaced: push events hold `commit_from`."""
@@ -245,18 +245,18 @@ class Gitea:
                 )  # fmt: skip
                 yield found
                 if each.has_wiki:
-                    yield _part(found, "wiki", each.clone_url.removesuffix(".git") + ".wiki.git")
+                    yield part_of(found, "wiki", each.clone_url.removesuffix(".git") + ".wiki.git")
 
     def login(self, url: str) -> Secret | None:
         """Return the token as git's password."""
-        return _login("oauth2", self._token, url, self._api)
+        return git_login("oauth2", self._token, url, self._api)
 
     def lost(self, _repository: Repository) -> Iterator[str]:
         """Yield nothing: Gitea's activities name no commit that a push replaced."""
         yield from ()
 
 
-def _part(whole: Repository, part: str, url: str) -> Repository:
+def part_of(whole: Repository, part: str, url: str) -> Repository:
     """Return a wiki or snippet, which has the properties of its repository but not the size."""
     name = f"{whole.name}.{part}" if part == "wiki" else f"{whole.name}/{part}/{url.rpartition('/')[2]}"
     identity = f"{whole.id}.{name.rpartition('/')[2]}" if part != "wiki" else f"{whole.id}.wiki"
@@ -265,7 +265,7 @@ def _part(whole: Repository, part: str, url: str) -> Repository:
     )
 
 
-def _login(user: str, token: Token, url: str, api: str) -> Secret | None:
+def git_login(user: str, token: Token, url: str, api: str) -> Secret | None:
     """Return `user:token` for an address on the forge's own host. A token that is a pair already stays one."""
     secret = token() if own_host(url, api) else None
     if secret is None:

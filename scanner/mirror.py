@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
 from firedamp.scanner.objects import environment
 from firedamp.scanner.web import LOOPBACK, Web
-from firedamp.storage.errors import SourceFailure, UsageFailure
+from firedamp.storage.errors import Failure, SourceFailure, UsageFailure
 from firedamp.storage.secret import Secret
 
 PROTOCOLS: Final = "https:ssh:git:file"
@@ -273,8 +273,8 @@ class Mirrors:
         self._make_room()
         try:
             self._under_way[url] = Fetch(url, self.folder, login())
-        except SourceFailure as failure:
-            self._under_way[url] = failure
+        except Failure as failure:  # no token, no credentials, no git
+            self._under_way[url] = SourceFailure(failure.what, failure.hint)
 
     def close(self) -> None:
         """End what is under way; what is half cloned is removed."""

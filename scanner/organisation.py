@@ -83,7 +83,7 @@ class Organisation:
                     case Nested(path=path):
                         self._sources[path] = self._world.open_folder(path)
                         yield each
-        except SourceFailure as failure:
+        except Failure as failure:
             whole = False
             yield Skipped(outcome=Outcome.FAILED, what=self.target, why=str(failure))
         if not self._world.offline:
@@ -107,7 +107,7 @@ class Organisation:
         for each in found:
             try:
                 logins[each.url] = self._forge.login(each.url)
-            except SourceFailure:
+            except Failure:
                 logins[each.url] = None  # the fetch asks again, and says why it cannot
         with ThreadPoolExecutor(self._world.jobs) as pool:
             asked = pool.map(lambda item: shown_by(self._world.web, *item), logins.items())

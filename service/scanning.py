@@ -299,7 +299,7 @@ class _Opener:
         )  # fmt: skip
         aws = Aws(now=_now, random=os.urandom, write_down=self._store.add_own_call)
         resolve = functools.partial(alerting.resolve, aws)
-        made = orgs.organisation(target, world, self._common.settings().forge, resolve)
+        made = orgs.organisation(target, world, self._common.settings().forge, aws, resolve)
         self._organisations.append(made)
         return made
 

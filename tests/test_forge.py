@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.forges import Reply, Request, Server, paged
 
 from firedamp.scanner.forge import Repository, Wanted, chosen, listed, own_host, where
 from firedamp.scanner.forges import Gitea, GitHub, GitLab
+from firedamp.scanner.installation import InstallationToken
+from firedamp.scanner.moreforges import Azure, Bitbucket, BitbucketServer, CodeCommit
 from firedamp.scanner.web import Web
 from firedamp.storage.errors import SourceFailure, UsageFailure
 from firedamp.storage.records import Outcome, Skipped
@@ -230,7 +236,7 @@ def test_each_filter_leaves_out_and_says_why() -> None:
     )
 
 
-@pytest.mark.parametrize("url", ["file:///etc", "ext::sh -c id", "http://h.example/x", "ssh://h/x", "", "http://[x"])
+@pytest.mark.parametrize("url", ["file:///etc", "ext::sh -c id", "http://h.example/x", "ssh://h/x", "", "http://[x", "https://h:x/"])
 def test_an_address_that_is_not_https_is_never_fetched_for_a_forge(url: str) -> None:
     (found,) = chosen(Fixed(Repository(name="acme/x", url=url, id="1")), Wanted())
     assert isinstance(found, Skipped)
@@ -378,3 +384,141 @@ def test_a_file_lists_urls_and_folders(tmp_path: Path) -> None:
         file.truncate(17 << 20)
     with pytest.raises(SourceFailure, match="is it a list"):
         list(listed(path))
+
+
+# Bitbucket, Azure DevOps, CodeCommit, and the tokens of GitHub Apps.
+
+
+def clone_links(url: str) -> dict[str, object]:
+    return {"clone": [{"name": "ssh", "href": "git@h:x.git"}, {"name": "https", "href": url}]}
+
+
+def test_a_workspace_of_bitbucket_is_read_with_wikis_and_snippets(api: Api, web: Web) -> None:
+    one = {"uuid": "{1}", "full_name": "ws/one", "size": 5, "has_wiki": True,
+           "links": clone_links("https://ada@bitbucket.org/ws/one.git")}  # fmt: skip
+    two = {"uuid": "{2}", "full_name": "ws/two", "parent": {"uuid": "{1}"}, "links": clone_links("https://h/two.git")}
+    pages = {"1": {"values": [one], "next": f"{api.url}/repositories/ws?page=2"}, "2": {"values": [two]}}
+    api.replies["/repositories/ws"] = lambda request: Reply(pages[request.query.get("page", "1")])
+    api.replies["/snippets/ws"] = {"values": [{"id": "s1", "links": clone_links("https://h/s1.git")}]}
+    found = repositories(Bitbucket(web, api.url, "ws", token).repositories())
+    assert [(each.name, each.part, each.fork) for each in found] == [
+        ("ws/one", "", False), ("ws/one.wiki", "wiki", False), ("ws/two", "", True), ("ws/snippet/s1", "snippet", False)
+    ]  # fmt: skip
+    assert found[0].url == "https://bitbucket.org/ws/one.git"
+    assert found[1].url == "https://bitbucket.org/ws/one.git/wiki"
+    assert api.server.asked[0].headers["authorization"] == "Bearer token-of-the-test"
+    assert names(Bitbucket(web, api.url, "ws", token, parts=False).repositories())[-1] == "ws/two"
+    cloud = Bitbucket(web, "https://api.bitbucket.org/2.0", "ws", lambda: Secret("ada@h.example:t"))
+    login = cloud.login("https://bitbucket.org/ws/one.git")
+    assert login is not None
+    assert login.reveal() == "x-bitbucket-api-token-auth:t"
+    assert cloud.login("https://elsewhere.example/x.git") is None
+    assert list(cloud.lost(found[0])) == []
+
+
+def test_a_project_of_bitbucket_data_center_is_read_page_by_page(api: Api, web: Web) -> None:
+    def page(request: Request) -> Reply:
+        start = int(request.query["start"])
+        one = {"id": start, "slug": f"r{start}", "project": {"key": "P"},
+               "links": {"clone": [{"name": "http", "href": f"{api.url}/scm/p/r{start}.git"}]}}  # fmt: skip
+        last = {"isLastPage": True} if start == 2 else {"isLastPage": False, "nextPageStart": start + 1}
+        return Reply({"values": [one | ({"origin": {"id": 1}, "archived": True} if start else {})]} | last)
+
+    api.replies["/rest/api/1.0/projects/P/repos"] = api.replies["/rest/api/1.0/repos"] = page
+    forge = BitbucketServer(web, api.url, "P", lambda: Secret("u:p"))
+    found = repositories(forge.repositories())
+    assert [(each.name, each.fork, each.archived) for each in found] == [
+        ("P/r0", False, False), ("P/r1", True, True), ("P/r2", True, True)
+    ]  # fmt: skip
+    assert api.server.asked[0].headers["authorization"].startswith("Basic ")
+    assert forge.login(found[0].url) == Secret("u:p")
+    assert list(forge.lost(found[0])) == []
+    assert names(BitbucketServer(web, api.url, "", nobody).repositories()) == ["P/r0", "P/r1", "P/r2"]
+
+
+def test_a_project_of_azure_devops_is_read_with_its_wiki(api: Api, web: Web) -> None:
+    one = {"id": "1", "name": "one", "remoteUrl": "https://org@dev.azure.com/org/p/_git/one", "project": {"name": "p"}}
+    api.replies["/org/p/_apis/git/repositories"] = {"value": [one, one | {"id": "2", "isDisabled": True}]}
+    api.replies["/org/_apis/git/repositories"] = {"value": [one]}
+    api.replies["/org/p/_apis/wiki/wikis"] = {
+        "value": [{"id": "w", "name": "p.wiki", "type": "projectWiki"}, {"id": "c", "name": "c", "type": "codeWiki"}]
+    }
+    forge = Azure(web, api.url, "org/p", token)
+    found = list(forge.repositories())
+    assert names(iter(found)) == ["p/one", "p.wiki"]
+    assert repositories(iter(found))[0].url == "https://dev.azure.com/org/p/_git/one"
+    assert repositories(iter(found))[1].url == f"{api.url}/org/p/_git/p.wiki"
+    assert [each.why for each in found if isinstance(each, Skipped)] == ["disabled on the forge"]
+    assert names(Azure(web, api.url, "org", nobody).repositories()) == ["p/one"]
+    login = forge.login(f"{api.url}/org/p/_git/one")
+    assert login is not None
+    assert login.reveal() == "firedamp:token-of-the-test"
+    assert list(forge.lost(repositories(iter(found))[0])) == []
+    api.replies["/org/p/_apis/git/repositories"] = Reply(b"<html>sign in", 203)
+    with pytest.raises(SourceFailure, match=r"answers 203 .is the token right"):
+        list(forge.repositories())
+
+
+class CodeCommitStub:
+    """CodeCommit's two calls over their own pages; moto has them not behind one endpoint with git."""
+
+    def list_repositories(self, **options: str) -> dict[str, Any]:
+        first = not options
+        listed = [{"repositoryName": "one" if first else "two", "repositoryId": "x"}]
+        return {"repositories": listed} | ({"nextToken": "more"} if first else {})
+
+    def batch_get_repositories(self, *, repositoryNames: list[str]) -> dict[str, Any]:  # noqa: N803
+        url = "https://git-codecommit.eu-west-1.amazonaws.com/v1/repos/"
+        return {"repositories": [{"repositoryName": n, "repositoryId": n, "cloneUrlHttp": url + n}
+                                 for n in repositoryNames]}  # fmt: skip
+
+
+class Refusing(CodeCommitStub):
+    def list_repositories(self, **options: str) -> dict[str, Any]:
+        from botocore.exceptions import ClientError
+
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ListRepositories")
+
+
+def test_the_repositories_of_codecommit_are_listed_through_a_client() -> None:
+    forge = CodeCommit(CodeCommitStub(), lambda url: Secret(f"u:{url}"))
+    found = repositories(forge.repositories())
+    assert [each.name for each in found] == ["one", "two"]
+    assert forge.login("x") == Secret("u:x")
+    assert list(forge.lost(found[0])) == []
+    with pytest.raises(SourceFailure, match="AccessDenied"):
+        list(CodeCommit(Refusing(), lambda _: Secret("")).repositories())
+
+
+def test_the_token_of_a_github_app_is_made_anew_before_it_ends(api: Api, web: Web, clock: Clock) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    made: list[str] = []
+
+    def mint(request: Request) -> Reply:
+        assert request.method == "POST"
+        shown = jwt.decode(
+            request.headers["authorization"].removeprefix("Bearer "), key.public_key(), algorithms=["RS256"],
+            options={"verify_exp": False, "verify_iat": False},
+        )  # fmt: skip
+        assert shown["iss"] == "77"
+        assert shown["exp"] - shown["iat"] <= 600
+        made.append(f"t{len(made)}")
+        ends = datetime.fromtimestamp(clock.at + 3600, UTC).isoformat()
+        return Reply({"token": made[-1], "expires_at": ends}, 201)
+
+    api.replies |= {"/orgs/acme/installation": {"id": 5}, "/app/installations/5/access_tokens": mint}
+    give = InstallationToken(web, api.url, "acme", "77", Secret(pem))
+    assert [give().reveal(), give().reveal()] == ["t0", "t0"]
+    clock.at += 3100
+    forge = GitHub(web, api.url, "acme", give)
+    login = forge.login(f"{api.url}/acme/x.git")
+    assert login is not None
+    assert login.reveal() == "x-access-token:t1"
+    with pytest.raises(SourceFailure, match="private key of GitHub App 77 cannot be used"):
+        InstallationToken(web, api.url, "acme", "77", Secret("no key"))()
+    api.replies["/orgs/acme/installation"] = Reply({}, 401)
+    with pytest.raises(SourceFailure, match="answers 401"):
+        InstallationToken(web, api.url, "acme", "77", Secret(pem))()
