@@ -236,7 +236,9 @@ def test_each_filter_leaves_out_and_says_why() -> None:
     )
 
 
-@pytest.mark.parametrize("url", ["file:///etc", "ext::sh -c id", "http://h.example/x", "ssh://h/x", "", "http://[x", "https://h:x/"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc", "ext::sh -c id", "http://h.example/x", "ssh://h/x", "", "http://[x", "https://h:x/"]
+)
 def test_an_address_that_is_not_https_is_never_fetched_for_a_forge(url: str) -> None:
     (found,) = chosen(Fixed(Repository(name="acme/x", url=url, id="1")), Wanted())
     assert isinstance(found, Skipped)
