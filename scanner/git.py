@@ -27,7 +27,7 @@ from firedamp.scanner.objects import Layout, ObjectAccess, find
 from firedamp.scanner.packindex import PackListing, Unfilterable
 from firedamp.scanner.reading import Hits, Reader, Share, Unread
 from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested
-from firedamp.scanner.walk import real_path, shown
+from firedamp.scanner.walk import real_path, shown, trouble
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.records import (
     GitProvenance,
@@ -202,8 +202,9 @@ class GitSource:
 
     def _beside(self, layout: Layout) -> Iterator[Item]:
         """Yield what the git folder holds besides objects: configuration, reflogs, hooks, LFS content."""
-        settings, tally = self._settings, Tally()
-        for path in itertools.chain(gitfiles.text_files(layout), gitfiles.lfs_files(layout)):
+        settings, tally, errors = self._settings, Tally(), list[OSError]()
+        unread = errors.append
+        for path in itertools.chain(gitfiles.text_files(layout, unread), gitfiles.lfs_files(layout, unread)):
             content = gitfiles.read(path, settings.hits, layout.width)
             if isinstance(content, Skipped):
                 yield content
@@ -213,6 +214,8 @@ class GitSource:
                 place = path.relative_to(layout.root) if path.is_relative_to(layout.root) else path
                 self._files.setdefault(content.blob, []).append(shown(str(place)))
                 yield from gitfiles.pieces(path, content.blob, settings.hits)
+        # A repository need not have every folder that is looked for.
+        yield from (trouble(str(e.filename), e) for e in errors if not isinstance(e, FileNotFoundError))
         yield Checkpoint(tally)
 
     def unread(self, blob: str) -> None:

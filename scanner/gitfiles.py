@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,10 @@ _NO_TEXT: Final = frozenset({"index", "commondir", "gitdir"})
 _HEAD: Final = 4096
 _TICK: Final = 50_000_000
 """Nanoseconds. What changed this shortly before it was looked at may change again and keep its time."""
+
+
+Unread = Callable[[OSError], object]
+"""Is told why a folder could not be listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +61,16 @@ def _telling(layout: Layout) -> Iterator[Path]:
     yield from sorted(_below(layout.common, frozenset({"objects", "modules"})))
 
 
-def text_files(layout: Layout) -> Iterator[Path]:
+def text_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path]:
     """Yield configuration, packed refs, reflogs, hooks, messages half written: of linked work trees too."""
-    for path in sorted(_below(layout.common, _ELSEWHERE)):
+    for path in sorted(_below(layout.common, _ELSEWHERE, unread)):
         if path.name not in _NO_TEXT and not path.name.endswith(".lock"):
             yield path
 
 
-def lfs_files(layout: Layout) -> Iterator[Path]:
+def lfs_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path]:
     """Yield the LFS objects that are on disk (git-lfs specification: `lfs/objects/OID[0:2]/OID[2:4]/OID`)."""
-    yield from sorted(_below(layout.common / "lfs" / "objects", frozenset()))
+    yield from sorted(_below(layout.common / "lfs" / "objects", frozenset(), unread))
 
 
 def modules(layout: Layout) -> Iterator[Path]:
@@ -84,9 +88,12 @@ def modules(layout: Layout) -> Iterator[Path]:
             continue
 
 
-def _below(top: Path, without: frozenset[str]) -> Iterator[Path]:
-    """Yield every regular file below top; `without` are names of folders at the top that are passed by."""
-    for folder, folders, files in os.walk(top):
+def _below(top: Path, without: frozenset[str], unread: Unread | None = None) -> Iterator[Path]:
+    """Yield every regular file below top; `without` are names of folders at the top that are passed by.
+
+    unread is told of each folder that cannot be listed.
+    """
+    for folder, folders, files in os.walk(top, onerror=unread):
         if folder == str(top):
             folders[:] = [name for name in folders if name not in without]
         for name in files:

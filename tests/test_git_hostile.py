@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import zlib
 from pathlib import Path
@@ -265,3 +266,22 @@ def test_a_cache_that_cannot_be_written_fails_one_target_only(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     scanned = scan(tmp_path / "all.bundle", tmp_path / "r")
     assert (scanned.status, scanned.findings.keys()) == (2, {key_id})
+
+
+def test_a_folder_of_a_repository_that_cannot_be_listed_has_failed(
+    tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak": text})
+    (tmp_path / "r" / ".git" / "logs").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "r" / ".git" / "logs")
+    for _ in range(20):  # deeper than a path may be long: nobody can list it by its name, root neither
+        Path("d" * 250).mkdir()
+        os.chdir("d" * 250)
+    monkeypatch.chdir(tmp_path)
+    done = scan(tmp_path / "r")
+    assert key_id in done.findings
+    assert done.status == 2
+    assert done.summary["failed"]["count"] >= 1
+    assert "too long" in done.summary["failed"]["items"][0]["why"]
