@@ -83,7 +83,7 @@ class World:
     """What every step of one walk knows.
 
     known and early are sorted keys: of what an earlier scan read, and of what this one read before the walk. own are
-    paths that are never read, held the paths at which earlier scans met something.
+    files and folders that are never read, held the paths at which earlier scans met something.
     """
 
     interesting: Interesting
@@ -198,6 +198,9 @@ class Walker:
                 below.append(Folder(path + entry.name, folder.rule))
         below = self._repository(path, below, plain, done)
         for each in below:
+            if each.path in self._world.own:
+                done.left_out["firedamp's own files"] += 1
+                continue
             name = each.path[len(path) :]
             rule = rules.SYSTEM.name if each.path in rules.SYSTEM_FOLDERS else self._names.of_folder(name, each.path)
             if rule in self._never:

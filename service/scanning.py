@@ -185,10 +185,13 @@ def detect_blob(blob: Blob) -> Iterator[Located | Skipped]:
 
 
 def _own(common: Common) -> frozenset[str]:
-    """Return the files that this program writes itself: its database, and the output of this very run."""
-    database = str((common.db or default_db()).absolute())
-    files = {database, database + "-wal", database + "-shm"}
-    return frozenset(files if common.output is None else files | {str(common.output.absolute())})
+    """Return what this program writes itself: its database, the output of this very run, and its cache.
+
+    The compiled prefilter there looks like keys. As a walk names them: without links.
+    """
+    database = os.path.realpath(common.db or default_db())
+    own = {database, database + "-wal", database + "-shm", os.path.realpath(_cache())}
+    return frozenset(own if common.output is None else own | {os.path.realpath(common.output)})
 
 
 def _honoured(marks: Sequence[str]) -> frozenset[str]:

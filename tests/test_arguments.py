@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -74,3 +75,21 @@ def test_results_that_cannot_be_written_are_a_sentence_and_status_2(tmp_path: Pa
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (2, b"")
+
+
+def test_a_scan_reads_nothing_that_firedamp_wrote_itself_whatever_links_lead_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    (real / "a").write_text("nothing")
+    link = tmp_path / "link"
+    link.symlink_to(real)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(link / "cache"))
+    for _ in range(2):  # the first compiles the prefilter, the second meets it
+        arguments = ("scan", str(real), "--all", "--offline", "--format", "json", "--db", str(link / "x.db"))
+        assert status(*arguments) == 0
+        told = json.loads(capsys.readouterr().out)
+    assert told["findings"] == []
+    left_out = {each["why"]: each["count"] for each in told["summary"]["left_out"]["items"]}
+    assert left_out["firedamp's own files"] >= 2
