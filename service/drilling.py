@@ -58,8 +58,9 @@ def drill(options: CanaryOptions, common: Common, store: Store) -> int:
         for old in drills.unfinished(store.drills(), world):
             drills.settle(old, names.get(old.key_id, old.key_id), world)
         driller.clear()
-        chosen = ledger.chosen(options.names, store) if options.names else []
-        ended = [driller.one([each]) for each in chosen] if chosen else driller.every_account()
+        # A name may mean several keys of one user: the one that can be read back is drilled.
+        chosen = [ledger.chosen([name], store) for name in options.names]
+        ended = [driller.one(each) for each in chosen] if chosen else driller.every_account()
     out = common.out()
     with closing(out) if common.output is not None else nullcontext():
         for each in ended:
