@@ -33,6 +33,9 @@ _LONG: Final = 100
 """Characters that are left of a Bedrock key when its head is cut."""
 
 
+_IDENTITIES: Final = tuple(int.from_bytes(one) for one in (b"ID", b"RO", b"GP", b"IP", b"NP", b"NV", b"PK", b"SC"))
+"""The second and third letter of ids of users, roles and the like (`AIDA`, `AROA`): no key has their random body."""
+
 _Array = Any
 """A numpy array of one dimension: its items are machine integers once compiled, and numpy's own before."""
 _wide: Final[Any] = np.int64
@@ -153,10 +156,11 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
 ) -> None:
     """Flag the entries whose text holds a long run of base64 characters that can be a value, or most of one.
 
-    HEAD: `A` and 16 key characters; `-` and 26 of an AppSync key, not all hexadecimal; 16 characters as hexadecimal
-    digits; 21 characters of base64 that decode to letters and digits, 40 that decode to printable ASCII; 100 that look
-    random, as only a long key without other marks has. RUN: 20 that look random, in a run no longer than a secret in
-    some notation.
+    HEAD: `A` and 16 key characters, fewer than 7 of them `A` (odds of more: 3 * 10^-7), unless the id of a user or
+    role; `-` and 26 of an AppSync key, not all hexadecimal, and half of its pairs not common in words (odds below
+    10^-6); 16 characters as hexadecimal digits; 21 characters of base64 that decode to letters and digits, 40 that
+    decode to printable ASCII; 100 that look random, as only a long key without other marks has. RUN: 20 that look
+    random, in a run no longer than a secret in some notation.
 
     places (4 x 256) tells whether a byte can stand at an offset, modulo 4: a bit for each alignment, twice. Random is:
     upper and lower case, often changing between upper, lower, digit and sign (classes), and few pairs of letters that
@@ -201,14 +205,26 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
             if 65 <= d <= 90 or 50 <= d <= 55:
                 keys += 1
                 if keys >= 17 and text[q - 16] == 65:
-                    found |= HEAD
+                    # Many A stand in the head of an SSH key.
+                    named = 0
+                    if q - 19 >= a and text[q - 19] == 65:
+                        named = _wide(text[q - 18]) << 8 | _wide(text[q - 17])
+                    same = 0
+                    for x in range(q - 15, q + 1):
+                        same += text[x] == 65
+                    if same < 7 and named not in _IDENTITIES:
+                        found |= HEAD
             else:
                 keys = 0
             if small == q - a and c in (1, 3):
                 small += 1
                 beyond_hex |= d > 102
                 if small == 26 and beyond_hex and a > 0 and text[a - 1] == 45:
-                    found |= HEAD
+                    same = 0
+                    for x in range(a + 1, q + 1):
+                        same += common[text[x - 1], text[x]]
+                    if same <= 13:
+                        found |= HEAD
             if q + 1 < b and 50 <= d <= 55 and (48 <= text[q + 1] <= 57 or 65 <= text[q + 1] & 0xDF <= 70):
                 odd, even = even + 1, odd
                 if odd >= 16:

@@ -36,8 +36,17 @@ class Seeds:
     words: tuple[bytes, ...] = ()
 
 
-WORDS: Final = (rb"(?i)secret", rb"(?i)access.?key", rb"(?i)smtp", rb"(?i)password", rb"(?i)ses[a-z_. -]{0,16}pass")
-"""A lone secret is told by a name beside it that holds one of these, and mostly by two of them."""
+_VALUE: Final = rb"[^A-Za-z0-9+/]{1,12}(?:[a-z]{1,8}[^A-Za-z0-9+/]{1,12})?[A-Za-z0-9+/\\%]{40}"
+WORDS: Final = (
+    rb"(?i)secret[_. -]?access",
+    rb"(?is)s[_. -]?key[a-z_. -]{0,12}" + _VALUE,
+    rb"(?i)aws[a-z_. -]{0,16}sec",
+    rb"(?is)cret[a-z_. -]{0,12}" + _VALUE,
+    rb"(?i)(?:ses|smtp)[a-z_. -]{0,16}pas",
+    rb"(?is)ss[a-z_. -]{0,8}[^A-Za-z0-9+/]{1,12}B[A-P][A-Za-z0-9+/\\%]{42}",
+)
+"""What tells a lone secret, as the expressions of `keys` do, cut in two: each name's larger part, wherever its value
+stands, and beside it, for a name cut before that, its rest with the whole value behind it."""
 
 CONTAINERS: Final = {
     "zip": rb"PK(?:\x03\x04|\x05\x06|00PK)|Cr24[\x02\x03]\x00",
@@ -65,6 +74,10 @@ So an object derived from a container is read in full too. Mail, which any text 
 or a piece.
 """
 
+_APPSYNC: Final = (rb"(?:^|[^0-9a-z])da2-", rb"da2-[0-9a-z]{13}")
+"""The bare head `da2-` stands in one of 2,000 UUIDs: only at a border, or with half a key. A copy that makes a key of a
+UUID would bring at least 12 digits of it (git copies 16 bytes and more), which no random key shares."""
+
 _UNITS: Final = 12
 """Characters of a value, spelled one by one, that make a tail: a value cut inside its head leaves more."""
 _LONG_HEAD: Final = 8
@@ -75,8 +88,9 @@ _DENSE: Final = ("base64", "utf-16", "hex")
 @cache
 def seeds() -> Seeds:
     """Return the seeds of every kind in every encoding, and of every container."""
-    heads = (*whole_heads(), *_halves(), *_spelled_tails(), *CONTAINERS.values())
-    return Seeds(tuple(dict.fromkeys(heads)), WORDS)
+    heads = dict.fromkeys((*whole_heads(), *_halves(), *_spelled_tails(), *CONTAINERS.values(), *_APPSYNC))
+    del heads[expression(shape(b"da2-"))]
+    return Seeds(tuple(heads), WORDS)
 
 
 def _halves() -> Iterator[bytes]:
