@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+
 SECRET_LENGTH: Final = 40
 SMTP_LENGTH: Final = 44
 TOKEN_LENGTHS: Final = range(100, 2001)
@@ -26,6 +28,9 @@ _RUNS: Final = re.compile(
     rf"(?=[A-Za-z0-9+/%\\&#;]{{40}})((?:[A-Za-z0-9+/]++|{_SIGN})++)|{_ESCAPE}",
 )
 _ENCODED: Final = re.compile(_SIGN)
+_BORDER: Final = np.ones(256, np.bool_)
+"""What stands in no run, sign or escape, by character."""
+_BORDER[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/%\\&#;[\x1b")] = False
 _HEX: Final = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 _LOWER_RUN: Final = re.compile(r"[a-z]{22}|[A-Z]{22}")
 _PLACEHOLDERS: Final = (
@@ -53,12 +58,24 @@ def runs(text: str, low: int, high: int) -> Iterator[Run]:
     `=` and every other character is a border. A run that a window border cuts is not longest: callers widen their
     windows to white space or take more than they need.
     """
-    for found in _RUNS.finditer(text, low, high):
-        if found[1] is None:
-            continue
-        value = undo(found[1])
-        if len(value) >= SECRET_LENGTH:
-            yield Run(found.start(), found.end(), value)
+    for start, end in _stretches(text, low, high):
+        for found in _RUNS.finditer(text, start, end):
+            if found[1] is None:
+                continue
+            value = undo(found[1])
+            if len(value) >= SECRET_LENGTH:
+                yield Run(found.start(), found.end(), value)
+
+
+def _stretches(text: str, low: int, high: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of text[low:high] that hold runs: found by counting, as the expression is slow on plain text.
+
+    No character beside a part can belong to a run, its signs or an escape.
+    """
+    codes = np.frombuffer(text[low:high].encode("latin-1", "replace"), np.uint8)
+    borders = np.concatenate(([-1], np.flatnonzero(_BORDER[codes]), [codes.size]))
+    for at in np.flatnonzero(np.diff(borders) > SECRET_LENGTH).tolist():
+        yield low + int(borders[at]) + 1, low + int(borders[at + 1])
 
 
 def undo(raw: str) -> str:

@@ -31,6 +31,10 @@ _ENDPOINT: Final = re.compile(
     r"(?P<host>(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z0-9-]{2,24}|localhost|[a-z][a-z0-9-]{1,40}(?=:\d))(?::\d{1,5})?)",
     re.IGNORECASE,
 )
+_ENDPOINT_LABELS: Final = tuple(
+    "endpoint hostbase host_base hostbucket host_bucket serviceurl service_url s3url s3_url s3host s3_host miniourl"
+    " minio_url miniohost minio_host storageurl storage_url".split()
+)
 # `endpoint` alone names the key's own, and so does one with a word of storage; `SENTRY_ENDPOINT` does not.
 _LABEL_WORD: Final = re.compile(r"[sS]3[aA]?|[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _STORE_WORDS: Final = frozenset("s3 s3a aws minio storage object bucket store spaces wasabi".split())
@@ -38,6 +42,11 @@ _ENDPOINT_WORDS: Final = frozenset(
     "endpoint url uri host base hostbase hostname address service custom override".split()
 )
 # A plain `url` or `host` names where a key belongs only when the host is a known store that speaks S3.
+_STORE_DOMAINS: Final = tuple(
+    "wasabisys.com cloudflarestorage.com backblazeb2.com digitaloceanspaces.com linodeobjects.com scw.cloud"
+    " storage.googleapis.com aliyuncs.com myqcloud.com ovh.net vultrobjects.com dream.io idrivee2- min.io"
+    " storjshare.io exo.io contabostorage.com upcloudobjects.com".split()
+)
 _STORES: Final = re.compile(
     r"(?P<url>(?:https?:(?:\\{0,4}/){2})?(?P<host>(?:[a-z0-9-]{1,63}\.){0,6}"
     r"(?:wasabisys\.com|r2\.cloudflarestorage\.com|backblazeb2\.com|digitaloceanspaces\.com|linodeobjects\.com"
@@ -91,13 +100,14 @@ def around(text: str, where: tuple[int, int, int, int], section: int | None) -> 
 
 def _endpoint(place: str, lowered: str) -> re.Match[str] | None:
     """Find where the credential is used; the expressions are slow, and most places hold none of their words."""
-    if not any(word in lowered for word in ("endpoint", "host", "url", "server", ".com", ".net", ".cloud", ".io")):
-        return None
-    for found in _ENDPOINT.finditer(place):
-        words = {word.lower() for word in _LABEL_WORD.findall(found["label"])}
-        if words & _STORE_WORDS or words <= _ENDPOINT_WORDS:
-            return found
-    return _STORES.search(place) or _LOOPBACK.search(place)
+    if any(word in lowered for word in _ENDPOINT_LABELS):
+        for found in _ENDPOINT.finditer(place):
+            words = {word.lower() for word in _LABEL_WORD.findall(found["label"])}
+            if words & _STORE_WORDS or words <= _ENDPOINT_WORDS:
+                return found
+    store = _STORES.search(place) if any(word in lowered for word in _STORE_DOMAINS) else None
+    loops = store is None and any(word in lowered for word in ("localhost", "127.0.0.1", "minio"))
+    return _LOOPBACK.search(place) if loops else store
 
 
 def _region(place: str, lowered: str) -> str | None:
