@@ -366,6 +366,22 @@ def test_a_minted_canary_gets_a_fresh_key_that_is_watched_and_found(
     assert keys_of(aws) == {minted, fresh}
 
 
+def test_what_mint_made_is_planted_by_its_name_and_retired(
+    minted: str, aws: Loopback, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("mint", "--name", "svc-archive-{n}").status == 0, run.error
+    path = tmp_path / ".env"
+    path.write_bytes(b"DEBUG=0\n")
+    path.chmod(0o644)
+    assert run("plant", "svc-archive-1", "--at", path, "--as", "env").status == 0, run.error
+    assert run.lines[0]["state"] == "world-readable"
+    assert run.check("svc-archive-1") == (1, [("world-readable", "everybody on this machine may read it")])
+    assert run("retire", "svc-archive-1").status == 0, run.error
+    assert path.read_bytes() == b"DEBUG=0\n"
+    listed = aws.client("iam").list_access_keys(UserName="svc-archive-1")["AccessKeyMetadata"]
+    assert [each["Status"] for each in listed] == ["Active", "Active"]
+
+
 def test_a_crash_before_the_write_leaves_no_key_that_nobody_knows(
     minted: str, aws: Loopback, run: Run, tmp_path: Path
 ) -> None:
