@@ -14,6 +14,8 @@ from typing import Final, Protocol
 MIB: Final = 1 << 20
 SMALL: Final = MIB
 """Members up to this size are handled as one bytes object; it is also the step in which larger ones are read."""
+WINDOW: Final = 4 * MIB
+"""The largest piece of a member that is looked at at once."""
 _FLOOR: Final = 16 * MIB
 """A ratio is no bomb below this: a page of zeros shrinks a thousand times and harms nobody."""
 
@@ -100,6 +102,20 @@ class Part:
     lines: bool = True
     thin: bool = False
     shown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member, or one window of a large one. container is the chain inside the file, `inner.tar!file`.
+
+    first_line and first_column (code points, from 1) say where the window begins; both are None where the text was
+    put together from values and has no lines of its own.
+    """
+
+    container: str
+    data: bytes
+    first_line: int | None = 1
+    first_column: int | None = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from firedamp.scanner.git import Settings
 from firedamp.scanner.history import kinds_of
 from firedamp.scanner.idset import from_hex
 from firedamp.scanner.objects import Layout, ObjectAccess, find, resolve, tips
-from firedamp.scanner.reading import Reader, Share, Unread
+from firedamp.scanner.reading import Reader, Settings, Share, Unread
 from firedamp.scanner.source import Blob, Checkpoint, Item
 from firedamp.scanner.walk import shown
 from firedamp.storage.errors import SourceFailure

@@ -15,10 +15,12 @@ from typing import Final
 from firedamp.scanner import archives, documents, mail, sevenzip, streams
 from firedamp.scanner.budget import (
     MIB,
+    WINDOW,
     Broken,
     Budget,
     Chunks,
     File,
+    Member,
     Part,
     Parts,
     Spent,
@@ -30,25 +32,9 @@ from firedamp.storage.records import Outcome, Skipped
 
 HEAD: Final = 4096
 """How many first bytes `container_of` wants. Fewer do for everything but mail, notebooks and tar (512)."""
-WINDOW: Final = 4 * MIB
-"""The largest piece of a member that is looked at at once."""
 OVERLAP: Final = 64 << 10
 """How much of a window is seen again in the next, so that what stands at its border is seen whole."""
 _LONGEST_NAME: Final = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A member, or one window of a large one. container is the chain inside the file, `inner.tar!file`.
-
-    first_line and first_column (code points, from 1) say where the window begins; both are None where the text was
-    put together from values and has no lines of its own.
-    """
-
-    container: str
-    data: bytes
-    first_line: int | None = 1
-    first_column: int | None = 1
 
 
 @dataclass(frozen=True, slots=True)

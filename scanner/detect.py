@@ -8,11 +8,9 @@ paired and, down to a depth, decoded in its turn; every offset leads back to the
 from __future__ import annotations
 
 import bisect
-import hashlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 
 from firedamp.scanner import keys, pairing
@@ -20,36 +18,8 @@ from firedamp.scanner.candidates import Candidate, Credential, Located
 from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.prefilter import Hit, Prefilter
 from firedamp.scanner.runs import Mark, Run, Segment
-from firedamp.storage import keyid
 from firedamp.storage.records import Outcome, Skipped
 from firedamp.storage.secret import Secret
-
-_SOURCES: Final = (
-    *("candidates.py", "decode.py", "detect.py", "forms.py", "keys.py", "labels.py", "matching.py", "packed.py"),
-    *(
-        "pairing.py",
-        "prefilter.py",
-        "runs.py",
-        "shape.py",
-        "spelling.py",
-        "structure.py",
-        "surroundings.py",
-        "survey.py",
-    ),
-)
-
-
-def _version() -> str:
-    """Hash the source of everything that decides what is found: a change there, and only there, rescans."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name in _SOURCES:
-        digest.update(Path(__file__).with_name(name).read_bytes())
-    digest.update(Path(keyid.__file__).read_bytes())
-    return digest.hexdigest()
-
-
-VERSION: Final = _version()
-"""The detectors' version: objects read by another one are read again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,7 @@ class FolderSource:
         self._held: dict[str, list[Met]] = {}
         self._gone: list[Met] = []
         self._left_out = Counter[str]()
+        self._opened = False
 
     def blobs(self) -> Iterator[Item]:
         """Yield the files worth a look, the repositories, and what was not read."""
@@ -117,7 +118,8 @@ class FolderSource:
             return
         keys = yield from self._read(self._world(known, _sorted(early)), task, known)
         yield from self._left_out_by_rule()
-        yield self._checkpoint(Tally(), _sorted(keys))
+        same = not self._opened and len(keys) == len(known)
+        yield self._checkpoint(Tally(), None if same else _sorted(keys))
 
     def _start(self) -> Task | Skipped:
         try:
@@ -148,6 +150,7 @@ class FolderSource:
         for step in steps(world, task, self._walk.jobs):
             new += step.files
             size += step.bytes
+            self._opened |= step.opened
             yield from step.skipped
             yield from (Nested(path) for path in step.nested)
             self._left_out.update(step.left_out)
@@ -205,9 +208,12 @@ class FolderSource:
         """Do not remember this blob's files: part of it could not be looked through."""
         self._unread.add(blob)
 
-    def _checkpoint(self, tally: Tally, keys: array[int]) -> Checkpoint:
+    def _checkpoint(self, tally: Tally, keys: array[int] | None) -> Checkpoint:
+        """Commit what was met. keys is what shall be remembered from now on, None where that is what is already."""
         met, self._fresh = tuple(self._fresh), []
         gone, self._gone = tuple(self._gone), []
+        if keys is None:
+            return Checkpoint(tally, met=met, gone=gone)
         state = SourceState(target=self.target, detector=self._detector, value=keys.tobytes())
         return Checkpoint(tally, states=(state,), met=met, gone=gone)
 
@@ -368,6 +374,8 @@ def _is_file(path: str) -> bool:
 
 def _sorted(keys: array[int]) -> array[int]:
     """Return keys sorted. Through numpy: a list of Python integers would take five times the memory."""
+    if not keys:
+        return keys
     import numpy as np
 
-    return array("q", np.sort(np.frombuffer(keys, dtype=np.int64)).tobytes()) if keys else keys
+    return array("q", np.sort(np.frombuffer(keys, dtype=np.int64)).tobytes())

@@ -25,7 +25,7 @@ from firedamp.scanner.listing import Listing, list_objects
 from firedamp.scanner.mirror import clone_of, is_url, unbundled
 from firedamp.scanner.objects import Layout, ObjectAccess, find
 from firedamp.scanner.packindex import PackListing, Unfilterable
-from firedamp.scanner.reading import Hits, Reader, Share, Unread
+from firedamp.scanner.reading import Reader, Settings, Share, Suspects, Unread
 from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested
 from firedamp.scanner.walk import real_path, shown, trouble
 from firedamp.storage.errors import SourceFailure
@@ -40,27 +40,6 @@ from firedamp.storage.records import (
     Tally,
 )
 from firedamp.storage.store import Store
-
-Suspects = Callable[[PackListing, NDArray[np.int32]], NDArray[np.int32]]
-"""Given a pack and positions in it, returns those of them that can hold a key."""
-
-FILTER_FROM: Final = 8 << 20
-"""Bytes of the smallest pack that the delta filter is used for: below, reading everything takes no longer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How repositories are read.
-
-    container says by its first bytes whether an object must be looked into. suspects is the delta filter, used for
-    packs of filter_from bytes and more; None reads everything.
-    """
-
-    hits: Hits
-    container: Callable[[bytes], bool]
-    jobs: int = 2
-    suspects: Suspects | None = None
-    filter_from: int = FILTER_FROM
 
 
 def delta_filter(cache: Path, processes: int) -> Suspects:

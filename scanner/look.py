@@ -6,26 +6,42 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from firedamp.scanner.budget import Member
 from firedamp.scanner.candidates import Located
-from firedamp.scanner.containers import FORMATS, HEAD, Member, container_of
-from firedamp.scanner.detect import detect
-from firedamp.scanner.marks import marked
-from firedamp.scanner.ownkeys import OwnKeys
-from firedamp.scanner.prefilter import Prefilter
 from firedamp.scanner.source import Blob
-from firedamp.scanner.unpack import Unpacker
 from firedamp.storage.records import Skipped
 
+if TYPE_CHECKING:
+    from firedamp.scanner.ownkeys import OwnKeys
+    from firedamp.scanner.prefilter import Prefilter
+    from firedamp.scanner.unpack import Unpacker
+    from firedamp.scanner.walk import ContainerOf
+
 _TAIL: Final = 66_000
-_RAW: Final = frozenset(each.name for each in FORMATS if each.raw)
 
 
+# What finds keys and what knows containers takes longer to load than a scan in which nothing changed, so both are
+# loaded with the first bytes that are read.
 @functools.cache
 def prefilter(cache: Path | None) -> Prefilter:
     """Return this process's prefilter; cache keeps its compiled form between runs."""
+    from firedamp.scanner.prefilter import Prefilter
+
     return Prefilter(cache)
+
+
+@functools.cache
+def _must_open() -> ContainerOf:
+    from firedamp.scanner.containers import must_open
+
+    return must_open
+
+
+def must_open(head: bytes, tail: bytes = b"") -> str | None:
+    """Name the format of a container by its first and last bytes, if it must be opened whatever stands in them."""
+    return _must_open()(head, tail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +64,7 @@ class Sense:
 class Look:
     """Finds every credential in a blob and in its containers, and says what could not be opened.
 
-    prefilter is called at the first blob: loading it takes longer than a scan in which nothing changed.
+    prefilter is called at the first blob.
     """
 
     def __init__(self, prefilter: Callable[[], Prefilter], unpacker: Unpacker, own: OwnKeys | None = None) -> None:
@@ -58,6 +74,8 @@ class Look:
 
     def __call__(self, blob: Blob) -> Iterator[Located | Skipped]:
         """Yield what stands in blob. A Skipped names the file, or the blob, and the chain inside it."""
+        from firedamp.scanner.containers import FORMATS, HEAD, container_of
+
         head = blob.data[:HEAD]
         kind = None if blob.window else container_of(head, blob.data[-_TAIL:] if head[:2] in _MAY_END_IN_ZIP else b"")
         inside: set[tuple[str | None, object]] = set()
@@ -71,7 +89,7 @@ class Look:
                         inside.add((credential.key_id, None))
                     case Skipped():
                         broken = True
-        if kind is None or broken or kind in _RAW:
+        if kind is None or broken or any(each.raw for each in FORMATS if each.name == kind):
             # What the container gave already is not told a second time as raw bytes.
             for each in _named(self._text(blob.data, blob.first_line, blob.first_column), blob, ""):
                 if isinstance(each, Skipped) or not inside or _told(each) not in inside:
@@ -79,6 +97,9 @@ class Look:
 
     def _text(self, data: bytes, line: int, column: int) -> Iterator[Located | Skipped]:
         """Yield what stands in plain bytes that begin at line and column."""
+        from firedamp.scanner.detect import detect
+        from firedamp.scanner.marks import marked
+
         found = detect(data, self._prefilter(), first_line=line, first_column=column)
         return marked([*found, *self._own.find(data, line, column, found)] if self._own else found, data, line)
 

@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
 from firedamp.scanner.objects import environment
-from firedamp.scanner.web import LOOPBACK, Web
 from firedamp.storage.errors import Failure, SourceFailure, UsageFailure
 from firedamp.storage.secret import Secret
+
+if TYPE_CHECKING:
+    from firedamp.scanner.web import Web
 
 PROTOCOLS: Final = "https:ssh:git:file"
 """What clone and fetch may use; plain http only to this machine."""
@@ -100,6 +102,8 @@ class Fetch:
         self._clone = clone_of(url, folder)
         _own(folder)
         address, credentials = _apart(url, login)
+        from firedamp.scanner.web import LOOPBACK
+
         allowed = PROTOCOLS + (":http" if urlsplit(url).hostname in LOOPBACK else "")
         settings = environment(GIT_ALLOW_PROTOCOL=allowed, GIT_SSH_COMMAND=_SSH, **credentials)
         # GitPython hands down our environment: what a hook or a shell set there is not for this repository.

@@ -13,11 +13,14 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hyperscan
 
-from firedamp.scanner.forms import Form, forms
+from firedamp.scanner.version import VERSION
+
+if TYPE_CHECKING:
+    from firedamp.scanner.forms import Form
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,8 @@ class Prefilter:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        known = forms()
-        self._database = load([form.expression for form in known], range(len(known)), folder)
+        # A copy goes by the version of the sources that the forms are made from: making them takes longer than loading.
+        self._database = _kept(("forms", VERSION), _all_forms, folder)
         self._local = threading.local()
 
     def find(self, window: bytes | memoryview) -> list[Hit]:
@@ -49,6 +52,8 @@ class Prefilter:
 
         self._scan(window, note)
         found.sort()
+        from firedamp.scanner.forms import forms
+
         known = forms()
         return [Hit(end, known[number]) for end, number in found]
 
@@ -86,17 +91,27 @@ def load(expressions: Sequence[bytes], ids: Sequence[int], folder: Path | None) 
 
     A folder that cannot be read or written is worked without: it only saves the second that compiling takes.
     """
+    return _kept((list(expressions), list(ids)), lambda: _compiled(expressions, ids), folder)
+
+
+def _all_forms() -> Any:
+    from firedamp.scanner.forms import forms
+
+    return _compiled([form.expression for form in forms()], range(len(forms())))
+
+
+def _kept(content: object, compiled: Callable[[], Any], folder: Path | None) -> Any:
+    """Return the folder's copy of a database, or the compiled one, copied there. content tells it from all others."""
     if folder is None:
-        return _compiled(expressions, ids)
-    version = hyperscan.__version__  # type: ignore[attr-defined]
-    known = repr((version, list(expressions), list(ids))).encode()
+        return compiled()
+    known = repr((hyperscan.__version__, content)).encode()  # type: ignore[attr-defined]
     path = folder / f"hyperscan-{hashlib.blake2b(known, digest_size=12).hexdigest()}"
     with contextlib.suppress(OSError, hyperscan.HyperscanError), path.open("rb") as file:
         # hyperscan trusts what it loads: a copy that another user could have written is not loaded.
         status = os.fstat(file.fileno())
         if not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022):
             return hyperscan.loadb(file.read(), hyperscan.HS_MODE_BLOCK)
-    database = _compiled(expressions, ids)
+    database = compiled()
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as copy:

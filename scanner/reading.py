@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,11 @@ from firedamp.scanner.idset import Ids
 from firedamp.scanner.objects import ObjectAccess
 from firedamp.scanner.source import Blob
 from firedamp.storage.records import Tally
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from firedamp.scanner.packindex import PackListing
 
 Hits = Callable[[memoryview], Sequence[int]]
 """Where the prefilter sees something in these bytes: offsets behind each hit's last byte, ascending."""
@@ -41,6 +46,28 @@ _WAITING: Final = 4
 """Results that readers hold ready at most: more would only fill memory."""
 _RESTARTS: Final = 20_000
 """How often one share of the objects is begun again behind a corrupt one: each costs a few milliseconds."""
+
+
+Suspects: TypeAlias = "Callable[[PackListing, NDArray[np.int32]], NDArray[np.int32]]"
+"""Given a pack and positions in it, returns those of them that can hold a key."""
+
+FILTER_FROM: Final = 8 << 20
+"""Bytes of the smallest pack that the delta filter is used for: below, reading everything takes no longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How repositories are read.
+
+    container says by its first bytes whether an object must be looked into. suspects is the delta filter, used for
+    packs of filter_from bytes and more; None reads everything.
+    """
+
+    hits: Hits
+    container: Callable[[bytes], bool]
+    jobs: int = 2
+    suspects: Suspects | None = None
+    filter_from: int = FILTER_FROM
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
-from firedamp.scanner.budget import SMALL, Limits
-from firedamp.scanner.containers import WINDOW, Member
+from firedamp.scanner.budget import SMALL, WINDOW, Limits, Member
 from firedamp.storage.records import Outcome, Skipped
 
 _KEPT: Final = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "COVERAGE_PROCESS_START")

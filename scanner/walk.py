@@ -113,6 +113,8 @@ class Step:
     files: int = 0
     bytes: int = 0
     known: int = 0
+    opened: bool = False
+    """Whether any file was opened: without, every one of keys was known before."""
 
 
 def key_of(status: os.stat_result) -> int:
@@ -277,6 +279,7 @@ class Walker:
     def _read_files(self, files: list[Listed], done: Step) -> None:
         """Read from the front of files until the step is full."""
         count = 0
+        done.opened |= bool(files)
         while count < len(files) and done.bytes < _STEP_BYTES:
             each = files[count]
             count += 1

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from firedamp.scanner.budget import SMALL, Budget, Chunks, File, Limits, Parts, buffered, hold, in_memory
-from firedamp.scanner.containers import HEAD, Member, container_of, opened, walk
+from firedamp.scanner.budget import SMALL, Budget, Chunks, File, Limits, Member, Parts, buffered, hold, in_memory
+from firedamp.scanner.containers import HEAD, container_of, opened, walk
 from firedamp.scanner.documents import rows, rows_on_disk
 from firedamp.scanner.unpack import encoded
 from firedamp.storage.records import Outcome, Skipped

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from firedamp.scanner.chosen import ChosenSource, pushed, staged
-from firedamp.scanner.git import Settings
 from firedamp.scanner.objects import environment, find
+from firedamp.scanner.reading import Settings
 from firedamp.scanner.source import Source
 from firedamp.service import scanning
 from firedamp.service.options import Common, HookOptions, ScanOptions

@@ -13,42 +13,38 @@ from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import platformdirs
 
 from firedamp.scanner import scan as scanner
 from firedamp.scanner.budget import Limits
 from firedamp.scanner.candidates import Located
-from firedamp.scanner.containers import must_open
-from firedamp.scanner.detect import VERSION
 from firedamp.scanner.files import FolderSource, StreamSource, Walk
 from firedamp.scanner.files import read_again as read_file_again
-from firedamp.scanner.git import FILTER_FROM, GitSource, Settings, delta_filter
-from firedamp.scanner.git import read_again as read_object_again
-from firedamp.scanner.idset import Seen
-from firedamp.scanner.look import Look, Sense, prefilter
+from firedamp.scanner.look import Look, Sense, must_open, prefilter
 from firedamp.scanner.marks import MARKS, OWN
-from firedamp.scanner.mirror import Mirrors, is_bundle, is_mirrored, is_url, mirror, unbundle, without_user
+from firedamp.scanner.mirror import is_bundle, is_mirrored, is_url, mirror, unbundle, without_user
 from firedamp.scanner.objects import is_git_dir
-from firedamp.scanner.organisation import Organisation, World
-from firedamp.scanner.ownkeys import OwnKeys
-from firedamp.scanner.reread import reread
 from firedamp.scanner.scan import Report, Reported
 from firedamp.scanner.source import Blob, Source
 from firedamp.scanner.unpack import Unpacker, prefiltered
-from firedamp.scanner.web import Web
-from firedamp.service import baseline, render
-from firedamp.service.config import ScanConfig
+from firedamp.scanner.version import VERSION
 from firedamp.service.options import Common, Format, ScanOptions, default_db, must_be_writable
-from firedamp.service.profiles import own_keys
 from firedamp.service.progress import Bar
-from firedamp.service.render import Listing
 from firedamp.service.surroundings import be_nice, changed, home_folder, known_files, place_of, wait_for_power
 from firedamp.storage.errors import SourceFailure, UsageFailure
 from firedamp.storage.records import FileProvenance, GitProvenance, Provenance, Skipped, TriageState
 from firedamp.storage.secret import Fingerprint, Secret
 from firedamp.storage.store import Store
+
+if TYPE_CHECKING:
+    from firedamp.scanner.idset import Seen
+    from firedamp.scanner.mirror import Mirrors
+    from firedamp.scanner.organisation import Organisation
+    from firedamp.scanner.ownkeys import OwnKeys
+    from firedamp.scanner.reading import Settings
+    from firedamp.service.config import ScanConfig
 
 _READERS: Final = 2
 """Processes that read files beside this one: more would help a fast disk, and take more memory than is promised."""
@@ -65,8 +61,7 @@ def scan(options: ScanOptions, common: Common) -> int:
     for path in (common.output, options.write_baseline):
         must_be_writable(path)
     settings = common.settings()
-    known = frozenset[Fingerprint]() if options.baseline is None else baseline.read(options.baseline)
-    own = own_keys(os.environ) if options.own_keys else None
+    known, own = _baseline(options), _own_keys() if options.own_keys else None
     honoured = _honoured((*settings.scan.honour_marks, *options.honour_marks))
     if options.nice:
         be_nice()
@@ -81,7 +76,7 @@ def scan(options: ScanOptions, common: Common) -> int:
         ends.callback(opener.close)
         report = scanner.scan(
             opener.sources(options.targets, options.org), store, look,
-            detector=opener.seen.detector, now=_now, open_repository=opener.repository,
+            detector=opener.detector, now=_now, open_repository=opener.repository,
             canary_accounts=settings.scan.canary_accounts, honoured=honoured, progress=bar,
         )  # fmt: skip
         patterns = (*settings.scan.accept_incomplete, *options.accept_incomplete)
@@ -97,6 +92,8 @@ def scan(options: ScanOptions, common: Common) -> int:
         secrets = _secrets(chosen, look, settings.serve.cache) if options.show_secrets else {}
     _show(report, chosen, secrets, common)
     if options.write_baseline is not None:
+        from firedamp.service import baseline
+
         baseline.write(options.write_baseline, report.findings)
     if report.failed or report.tally.nothing:
         return 2
@@ -106,6 +103,8 @@ def scan(options: ScanOptions, common: Common) -> int:
 def scan_once(choose: Callable[[Settings], Sequence[Source]], options: ScanOptions, common: Common) -> int:
     """Scan sources and remember nothing of it: for hooks. What was decided about a finding before still counts."""
     settings = common.settings()
+    from firedamp.scanner.reading import Settings
+
     sense = Sense(_cache(), None)
     chosen = Settings(hits=sense.hits, container=lambda head: must_open(head) is not None, jobs=1)
     with common.open_store() as kept, kept.blank() as store, _unpacker(_limits(settings.scan)) as unpacker:
@@ -129,13 +128,27 @@ def scan_once(choose: Callable[[Settings], Sequence[Source]], options: ScanOptio
                 for each in report.findings
             ),
         )
-        known = frozenset[Fingerprint]() if options.baseline is None else baseline.read(options.baseline)
+        known = _baseline(options)
         found = list(_chosen(report, options, known))
     if found or report.failed or common.format is not Format.TABLE:
         _show(report, found, {}, common)
     if report.failed:
         return 2
     return int(any(each.finding.state is TriageState.OPEN for each in found))
+
+
+def _baseline(options: ScanOptions) -> frozenset[Fingerprint]:
+    if options.baseline is None:
+        return frozenset()
+    from firedamp.service import baseline
+
+    return baseline.read(options.baseline)
+
+
+def _own_keys() -> OwnKeys:
+    from firedamp.service.profiles import own_keys
+
+    return own_keys(os.environ)
 
 
 def _no_repository(path: str) -> Source:
@@ -175,6 +188,8 @@ def read_again(place: Provenance, blob: str, clones: Path | None = None) -> Iter
         case FileProvenance(path=path):
             yield from read_file_again(path, blob)
         case GitProvenance():
+            from firedamp.scanner.git import read_again as read_object_again
+
             yield from read_object_again(place, blob, clones or _cache() / _REPOSITORIES)
 
 
@@ -210,21 +225,26 @@ def _named(own: OwnKeys | None) -> str:
     return "+own-" + hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
 
 
-def _filter_from() -> int:
-    """Return from which size of a pack on the delta filter is used: FIREDAMP_DELTA_MIN_BYTES, else the default."""
-    text = os.environ.get("FIREDAMP_DELTA_MIN_BYTES", str(FILTER_FROM))
+def _filter_from() -> int | None:
+    """Return what FIREDAMP_DELTA_MIN_BYTES says: from which size of a pack on the delta filter is used, or None."""
+    text = os.environ.get("FIREDAMP_DELTA_MIN_BYTES")
+    if text is None:
+        return None
     if not text.isdecimal():
         raise UsageFailure(f"FIREDAMP_DELTA_MIN_BYTES is {text!r}, and no number of bytes")
     return int(text)
 
 
 class _Opener:
-    """Makes the source of each target. Repositories share what was seen, and the settings of one scan."""
+    """Makes the source of each target. Repositories share what was seen, and the settings of one scan.
+
+    What reads them is loaded with the first repository: a scan of a folder starts sooner without it.
+    """
 
     def __init__(self, store: Store, options: ScanOptions, common: Common, own: OwnKeys | None) -> None:
         # What the delta filter ruled out was not read in full: a thorough scan remembers apart. So does one that looks
         # for values, which the filter does not know.
-        self.seen = Seen(store, VERSION + ("+thorough" if options.thorough else "") + _named(own))
+        self.detector = VERSION + ("+thorough" if options.thorough else "") + _named(own)
         self._sense = Sense(_cache(), own)
         self._store = store
         self._common = common
@@ -232,17 +252,31 @@ class _Opener:
         self._clones = common.settings().serve.cache or _cache() / _REPOSITORIES
         self._mirrors: Mirrors | None = None
         self._organisations: list[Organisation] = []
-        jobs = common.jobs or _READERS
+        self._jobs = common.jobs or _READERS
         self._walk = Walk(
             everything=options.all_places or common.settings().scan.all_places,
-            same_file_system=options.same_file_system, own=_own(common), jobs=jobs,
+            same_file_system=options.same_file_system, own=_own(common), jobs=self._jobs,
             pause=wait_for_power if options.nice else None,
         )  # fmt: skip
         # The delta filter knows no values: for one's own keys everything is read.
-        whole = options.thorough or own is not None
-        self._settings = Settings(
-            hits=self._sense.hits, container=lambda head: must_open(head) is not None, jobs=jobs,
-            suspects=None if whole else delta_filter(_cache(), jobs), filter_from=_filter_from(),
+        self._whole = options.thorough or own is not None
+        self._filter_from = _filter_from()
+
+    @functools.cached_property
+    def _seen(self) -> Seen:
+        from firedamp.scanner.idset import Seen
+
+        return Seen(self._store, self.detector)
+
+    @functools.cached_property
+    def _settings(self) -> Settings:
+        from firedamp.scanner.git import delta_filter
+        from firedamp.scanner.reading import FILTER_FROM, Settings
+
+        return Settings(
+            hits=self._sense.hits, container=lambda head: must_open(head) is not None, jobs=self._jobs,
+            suspects=None if self._whole else delta_filter(_cache(), self._jobs),
+            filter_from=FILTER_FROM if self._filter_from is None else self._filter_from,
         )  # fmt: skip
 
     def sources(self, targets: Sequence[str], orgs: Sequence[str] = ()) -> list[Source]:
@@ -259,7 +293,7 @@ class _Opener:
 
     def _folder(self, path: str, walk: Walk) -> Source:
         return FolderSource(
-            path, self._store, detector=self.seen.detector, interesting=self._sense, container_of=must_open,
+            path, self._store, detector=self.detector, interesting=self._sense, container_of=must_open,
             walk=walk,
         )  # fmt: skip
 
@@ -288,6 +322,9 @@ class _Opener:
 
     def _organisation(self, target: str) -> Source:
         """Make the source of an organisation. One folder of clones, and one crew of fetches, serves all of a scan's."""
+        from firedamp.scanner.mirror import Mirrors
+        from firedamp.scanner.organisation import World
+        from firedamp.scanner.web import Web
         from firedamp.service import alerting, orgs
         from firedamp.service.aws import Aws
 
@@ -296,7 +333,7 @@ class _Opener:
             jobs = self._common.jobs or _FETCHES
             self._mirrors = Mirrors(self._clones, budget=serve.cache_bytes, jobs=jobs)
         world = World(
-            web=Web(time.time, time.sleep), mirrors=self._mirrors, store=self._store, detector=self.seen.detector,
+            web=Web(time.time, time.sleep), mirrors=self._mirrors, store=self._store, detector=self.detector,
             open_git=self._git, open_folder=self.source,
             jobs=self._common.jobs or _FETCHES, offline=self._common.offline,
         )  # fmt: skip
@@ -312,7 +349,9 @@ class _Opener:
             self._mirrors.close()
 
     def _git(self, place: Callable[[], Path], target: str) -> Source:
-        return GitSource(place, self._store, self.seen, self._settings, target=target)
+        from firedamp.scanner.git import GitSource
+
+        return GitSource(place, self._store, self._seen, self._settings, target=target)
 
 
 def _chosen(report: Report, options: ScanOptions, known: Collection[Fingerprint]) -> Iterator[Reported]:
@@ -334,10 +373,12 @@ def _chosen(report: Report, options: ScanOptions, known: Collection[Fingerprint]
 
 
 def _show(report: Report, chosen: Sequence[Reported], secrets: Mapping[Fingerprint, Secret], common: Common) -> None:
+    from firedamp.service import render
+
     out = common.out()
     with closing(out) if common.output is not None else nullcontext():
         render.write(
-            Listing(
+            render.Listing(
                 findings=chosen, report=report, now=_now(), place_of=place_of, changed=changed, secrets=secrets
             ),
             common.format, out,
@@ -346,6 +387,8 @@ def _show(report: Report, chosen: Sequence[Reported], secrets: Mapping[Fingerpri
 
 def _secrets(chosen: Sequence[Reported], look: Look, clones: Path | None) -> dict[Fingerprint, Secret]:
     """Read the secrets of findings again from where they stand: those that are still there."""
+    from firedamp.scanner.reread import reread
+
     found: dict[Fingerprint, Secret] = {}
     for each in chosen:
         credential = reread(each.finding, each.sights, functools.partial(read_again, clones=clones), look)

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,13 +68,35 @@ def test_sql_stands_in_storage_only() -> None:
             assert "sqlite_utils" not in {name.split(".")[0] for name in imports(path)}, path
 
 
-def test_a_staged_scan_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, firedamp.service.cli, firedamp.service.scanning\n"
-        "print(*sorted({'numba', 'boto3', 'botocore', 'apprise', 'apscheduler', 'git'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+HEAVY = {"numba", "boto3", "botocore", "apprise", "apscheduler", "git", "rich"}
+"""Libraries that neither a scan of a folder nor one of what is staged may load before there is something to show."""
+DETECTION = {"numpy", "hyperscan", "sqlite_utils", "regex", *(f"firedamp.scanner.{name}" for name in (
+    "detect", "pairing", "decode", "forms", "containers", "archives", "git", "packs", "idset", "ownkeys",
+))} | {"firedamp.service.config", "firedamp.service.render", "firedamp.service.sarif"}  # fmt: skip
+"""What is loaded only when bytes are read, or a repository is met, or findings are shown."""
+
+
+def loaded(code: str, *, cwd: Path | None = None) -> set[str]:
+    code += "\nimport sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=cwd)
+    return set(done.stdout.split())
+
+
+def test_a_scan_starts_without_what_it_may_never_need() -> None:
+    start = loaded("import firedamp.service.cli, firedamp.service.scanning")
+    assert start & (HEAVY | DETECTION) == set()
+    assert loaded("import firedamp.service.cli, firedamp.service.hooks") & HEAVY == set()
+
+
+def test_a_scan_of_an_unchanged_folder_loads_no_detection(tmp_path: Path) -> None:
+    tree, database = tmp_path / "tree", tmp_path / "x.db"
+    tree.mkdir()
+    (tree / "plain.txt").write_text("nothing\n", encoding="utf-8")
+    time.sleep(0.2)  # a file that just changed is not remembered
+    run = f"from firedamp.service import cli; cli.main(['scan', {str(tree)!r}, '--offline', '--db', {str(database)!r}])"
+    assert "hyperscan" in loaded(run)
+    wanted = DETECTION - {"firedamp.service.config", "firedamp.service.render"}
+    assert loaded(run) & wanted == set()
 
 
 def test_no_scanner_trips_on_this_checkout(tmp_path: Path) -> None:
