@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 import pytest
+from tests.builders import make_key_id, make_secret
 from tests.forges import Reply, Request, Server, paged
 from tests.repositories import Repository, leak
 from tests.scans import Scanned
 
-from firedamp.service import cli
+from firedamp.scanner.mirror import Mirrors
+from firedamp.scanner.organisation import World
+from firedamp.scanner.web import Web
+from firedamp.service import cli, orgs
+from firedamp.service.aws import Aws
+from firedamp.service.config import ForgeConfig, Reference
+from firedamp.storage.secret import Secret
+from firedamp.storage.store import Store
 
 
 class Acme:
@@ -259,3 +270,118 @@ def test_a_default_cache_is_the_users(acme: Acme, run: Run) -> None:
     acme.config.write_text("[verify]\nenabled = false\n")
     assert run(acme, "--show-secrets").findings[acme.keys["one"]]["secret"]
     assert list((Path(platformdirs.user_cache_dir("firedamp")) / "repositories").glob("*.git"))
+
+
+def test_commits_that_a_push_replaced_are_fetched_while_the_forge_gives_them(acme: Acme, run: Run) -> None:
+    work = acme.add("one")
+    acme.repositories[0]["full_name"] = "acme/one"
+    lost, text = leak(acme.rng)
+    commit = work.commit("pushed", {"lost.ini": text})
+    work.git("push", "--quiet", "origin", "main")
+    work.git("reset", "--quiet", "--hard", "HEAD~1")
+    work.git("push", "--quiet", "--force", "origin", "main")
+    befores = [commit, *(f"{number:040x}" for number in (1, 2))]
+
+    def api(request: Request) -> Reply | None:
+        return {
+            "/api/v3/users/acme": Reply({"login": "acme", "type": "Organization"}),
+            "/api/v3/orgs/acme/repos": Reply(acme.repositories),
+            "/api/v3/repos/acme/one/events": Reply([{"type": "PushEvent", "payload": {"before": b}} for b in befores]),
+        }.get(request.path)
+
+    acme.server.api = api
+    scanned = run(acme, org=f"github:{acme.server.url}/acme")
+    assert scanned.findings.keys() == {acme.keys["one"], lost}
+    assert scanned.match(lost)["commit"] == commit
+    (gone,) = scanned.summary["gone"]["items"]
+    assert (gone["count"], gone["why"]) == (2, "replaced by a push, and no more given by the forge")
+    assert scanned.status == 1
+
+
+def test_a_forge_that_tells_of_no_pushes_is_said_and_stops_nothing(acme: Acme, run: Run) -> None:
+    acme.add("one")
+
+    def api(request: Request) -> Reply | None:
+        return {
+            "/api/v3/users/acme": Reply({"login": "acme", "type": "Organization"}),
+            "/api/v3/orgs/acme/repos": Reply(acme.repositories),
+        }.get(request.path)
+
+    acme.server.api = api
+    scanned = run(acme, org=f"github:{acme.server.url}/acme")
+    assert scanned.status == 1
+    (left_out,) = scanned.summary["left_out"]["items"]
+    assert "does not tell of its pushes" in left_out["why"]
+
+
+def test_a_scan_that_was_cut_off_goes_on_where_it_was(acme: Acme, run: Run) -> None:
+    for name in ("one", "two", "three"):
+        acme.add(name)
+    serve = acme.server.answer
+
+    def cut_off(handler: Any) -> None:
+        if "/three.git/git-upload-pack" in handler.path:
+            raise ConnectionAbortedError
+        serve(handler)
+
+    acme.server.answer = cut_off  # type: ignore[method-assign]
+    assert run(acme).status == 2
+    acme.server.answer = serve  # type: ignore[method-assign]
+    before = acme.fetched()
+    scanned = run(acme)
+    assert scanned.findings.keys() == set(acme.keys.values())
+    assert acme.fetched() == before + 1, "only what was not read yet is fetched"
+
+
+def world(tmp_path: Path, store: Store) -> World:
+    def no_source(*_: object) -> Any:
+        raise AssertionError("nothing is opened here")
+
+    return World(
+        web=Web(lambda: 0.0, lambda _: None), mirrors=Mirrors(tmp_path, budget=1, jobs=1), store=store,
+        detector="test", open_git=no_source, open_folder=no_source, jobs=1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("target", "url", "login"),
+    [
+        ("github:acme", "https://github.com/acme/x.git", "x-access-token:t"),
+        ("github:https://ghe.example/acme", "https://ghe.example/acme/x.git", None),
+        ("gitlab:acme", "https://gitlab.com/acme/x.git", "oauth2:t"),
+        ("gitea:https://g.example/acme", "https://g.example/acme/x.git", "oauth2:t"),
+        ("bitbucket:acme", "https://bitbucket.org/acme/x.git", "x-token-auth:t"),
+        ("bitbucket:https://b.example/P", "https://b.example/scm/p/x.git", None),
+        ("azure:acme/p", "https://dev.azure.com/acme/p/_git/x", "firedamp:t"),
+    ],
+)
+def test_the_environments_token_is_for_the_public_forge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, url: str, login: str | None
+) -> None:
+    for name in ("GITHUB_TOKEN", "GITLAB_TOKEN", "GITEA_TOKEN", "BITBUCKET_TOKEN", "AZURE_DEVOPS_EXT_PAT"):
+        monkeypatch.setenv(name, "t")
+    with Store(None) as store:
+        made = orgs.organisation(target, world(tmp_path, store), [], own_aws(), lambda _: Secret("other"))
+        assert made._forge.login(url) == (None if login is None else Secret(login))
+        config = [ForgeConfig(name=target, token=Reference("env:X"))]
+        made = orgs.organisation(target, world(tmp_path, store), config, own_aws(), lambda _: Secret("other"))
+        found = made._forge.login(url)
+        assert found is not None
+        assert found.reveal().endswith(":other")
+
+
+def test_codecommits_password_is_a_signature(
+    tmp_path: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key_id = make_key_id(rng)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", make_secret(rng))
+    with Store(None) as store:
+        made = orgs.organisation("codecommit:eu-west-1", world(tmp_path, store), [], own_aws(), lambda _: Secret(""))
+        login = made._forge.login("https://git-codecommit.eu-west-1.amazonaws.com/v1/repos/x")
+    assert login is not None
+    assert re.fullmatch(key_id + r":\d{8}T\d{6}Z[0-9a-f]{64}", login.reveal())
+
+
+def own_aws() -> Aws:
+    return Aws(now=lambda: datetime.now(UTC), random=os.urandom, write_down=lambda _: None)
