@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import plistlib
 import re
 import shlex
@@ -347,6 +348,47 @@ def test_no_template_gives_a_role_a_bucket_or_a_user_a_name_that_can_be_guessed(
     for file in (DEPLOY / "cloudformation").glob("*.yaml"):
         for word in (" RoleName:", " BucketName:", " UserName:", " QueueName:"):
             assert word not in file.read_text(), (file.name, word)
+
+
+# Terraform, which deploys the same templates.
+
+PLUGINS = os.environ.get("FIREDAMP_TERRAFORM_PLUGINS")  # read before the tests' own surroundings are made
+MODULES = {"": ["last-resort", "canary-account"], "regions": ["regions"]}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_terraform_module_gives_templates_parameters_that_they_have_and_all_that_they_need(module: str) -> None:
+    from cfnlint.decode import decode_str
+
+    text = (DEPLOY / "terraform" / module / "main.tf").read_text()
+    stacks = re.findall(r"cloudformation/([\w-]+)\.yaml\".*?parameters = \{\n(.*?)\n  \}", text, re.DOTALL)
+    assert [name for name, _ in stacks] == MODULES[module]
+    for name, given in stacks:
+        parameters = decode_str(template(name))[0]["Parameters"]
+        named = set(re.findall(r"^ +(\w+) +=", given, re.MULTILINE))
+        needed = {key for key, each in parameters.items() if "Default" not in each}
+        assert needed <= named <= set(parameters), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "FIREDAMP_TERRAFORM_PLUGINS" not in os.environ, reason="no folder of terraform's providers is named"
+)
+@pytest.mark.parametrize("module", MODULES)
+def test_terraform_finds_a_module_valid(module: str, tmp_path: Path) -> None:
+    for folder in ("terraform", "cloudformation"):
+        shutil.copytree(DEPLOY / folder, tmp_path / folder)
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            ["terraform", *words], cwd=tmp_path / "terraform" / module, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run("fmt", "-check")
+    run("init", "-backend=false", "-input=false", f"-plugin-dir={PLUGINS}")
+    assert json.loads(run("validate", "-json"))["diagnostics"] == []
 
 
 # The runbook and the example.
