@@ -73,12 +73,14 @@ def _complain(failure: Failure) -> None:
 def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse arguments, options and names in any order.
 
-    argparse takes no names behind an option once an action stood before it (`canary adopt --real KEYID`); it leaves
-    them over, and they belong to the command's list of names.
+    argparse takes no names behind an option once a name or an action stood before it (`canary adopt --real KEYID`,
+    `scan ONE --offline TWO`); it leaves them over, and they belong to the command's list of names.
     """
     arguments, rest = parser.parse_known_args(argv)
     if rest:
-        names = {"canary": "names", "findings": "ids", "incidents": "ids"}.get(arguments.word)
+        names = {"scan": "targets", "verify": "ids", "canary": "names", "findings": "ids", "incidents": "ids"}.get(
+            arguments.word
+        )
         if names is None or any(each.startswith("-") and each != "-" for each in rest):
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         setattr(arguments, names, [*getattr(arguments, names), *rest])

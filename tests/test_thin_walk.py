@@ -107,3 +107,14 @@ def test_standard_input_is_a_source(
     found, _ = lines(capsys)
     assert found["access_key_id"] == key_id
     assert found["matches"][0]["source"] == "stdin"  # type: ignore[index]
+
+
+def test_targets_and_options_come_in_any_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_text("clean")
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    assert cli.main(["scan", one, "--offline", two, "--format", "jsonl"]) == 0
+    (summary,) = lines(capsys)
+    assert summary["summary"]["read"]["files"] == 2  # type: ignore[index]
+    with pytest.raises(SystemExit):
+        cli.main(["scan", one, "--offline", two, "--no-such-option"])
