@@ -7,7 +7,7 @@ syntax; bytes that are no letters or digits are written by number, NUL too (DESI
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -180,7 +180,7 @@ def _compressed() -> Iterator[Form]:
         yield Form(border + start + b"[A-Za-z0-9+/_-]{61}", decoder=_BASE64)
 
 
-def _distinct(*groups: Iterator[Form]) -> tuple[Form, ...]:
+def _distinct(*groups: Iterable[Form]) -> tuple[Form, ...]:
     made: dict[bytes, Form] = {}
     for form in itertools.chain(*groups):
         made.setdefault(form.expression, form)
@@ -188,9 +188,14 @@ def _distinct(*groups: Iterator[Form]) -> tuple[Form, ...]:
 
 
 @cache
+def _encoded() -> tuple[Form, ...]:
+    return _distinct(_once(), _cut(), _twice(), _deep(), _compressed())
+
+
+@cache
 def forms() -> tuple[Form, ...]:
     """Return everything the prefilter looks for, each expression once, the least encoded first."""
-    return _distinct(_raw(), _once(), _cut(), _twice(), _deep(), _compressed())
+    return _distinct(_raw(), _encoded())
 
 
 @cache
@@ -202,5 +207,4 @@ def whole_heads() -> tuple[bytes, ...]:
     bare = [expression(shape(head)) for kind in KINDS for head in kind.heads]
     for head, _ in _ids():
         bare += [expression(encoded.shape) for encoded in DECODERS[_BASE64].shapes(shape(head))]
-    wanted = _distinct(_once(), _cut(), _twice(), _deep(), _compressed())
-    return tuple(dict.fromkeys((*bare, *(form.expression for form in wanted))))
+    return tuple(dict.fromkeys((*bare, *(form.expression for form in _encoded()))))
