@@ -165,7 +165,8 @@ class FindingRows(Rows):
         for chunk in chunks(fingerprints):
             rows = self._all(
                 f"""SELECT m.fingerprint, m.blob, line, col, decoder, container, kind, secret_here,
-                    source, repository, path, commit_id, author, date, in_head, mode, m.first_seen, allowed
+                    source, repository, path, commit_id, author, date, in_head, mode,
+                    max(m.first_seen, coalesce(p.first_seen, '')), allowed
                 FROM match m LEFT JOIN provenance p ON p.blob = m.blob
                 WHERE m.fingerprint IN ({placeholders(len(chunk))})
                 ORDER BY source, repository, path, date, commit_id, m.blob, line, col, decoder, container""",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.builders import make_key_id, make_secret
 
 from firedamp.service import cli
 
@@ -93,3 +95,21 @@ def test_a_scan_reads_nothing_that_firedamp_wrote_itself_whatever_links_lead_the
     assert told["findings"] == []
     left_out = {each["why"]: each["count"] for each in told["summary"]["left_out"]["items"]}
     assert left_out["firedamp's own files"] >= 2
+
+
+def test_an_accepted_finding_is_shown_again_when_the_same_content_turns_up_elsewhere(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "scanned"
+    folder.mkdir()
+    key_id = make_key_id(rng)
+    text = f"aws_access_key_id={key_id}\naws_secret_access_key={make_secret(rng)}\n"
+    (folder / "one").write_text(text)
+    assert status("scan", str(folder), "--offline") == 1
+    assert status("findings", "set", key_id, "--state", "accepted") == 0
+    capsys.readouterr()
+    assert status("scan", str(folder), "--offline") == 0
+    assert key_id not in capsys.readouterr().out
+    (folder / "two").write_text(text)
+    assert status("scan", str(folder), "--offline") == 0
+    assert key_id in capsys.readouterr().out
