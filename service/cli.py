@@ -119,7 +119,12 @@ def _findings(given: argparse.Namespace, common: Common) -> int:
     from firedamp.service import triage
 
     options = FindingsOptions(
-        action=given.action, ids=tuple(given.ids), state=given.state, reason=given.reason, allowed=given.allowed
+        action=given.action,
+        ids=tuple(given.ids),
+        state=given.state,
+        reason=given.reason,
+        allowed=given.allowed,
+        by=given.by,
     )
     return triage.findings(options, common)
 
@@ -258,6 +263,7 @@ def _parser() -> argparse.ArgumentParser:
     findings.add_argument("--state", choices=["open", "accepted", "false-positive", "revoked"])
     findings.add_argument("--reason", default="")
     findings.add_argument("--allowed", action="store_true", help="what a mark in its line allows")
+    findings.add_argument("--by", choices=["repository", "team", "author"], help="who should act, and on how much")
 
     verify = add("verify", "Ask AWS whether found keys live.", _verify)
     verify.add_argument("ids", nargs="*", metavar="ID")

@@ -156,6 +156,15 @@ class JobConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TeamConfig:
+    """Who answers for what, for `findings list --by team`. The last team that fits counts, as in CODEOWNERS."""
+
+    name: str = _doc("The team, as it is called.")
+    repositories: tuple[str, ...] = _doc("Globs of repositories; none is all of them, and files too.", ())
+    paths: tuple[str, ...] = _doc("Globs of paths in them; none is all.", ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForgeConfig:
     """How one forge is asked which repositories an organisation has."""
 
@@ -200,6 +209,7 @@ class Config:
     channel: tuple[ChannelConfig, ...] = _doc("", ())
     job: tuple[JobConfig, ...] = _doc("", ())
     forge: tuple[ForgeConfig, ...] = _doc("", ())
+    team: tuple[TeamConfig, ...] = _doc("", ())
 
 
 def load(path: Path) -> Config:

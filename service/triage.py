@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from firedamp.scanner.scan import Reported
-from firedamp.service import render
+from firedamp.service import render, who
 from firedamp.service.options import Common, FindingsOptions, Format
 from firedamp.service.render import Listing
+from firedamp.service.show import json_lines, safe
 from firedamp.service.surroundings import changed, place_of
 from firedamp.storage.errors import UsageFailure
 from firedamp.storage.records import Finding, TriageState
@@ -28,6 +29,9 @@ def findings(options: FindingsOptions, common: Common) -> int:
                 show(listed(store, chosen), replace(common, format=Format.JSONL))
             case _:
                 found = listed(store, chosen)
+                if options.by is not None:
+                    _share_out(found, options.by, common)
+                    return 0
                 show(_allowed(found) if options.allowed else found, common)
     return 0
 
@@ -76,3 +80,26 @@ def show(found: list[Reported], common: Common) -> None:
         render.write(
             Listing(findings=found, now=datetime.now(UTC), place_of=place_of, changed=changed), common.format, out
         )
+
+
+def _share_out(found: list[Reported], by: str, common: Common) -> None:
+    """Write who should act, and on how much."""
+    open_ones = [each for each in found if each.finding.state is TriageState.OPEN and not each.finding.example]
+    made = who.shares(open_ones, by, common.settings().team)
+    out = common.out()
+    with closing(out) if common.output is not None else nullcontext():
+        if common.format is Format.TABLE:
+            for each in made:
+                worst = "" if each.worst is None else f", worst {each.worst.name.lower()}"
+                out.write(f"{safe(each.name)}: {each.keys} keys in {each.places} places, {each.active} active{worst}\n")
+            return
+        json_lines(
+            [
+                {
+                    by: each.name, "keys": each.keys, "places": each.places, "active": each.active,
+                    "worst": None if each.worst is None else each.worst.name.lower(),
+                }
+                for each in made
+            ],
+            out.write,
+        )  # fmt: skip
