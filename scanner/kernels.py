@@ -206,9 +206,15 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
                 keys += 1
                 if keys >= 17 and text[q - 16] == 65:
                     # Many A stand in the head of an SSH key.
+                    # Of a whole `AIDA…` the first A is met before the second, with three more key characters behind.
                     named = 0
                     if q - 19 >= a and text[q - 19] == 65:
                         named = _wide(text[q - 18]) << 8 | _wide(text[q - 17])
+                    elif q + 3 < b and text[q - 13] == 65:
+                        named = _wide(text[q - 15]) << 8 | _wide(text[q - 14])
+                        for x in range(q + 1, q + 4):
+                            if not (65 <= text[x] <= 90 or 50 <= text[x] <= 55):
+                                named = 0
                     same = 0
                     for x in range(q - 15, q + 1):
                         same += text[x] == 65
