@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from firedamp.scanner.candidates import Credential, Located
+from firedamp.scanner.candidates import Located
 from firedamp.scanner.marks import OWN
+from firedamp.scanner.reread import fingerprint_of
 from firedamp.scanner.source import Blob, Checkpoint, Known, Nested, Source
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.keyid import CANARY_ACCOUNTS, account_of
@@ -33,7 +34,7 @@ from firedamp.storage.records import (
     Tally,
     Verification,
 )
-from firedamp.storage.secret import Fingerprint, fingerprint
+from firedamp.storage.secret import Fingerprint
 from firedamp.storage.store import Store
 
 Detect = Callable[[Blob], Iterable[Located | Skipped]]
@@ -229,7 +230,7 @@ def _found(located: Located, blob: str, at: datetime, known: _Canaries) -> tuple
     account = None if credential.key_id is None else account_of(credential.key_id)
     verification = known.verification(credential.key_id, account)
     finding = Finding(
-        fingerprint=_fingerprint(credential), kind=credential.kind, access_key_id=credential.key_id,
+        fingerprint=fingerprint_of(credential), kind=credential.kind, access_key_id=credential.key_id,
         account_id=account, has_secret=credential.secret is not None, has_token=credential.token is not None,
         rank=credential.rank, example=credential.example, canary=verification.status is Status.CANARY,
         expires=credential.expires, notes=credential.notes, verification=verification, first_seen=at, last_seen=at,
@@ -239,11 +240,6 @@ def _found(located: Located, blob: str, at: datetime, known: _Canaries) -> tuple
         container=located.container, secret_here=credential.secret is not None, allowed=located.allowed,
     )  # fmt: skip
     return finding, match
-
-
-def _fingerprint(credential: Credential) -> Fingerprint:
-    """Return the fingerprint of a credential; a lone session token is the secret of its own kind."""
-    return fingerprint(credential.kind, credential.key_id, credential.secret or credential.token)
 
 
 def standing(

@@ -95,7 +95,7 @@ class VerifyConfig:
     enabled: bool = _doc("Ask at all; --offline never asks.", default=True)
     partitions: tuple[str, ...] = _doc("Partitions asked where the surroundings name none.", ("aws",))
     concurrency: int = _doc("Keys asked about at the same time.", 8)
-    rate: float = _doc("Requests a second at most.", 20.0)
+    rate: float = _doc("Requests a second at most, evenly spread.", 400.0)
     timeout: timedelta = _doc("How long one answer may take.", timedelta(seconds=10))
     user_agent: str = _doc("How we name ourselves to AWS; a nonce is added to every call.", "firedamp")
     active_again: timedelta = _doc("When a live key is asked about again.", timedelta(days=1))

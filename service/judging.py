@@ -15,7 +15,7 @@ from typing import Final
 
 from firedamp.scanner import verify as verifier
 from firedamp.scanner.asking import Asker, configured_endpoint
-from firedamp.scanner.reread import reread
+from firedamp.scanner.reread import Rereader
 from firedamp.scanner.scan import Reported
 from firedamp.scanner.verify import Suspect
 from firedamp.service import scanning, show, triage
@@ -116,6 +116,7 @@ def _suspects(store: Store, findings: Sequence[Finding], clones: Path | None) ->
     """Read the secrets back and group them by id; a finding whose source is gone is said to be so."""
     sights = store.sights([finding.fingerprint for finding in findings])
     groups = dict[str, list[Suspect]]()
+    rereader = Rereader(functools.partial(scanning.read_again, clones=clones), scanning.detect_blob)
     for finding in findings:
         if not finding.has_secret and not finding.has_token:
             store.set_verification(
@@ -123,8 +124,7 @@ def _suspects(store: Store, findings: Sequence[Finding], clones: Path | None) ->
                 verifier.grade(finding, Verification(status=Status.UNCHECKED)),
             )  # fmt: skip
             continue
-        read_again = functools.partial(scanning.read_again, clones=clones)
-        credential = reread(finding, sights[finding.fingerprint], read_again, scanning.detect_blob)
+        credential = rereader(finding, sights[finding.fingerprint])
         if credential is None:
             _keep_old(store, finding)
             continue

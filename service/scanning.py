@@ -387,11 +387,12 @@ def _show(report: Report, chosen: Sequence[Reported], secrets: Mapping[Fingerpri
 
 def _secrets(chosen: Sequence[Reported], look: Look, clones: Path | None) -> dict[Fingerprint, Secret]:
     """Read the secrets of findings again from where they stand: those that are still there."""
-    from firedamp.scanner.reread import reread
+    from firedamp.scanner.reread import Rereader
 
     found: dict[Fingerprint, Secret] = {}
+    rereader = Rereader(functools.partial(read_again, clones=clones), look)
     for each in chosen:
-        credential = reread(each.finding, each.sights, functools.partial(read_again, clones=clones), look)
+        credential = rereader(each.finding, each.sights)
         secret = None if credential is None else credential.secret or credential.token
         if secret is not None:
             found[each.finding.fingerprint] = secret

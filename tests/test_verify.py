@@ -15,10 +15,22 @@ from tests.builders import make_key_id, make_secret, make_token
 
 from firedamp.scanner import verify as verifier
 from firedamp.scanner.asking import Asker, endpoint, read_bedrock, read_sts
-from firedamp.scanner.candidates import Credential
+from firedamp.scanner.candidates import Credential, Located
+from firedamp.scanner.reread import Rereader
+from firedamp.scanner.source import Blob
 from firedamp.scanner.verify import Answer, Identity, Pause, Question, Refused, Suspect, Trouble
 from firedamp.service.loopback import Loopback
-from firedamp.storage.records import Finding, KeyKind, Severity, Status, Verification
+from firedamp.storage.records import (
+    FileProvenance,
+    Finding,
+    KeyKind,
+    Match,
+    Provenance,
+    Severity,
+    Sight,
+    Status,
+    Verification,
+)
 from firedamp.storage.secret import Fingerprint, Secret, fingerprint
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -366,5 +378,27 @@ def test_other_ids_go_on_while_one_waits_after_a_wrong_secret() -> None:
     assert order == ["a/0", "b/0", "a/1"]
 
 
-def test_the_fingerprint_of_what_is_read_back_must_be_the_findings() -> None:
-    assert fingerprint("aws-access-key", "a", Secret("b")) != fingerprint("aws-access-key", "a", Secret("c"))
+def test_a_blob_that_holds_many_keys_is_read_back_once_and_only_the_right_secret_is_used() -> None:
+    many = [Credential(kind=KeyKind.ACCESS_KEY, key_id=f"id {n}", secret=Secret(f"s {n}")) for n in range(50)]
+    read: list[str] = []
+
+    def open_blob(place: Provenance, blob: str) -> list[Blob]:
+        read.append(blob)
+        return [] if place == FileProvenance(path="gone") else [Blob(blob, b"")]
+
+    rereader = Rereader(open_blob, lambda _: [Located(each, 1, 1) for each in many])
+    match = Match(blob="b", kind=KeyKind.ACCESS_KEY, secret_here=True)
+    sights = [
+        Sight(source="folder", first_seen=NOW, match=match, provenance=FileProvenance(path=path))
+        for path in ("gone", "here")
+    ]
+
+    def finding(credential: Credential, secret: Secret | None) -> Finding:
+        return Finding(
+            fingerprint=fingerprint(credential.kind, credential.key_id, secret), kind=credential.kind,
+            access_key_id=credential.key_id, account_id=None, has_secret=True, first_seen=NOW, last_seen=NOW,
+        )  # fmt: skip
+
+    assert [rereader(finding(each, each.secret), sights) for each in many] == many
+    assert read == ["b", "b"], "once where it is gone, once where it is"
+    assert rereader(finding(many[0], Secret("another")), sights) is None
