@@ -43,6 +43,7 @@ test-all: .venv/ready-dev .venv-second/ready
 bench: .venv/ready-dev
 	$(BIN)/python -m bench $(REPOS)
 	$(BIN)/python -m bench.pairing
+	$(BIN)/python -m bench.verify
 
 demo: .venv/ready-dev
 	$(BIN)/firedamp demo
