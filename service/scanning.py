@@ -281,6 +281,8 @@ class _Opener:
 
     def sources(self, targets: Sequence[str], orgs: Sequence[str] = ()) -> list[Source]:
         """Make the sources of the targets and organisations; without any, of the home directory, known places first."""
+        if "" in targets:
+            raise UsageFailure("an empty target names nothing", "is a shell variable unset? `.` is this folder")
         if orgs:
             return [*(self.source(target) for target in targets), *(self._organisation(target) for target in orgs)]
         if targets:

@@ -166,6 +166,8 @@ def _summary(findings: Sequence[Reported], report: Report, place_of: PlaceOf, ch
     keys = {
         each.finding.access_key_id or each.finding.fingerprint: each for each in findings if not each.finding.example
     }
+    shown = {each.finding.fingerprint for each in findings}
+    hidden = sum(not each.finding.example and each.finding.fingerprint not in shown for each in report.findings)
     places = {(sight.provenance, sight.match.container) for each in keys.values() for sight in each.sights}
     if keys:
         long_term = sum(each.finding.kind not in _TEMPORARY for each in keys.values())
@@ -174,8 +176,10 @@ def _summary(findings: Sequence[Reported], report: Report, place_of: PlaceOf, ch
         yield f"{_many(len(keys), 'key')} in {_many(len(places), 'place')}; {long_term} long-term{oldest}"
         yield from _first(list(keys.values()), place_of)
     else:
-        only = "Examples only." if findings else "No key found."
+        only = "Examples only." if findings else "No key to show." if hidden else "No key found."
         yield "Nothing was read." if report.tally.nothing else only
+    if hidden:
+        yield f"not shown: {_many(hidden, 'finding')} that were decided, stand in the baseline, or are not new"
     tally = report.tally
     read = [
         f"{count:,} {name}"

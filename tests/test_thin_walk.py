@@ -118,3 +118,22 @@ def test_targets_and_options_come_in_any_order(tmp_path: Path, capsys: pytest.Ca
     assert summary["summary"]["read"]["files"] == 2  # type: ignore[index]
     with pytest.raises(SystemExit):
         cli.main(["scan", one, "--offline", two, "--no-such-option"])
+
+
+def test_an_empty_target_is_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["scan", "", "--offline"]) == 2
+    assert "names nothing" in capsys.readouterr().err
+
+
+def test_what_was_decided_is_counted_and_not_called_nothing(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text(f"aws_access_key_id={make_key_id(rng)}\naws_secret_access_key={make_secret(rng)}\n")
+    assert cli.main(["scan", str(tmp_path), "--offline", "--format", "jsonl"]) == 1
+    fingerprint = str(lines(capsys)[0]["fingerprint"])
+    cli.main(["findings", "set", fingerprint, "--state", "accepted", "--reason", "a test"])
+    capsys.readouterr()
+    assert cli.main(["scan", str(tmp_path), "--offline"]) == 0
+    told = capsys.readouterr().out
+    assert "No key to show." in told
+    assert "not shown: 1 finding" in told
