@@ -69,7 +69,7 @@ class Scene:
 
     def send(self) -> None:
         self.store.route(["mail"], self.time)
-        for delivery, _ in self.store.due(self.time):
+        for delivery, _ in self.store.due("mail", self.time, self.time + timedelta(days=1)):
             self.store.set_delivery(
                 Delivery(alert=delivery.alert, channel="mail", state=DeliveryState.DELIVERED, next_try=self.time,
                          delivered=self.time)
