@@ -31,7 +31,3 @@ class SourceFailure(Failure):
 
 class AwsFailure(Failure):
     """AWS refused or did not answer a call made with our own credentials."""
-
-
-class NotBuilt(Failure):
-    """A command that this version names but does not have yet."""
