@@ -28,12 +28,12 @@ def alert(action: str, common: Common) -> int:
     with common.open_store() as store:
         channels, broken = make_channels(config, store)
         if action == "test":
-            test = alerts.test_alert(datetime.now(UTC))
-            failed = [*broken, *_try(channels, test)]
-            sent = len(channels) + len(broken) - len(failed)
+            failed = _try(channels, alerts.test_alert(datetime.now(UTC)))
+            sent = len(channels) - len(failed)
         else:
             done = alerts.deliver(store, channels, lambda: datetime.now(UTC))
-            failed, sent = [*broken, *done.failed], len(done.sent)
+            # One that cannot be made has failed, even where nothing is due for it.
+            failed, sent = list(dict.fromkeys([*broken, *done.failed])), len(done.sent)
     for name, why in failed:
         print(f"firedamp: channel {show.safe(name)}: {show.safe(why)}", file=sys.stderr)
     if not common.quiet:
@@ -42,7 +42,10 @@ def alert(action: str, common: Common) -> int:
 
 
 def make_channels(config: Config, store: Store) -> tuple[list[Channel], list[tuple[str, str]]]:
-    """Make every channel that can be made, and say which are broken: one never silences the others."""
+    """Make every channel, and say which cannot be made: in their place stands one that fails whatever it is given.
+
+    So what belongs to it waits, is tried again, and its failing is an alarm on the others.
+    """
     aws = Aws(now=lambda: datetime.now(UTC), random=os.urandom, write_down=store.add_own_call)
     world = World(aws, sys.stdout, lambda: datetime.now(UTC), functools.partial(resolve, aws))
     channels: list[Channel] = []
@@ -52,6 +55,7 @@ def make_channels(config: Config, store: Store) -> tuple[list[Channel], list[tup
             channels.append(alerts.make_channel(each, world))
         except Failure as failure:
             broken.append((each.name, str(failure)))
+            channels.append(alerts.broken_channel(each, failure))
     return channels, broken
 
 
@@ -67,10 +71,5 @@ def _from_secrets_manager(aws: Aws, name: str) -> str:
 
 
 def _try(channels: list[Channel], test: Alert) -> list[tuple[str, str]]:
-    failed: list[tuple[str, str]] = []
-    for channel in channels:
-        try:
-            channel.send(test, False)
-        except Failure as failure:
-            failed.append((channel.name, str(failure)))
-    return failed
+    tried = [(channel.name, alerts.send(channel, test, repeat=False)) for channel in channels]
+    return [(name, why) for name, why in tried if why]

@@ -94,14 +94,13 @@ def deliver(store: Store, channels: Sequence[Channel], now: Callable[[], datetim
             tried = replace(delivery, attempts=delivery.attempts + 1, next_try=now() + _LEASE)
             if not store.begin_delivery(tried):
                 continue
-            try:
-                channel.send(alert, delivery.attempts > 0)
-            except Failure as failure:
-                failed.append((channel.name, str(failure)))
-                store.set_delivery(replace(tried, next_try=now() + _wait(delivery.attempts), error=str(failure)))
+            why = send(channel, alert, repeat=delivery.attempts > 0)
+            if why:
+                failed.append((channel.name, why))
+                store.set_delivery(replace(tried, next_try=now() + _wait(delivery.attempts), error=why))
                 # Not only at the very attempt: a crash may have come between it and this line. Told twice, it is one.
                 if tried.attempts >= _PATIENCE and alert.kind is not AlertKind.CHANNEL:
-                    store.add_alert(_channel_alert(channel.name, str(failure), alert, now()))
+                    store.add_alert(_channel_alert(channel.name, why, alert, now()))
                 refused += 1
                 if refused == _REFUSALS:
                     break
@@ -109,6 +108,20 @@ def deliver(store: Store, channels: Sequence[Channel], now: Callable[[], datetim
             sent.append(channel.name)
             store.set_delivery(replace(tried, state=DeliveryState.DELIVERED, delivered=now(), error=""))
     return Delivered(tuple(sent), tuple(failed))
+
+
+def send(channel: Channel, alert: Alert, *, repeat: bool) -> str:
+    """Send an alert by one channel; return why it does not take it, nothing when it does.
+
+    Whatever it raises: a plugin of somebody else's that breaks must not end the round for the other channels.
+    """
+    try:
+        channel.send(alert, repeat)
+    except Failure as failure:
+        return str(failure)
+    except Exception as error:  # noqa: BLE001 - its words are not told: they may hold the URL, and that a token
+        return f"the channel broke: {type(error).__name__}"
+    return ""
 
 
 def _wait(attempts: int) -> timedelta:
@@ -145,9 +158,22 @@ def make_channel(config: ChannelConfig, world: World) -> Channel:
     return Channel(config.name, Severity[config.minimum.upper()], _send(config.name, url, key, world))
 
 
+def broken_channel(config: ChannelConfig, why: Failure) -> Channel:
+    """Stand in for a channel that cannot be made: it takes nothing, and says why."""
+
+    def refuse(_alert: Alert, _repeat: bool) -> None:
+        raise Failure(why.what, why.hint)
+
+    return Channel(config.name, Severity[config.minimum.upper()], refuse)
+
+
 def _send(name: str, url: str, key: Secret | None, world: World) -> Send:
-    scheme, rest = urlsplit(url).scheme, urlsplit(url)
-    match scheme:
+    try:
+        rest = urlsplit(url)
+    except ValueError:
+        # Python's words may hold the URL, and the URL a token.
+        raise UsageFailure(f"channel {name}: its URL is none", "see firedamp config example") from None
+    match rest.scheme:
         case "stdout":
             return lambda alert, repeat: _print(world.out, alert, repeat)
         case "syslog":

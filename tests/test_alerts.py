@@ -19,8 +19,10 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from firedamp.service import alerts, wording
+from firedamp.service.alerting import make_channels
 from firedamp.service.alerts import Channel, World
-from firedamp.service.config import ChannelConfig, Reference
+from firedamp.service.cli import main
+from firedamp.service.config import ChannelConfig, Reference, load
 from firedamp.storage.errors import Failure, UsageFailure
 from firedamp.storage.records import Alert, AlertKind, Severity
 from firedamp.storage.secret import Secret
@@ -200,6 +202,28 @@ def test_one_failing_channel_silences_no_other_and_is_never_switched_off() -> No
         assert f"late {USED.key} True" in sent, "what waited arrives, marked as a possible repeat"
 
 
+def test_a_channel_that_breaks_ends_no_round_and_its_words_are_not_told() -> None:
+    sent: list[str] = []
+
+    def broken(alert: Alert, repeat: bool) -> None:
+        raise KeyError("https://chat.example.com/in?token=EXAMPLETOKEN")
+
+    clock = Clock()
+    channels = [
+        Channel("broken", Severity.INFO, broken),
+        Channel("good", Severity.INFO, lambda alert, repeat: sent.append(alert.key)),
+    ]
+    with Store(None) as store:
+        store.add_alert(USED)
+        for _ in range(5):
+            told = alerts.deliver(store, channels, clock)
+            clock.time += timedelta(hours=2)
+        assert told.failed[0] == ("broken", "the channel broke: KeyError")
+        assert sent == [USED.key, f"channel/broken/{USED.key}"]
+        [standing] = [each for each in store.channel_standings() if each.channel == "broken"]
+        assert standing.error == "the channel broke: KeyError"
+
+
 def test_a_crash_after_the_send_makes_a_marked_repeat_not_a_silent_one() -> None:
     repeats: list[bool] = []
 
@@ -321,3 +345,31 @@ def test_a_webhook_that_answers_nonsense_fails_alone() -> None:
             bad.send(USED, False)
         assert "EXAMPLETOKEN" not in str(caught.value)
         thread.join()
+
+
+def test_a_channel_whose_secret_is_gone_fails_like_any_other_and_is_alarmed_on_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, database = tmp_path / "firedamp.toml", tmp_path / "x.db"
+    names = {"out": "env:OUT", "chat": "env:GONE", "odd": "env:ODD"}
+    config.write_text("".join(f'[[channel]]\nname = "{name}"\nurl = "{url}"\n' for name, url in names.items()))
+    monkeypatch.setenv("OUT", "stdout://")
+    monkeypatch.setenv("ODD", "http://[EXAMPLETOKEN")
+    with Store(database) as store:
+        store.add_alert(USED)
+        clock = Clock()
+        for _ in range(5):
+            channels, broken = make_channels(load(config), store)
+            alerts.deliver(store, channels, clock)
+            clock.time += timedelta(hours=2)
+        assert [name for name, _ in broken] == ["chat", "odd"]
+        assert {alert.key for _, alert in store.alerts()} == {
+            USED.key, f"channel/chat/{USED.key}", f"channel/odd/{USED.key}"
+        }  # fmt: skip
+    printed = capsys.readouterr().out
+    assert ("An alert channel fails" in printed, "EXAMPLETOKEN" in printed) == (True, False)
+    for action, told in (("test", "1 sent, 2 failed"), ("deliver", "failed")):
+        assert main(["alert", action, "--config", str(config), "--db", str(database)]) == 2
+        errors = capsys.readouterr().err
+        assert told in errors
+        assert errors.count("channel chat:") == 1
