@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, Final
 
 from firedamp.storage import nonce
@@ -22,14 +23,15 @@ _DEEPEST: Final = 64
 """Nothing that AWS writes is nested so deep; what is deeper is not looked into."""
 
 
-def parse(record: object, where: str) -> Event | Rejected:
-    """Read one record. where names its place for a Rejected: no object, no eventID, or no eventTime."""
+def parse(record: object, where: str, met: datetime) -> Event | Rejected:
+    """Read one record. where names its place for a Rejected: no object, no eventID, or no eventTime.
+
+    met, when it was read, stands for an eventTime that is no time (`odd_time`): a use is told, whenever it was.
+    """
     refused = refusal(record)
     if refused or not isinstance(record, dict):
         return Rejected(where=where, why=refused)
-    time = parse_time(_text(record, "eventTime"))
-    if time is None:
-        return Rejected(where=where, why="no eventTime that is a time")
+    time = parse_time(_text(record, "eventTime")) or met
     identity = _object(record, "userIdentity")
     issuer = _object(_object(identity, "sessionContext"), "sessionIssuer")
     addendum = _object(record, "addendum")
@@ -59,6 +61,12 @@ def refusal(record: object) -> str:
     if not _text(record, "eventID"):
         return "no eventID"
     return "" if _text(record, "eventTime") else "no eventTime"
+
+
+def odd_time(record: object) -> str:
+    """Return a record's eventTime as it is written when it is no time, else nothing."""
+    written = _text(record, "eventTime") if isinstance(record, dict) else ""
+    return written if parse_time(written) is None else ""
 
 
 def is_insight(record: object) -> bool:

@@ -31,6 +31,7 @@ from firedamp.storage.records import (
     OwnCall,
     Past,
     Placement,
+    Rejected,
     Severity,
     Sighting,
     SightingKind,
@@ -231,6 +232,17 @@ def _first_success(event: Event, incident: Incident) -> Iterator[str]:
         yield f"a session made by {event.call}"
     elif event.wrote:
         yield f"a write that succeeded: {event.call}"
+
+
+def lost(rejected: Rejected, known: Known) -> Iterator[Alert]:
+    """Yield an alarm for each watched key that stands in something which is no record: a use may be lost with it."""
+    for key_id in rejected.keys:
+        yield Alert(
+            key=f"lost/{key_id}/{rejected.where}", kind=AlertKind.MENTIONED, severity=Severity.HIGH, at=known.now,
+            key_id=key_id,
+            facts=(*facts.of_key(known.keys[key_id], known.placements.get(key_id)), ("where", rejected.where),
+                   ("remark", f"the key stands in it, and it cannot be read as a record: {rejected.why}")),
+        )  # fmt: skip
 
 
 def _attempts(sightings: Sequence[Sighting], known: Known) -> Iterator[Alert]:

@@ -9,6 +9,7 @@ keys, what only the owner tells is told of one: a second alarm would tell nothin
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Final
 
 from firedamp.canaries import cloudtrail
@@ -24,11 +25,18 @@ EXPOSED: Final = "AWS found this key in public and quarantined it"
 PROPOSED: Final = "its owner is not known here, the record says "
 ATTEMPT: Final = "a failed attempt: "
 MINTED: Final = "a session was made: "
+UNDATED: Final = "when it was is not known, the time is that of reading; its eventTime is "
+_TOLD: Final = 40
 
 
-def sightings(record: object, where: str, watchlist: Watchlist, guarded: Guarded) -> Iterator[Sighting | Rejected]:
-    """Yield what one record tells of the watched keys and of the watch, at most one sighting a key."""
-    event = cloudtrail.parse(record, where)
+def sightings(
+    record: object, where: str, watchlist: Watchlist, guarded: Guarded, met: datetime
+) -> Iterator[Sighting | Rejected]:
+    """Yield what one record tells of the watched keys and of the watch, at most one sighting a key.
+
+    met is when it was read: the time of a record whose own cannot be read.
+    """
+    event = cloudtrail.parse(record, where, met)
     if isinstance(event, Rejected):
         yield event
         return
@@ -74,6 +82,9 @@ def _named(event: Event, record: object, watchlist: Watchlist) -> str | None:
 def _notes(event: Event, record: object, unowned: bool, touch: Touch | None) -> Iterator[str]:
     if not event.failed and any(QUARANTINE in text for text in cloudtrail.texts(cloudtrail.parameters(record))):
         yield EXPOSED
+    odd = cloudtrail.odd_time(record)
+    if odd:
+        yield f"{UNDATED}{odd[:_TOLD]}"
     if unowned and event.arn:
         yield f"{PROPOSED}{event.arn}"
     session = cloudtrail.minted(record)

@@ -16,7 +16,7 @@ import base64
 import bisect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -40,6 +40,8 @@ _TIME: Final = b'"eventTime":"'
 _LARGE: Final = 1 << 18
 """Bytes from which a file is worth not taking apart."""
 _BRACE: Final = ord("{")
+_FIELDS: Final = frozenset({"eventName", "eventSource", "userIdentity"})
+"""What tells a record that lacks its eventID or eventTime from JSON of another kind."""
 _SPACE: Final = re.compile(r"[\s,]*")
 _NESTED: Final = 6
 """How many envelopes stand around a record at most: SQS, SNS, EventBridge, CloudWatch Logs, and a list or two."""
@@ -184,29 +186,38 @@ class _Reader:
         self._contents = contents
         self._limit = limit
         self._number = 0
+        self._recorded = False
+        """Whether something was rejected that has the fields of a record."""
 
     def read(self, data: bytes) -> None:
         text = _text(data)
         inner = _unwrapped(text, self._limit)
         if inner is not None:
             text = inner
-        contents, broken, values = self._contents, 0, 0
+        contents, values = self._contents, 0
+        broken: list[_Broken] = []
         for value in _values(text):
             if isinstance(value, _Broken):
-                broken += 1
+                broken.append(value)
             else:
                 values += 1
                 self._take(value, 0)
         if broken and _OPENING.match(data):
             why = "its JSON is broken: records may be missing"
             contents.skipped.append(Skipped(outcome=Outcome.FAILED, what=self._where, why=why))
-        elif contents.total or contents.skipped or _OPENING.match(data):
-            contents.rejected += [Rejected(where=self._where, why="no JSON")] * broken
+        elif contents.total or contents.skipped or self._recorded or _OPENING.match(data):
+            contents.rejected += [
+                Rejected(where=self._where, why="no JSON", keys=self._watched_in([each.text])) for each in broken
+            ]
         elif values:
             contents.rejected.clear()
             self._leave("no CloudTrail: JSON without records", told=True)
         else:
             self._leave("no CloudTrail: no JSON", told=bool(text.strip()))
+
+    def _watched_in(self, texts: Iterable[str]) -> tuple[str, ...]:
+        found = self._watchlist.mentioned(texts)
+        return tuple(dict.fromkeys((*found.ids, *found.owners)))
 
     def _leave(self, why: str, told: bool) -> None:
         if told:
@@ -229,7 +240,9 @@ class _Reader:
         self._number += 1
         why = cloudtrail.refusal(record)
         if why or not isinstance(record, dict):
-            self._contents.rejected.append(Rejected(where=where, why=why))
+            self._recorded = self._recorded or (isinstance(record, dict) and not _FIELDS.isdisjoint(record))
+            keys = self._watched_in(cloudtrail.texts(record))
+            self._contents.rejected.append(Rejected(where=where, why=why, keys=keys))
             return
         self._contents.total += 1
         self._contents.newest = max(self._contents.newest, str(record["eventTime"]))
@@ -237,8 +250,11 @@ class _Reader:
             _sort(where, record, self._contents)
 
 
+@dataclass(frozen=True, slots=True)
 class _Broken:
-    """Stands for text that is no JSON."""
+    """Text that is no JSON, to the end of its line."""
+
+    text: str
 
 
 def _text(data: bytes) -> str:
@@ -263,17 +279,17 @@ def _values(text: str) -> Iterator[object]:
             value, at = decoder.raw_decode(text, at)
         except RecursionError:
             if flat:
-                yield _Broken()
+                yield _Broken(text[at:])
                 return
             text, at, flat = _shallow(text[at:]), 0, True
         except ValueError:
             if tries == 0 and opening is not None and at < opening.end():
                 at, tries = opening.end(), 1
-                yield _Broken()
+                yield _Broken("")
                 continue
             tries += 1
             line = text.find("\n", at)
-            yield _Broken()
+            yield _Broken(text[at:] if line == -1 or tries > _TRIES else text[at:line])
             if line == -1 or tries > _TRIES:
                 return
             at = line + 1

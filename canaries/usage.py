@@ -116,7 +116,7 @@ def gather(
         before = len(sessions)
         skipped = []
         for feed in opened(replace(world, watched=partial(tuple[WatchedKey, ...], keys))):
-            for each in _read(feed, Watchlist(keys), skipped):
+            for each in _read(feed, Watchlist(keys), skipped, world.clock()):
                 mine = (
                     each if each.key_id == key.key_id else replace(each, key_id=key.key_id, kind=SightingKind.DERIVED)
                 )
@@ -131,15 +131,16 @@ def _identity(sighting: Sighting) -> tuple[str, str]:
     return sighting.event.id, sighting.event.recipient_account_id
 
 
-def _read(feed: Feed, watchlist: Watchlist, skipped: list[Skipped]) -> Iterator[Sighting]:
+def _read(feed: Feed, watchlist: Watchlist, skipped: list[Skipped], now: datetime) -> Iterator[Sighting]:
     try:
         for page in feed.pages(None):
             skipped.extend(page.skipped)
             for document in page.documents:
                 contents = trailfiles.read(document, watchlist)
                 skipped.extend(contents.skipped)
+                skipped.extend(each.lost for each in contents.rejected if each.lost is not None)
                 for where, record in contents.records:
-                    for each in sightings(record, where, watchlist, Guarded()):
+                    for each in sightings(record, where, watchlist, Guarded(), now):
                         if isinstance(each, Sighting):
                             yield each
     except Failure as failure:

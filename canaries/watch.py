@@ -16,7 +16,7 @@ from typing import Final
 
 from firedamp.canaries import facts, trailfiles
 from firedamp.canaries.feeds import Feed, Page
-from firedamp.canaries.incidents import QUIET, Known, decide
+from firedamp.canaries.incidents import QUIET, Known, decide, lost
 from firedamp.canaries.sight import sightings
 from firedamp.canaries.tamper import Guarded
 from firedamp.canaries.watchlist import Watchlist, compiled
@@ -95,7 +95,7 @@ def poll(
                     keys=watchlist.keys, placements=placements, now=at, quiet=rules.quiet, locate=rules.locate
                 )
                 several = readers.map(partial(_read, watchlist=watchlist, limit=rules.inflated), page.documents)
-                read, records, time = _joined(feed.name, page, several, watchlist, guarded)
+                read, records, time = _joined(feed.name, page, several, watchlist, guarded, known)
                 newest = max(newest, time)
                 mark = None
                 if page.position is not None:
@@ -156,7 +156,7 @@ class _Counted:
 
 
 def _joined(
-    feed: str, page: Page, several: Iterator[trailfiles.Contents], watchlist: Watchlist, guarded: Guarded
+    feed: str, page: Page, several: Iterator[trailfiles.Contents], watchlist: Watchlist, guarded: Guarded, known: Known
 ) -> tuple[PageRead, int, str]:
     """Join what a page's documents hold to the watched keys; return it, the records counted, the newest eventTime."""
     found: list[Sighting] = []
@@ -170,12 +170,16 @@ def _joined(
         if any(each.outcome is Outcome.FAILED for each in contents.skipped):
             page.unread.add(document.where)
         for where, record in contents.records:
-            for each in sightings(record, where, watchlist, guarded):
+            for each in sightings(record, where, watchlist, guarded, known.now):
                 if isinstance(each, Rejected):
                     rejected.append(each)
                 else:
                     found.append(each)
-    read = PageRead(feed=feed, sightings=tuple(found), rejected=tuple(rejected), skipped=tuple(skipped))
+    skipped += [each.lost for each in rejected if each.lost is not None]
+    read = PageRead(
+        feed=feed, sightings=tuple(found), rejected=tuple(rejected), skipped=tuple(skipped),
+        alerts=tuple(alert for each in rejected for alert in lost(each, known)),
+    )  # fmt: skip
     return read, records, newest
 
 

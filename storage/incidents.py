@@ -74,6 +74,8 @@ class IncidentRows(WatchRows):
                             if not all(sighting.own for sighting in decision.sightings):
                                 grown.setdefault(incident, before.get(incident))
             self._add_trouble(page, met)
+            for alert in page.alerts:
+                insert_alert(self._db, alert)
             if page.watermark is not None:
                 self._set_watermark(page.watermark)
             return [Grown(before=was, after=self._read_incidents("i.id = ?", (i,))[0]) for i, was in grown.items()]

@@ -575,6 +575,16 @@ class Rejected:
 
     where: str
     why: str
+    keys: tuple[str, ...] = ()
+    """The watched keys that stand in it: what is said of them is lost, and that is a failure."""
+
+    @property
+    def lost(self) -> Skipped | None:
+        """The failure that this is, None where no watched key stands in it."""
+        if not self.keys:
+            return None
+        why = f"{', '.join(self.keys)} stands in it, and it is no record: {self.why}"
+        return Skipped(outcome=Outcome.FAILED, what=self.where, why=why)
 
 
 class SightingKind(StrEnum):
@@ -723,6 +733,8 @@ class PageRead:
     watermark: Watermark | None = None
     rejected: tuple[Rejected, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    """Of what could not be kept as a sighting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from typing import Final
+
+_SINCE_1970: Final = re.compile(r"\d{9,13}(\.\d{1,9})?", re.ASCII)
+"""Of 9 to 13 digits: an ISO date without dashes has 8, and one with a time has a letter or a space in it."""
 
 
 def rfc3339(time: datetime) -> str:
@@ -11,9 +16,15 @@ def rfc3339(time: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime | None:
-    """Read a time leniently: RFC 3339 and ISO 8601 forms, naive is UTC. None when it is no time."""
+    """Read a time leniently: RFC 3339 and ISO 8601 forms, seconds or milliseconds since 1970, naive is UTC.
+
+    None when it is no time.
+    """
+    text = text.strip().removesuffix(" UTC")
     try:
-        time = datetime.fromisoformat(text.strip())
+        if _SINCE_1970.fullmatch(text):
+            return datetime.fromtimestamp(float(text) / (1 if len(text.partition(".")[0]) <= 10 else 1000), UTC)
+        time = datetime.fromisoformat(text)
     except ValueError:
         return None
     try:

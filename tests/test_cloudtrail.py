@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.trails import record, role, user
+from tests.trails import START, record, role, user
 
 from firedamp.canaries import cloudtrail, facts
 from firedamp.storage.records import AddressKind, Event, Rejected
@@ -26,12 +26,12 @@ FIELDS = ("eventID", "eventTime", "userIdentity", "userAgent", "readOnly", "adde
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), Json) | Json)
 def test_no_json_is_too_odd_to_be_read_or_rejected(value: object) -> None:
-    assert isinstance(cloudtrail.parse(value, "here"), Event | Rejected)
+    assert isinstance(cloudtrail.parse(value, "here", START), Event | Rejected)
 
 
 def test_a_record_is_kept_without_what_is_secret_in_it() -> None:
     hidden = {"sessionToken": "s1", "SecretAccessKey": "s2", "nested": [{"password": {"a": "s3"}}], "kept": "k"}
-    event = cloudtrail.parse(record(role(), responseElements=hidden), "here")
+    event = cloudtrail.parse(record(role(), responseElements=hidden), "here", START)
     assert isinstance(event, Event)
     kept = zlib.decompress(event.raw).decode()
     assert all(each not in kept for each in ("s1", "s2", "s3"))
@@ -52,7 +52,7 @@ def test_a_record_is_kept_without_what_is_secret_in_it() -> None:
     ],
 )
 def test_a_write_is_what_changed_something(more: dict[str, Any], wrote: bool) -> None:
-    event = cloudtrail.parse(record(user("AKIAX"), **more), "here")
+    event = cloudtrail.parse(record(user("AKIAX"), **more), "here", START)
     assert isinstance(event, Event)
     assert event.wrote is wrote
 
@@ -125,6 +125,6 @@ def test_lengths_of_time_are_written_for_people(time: timedelta, words: str) -> 
 
 
 def test_a_record_of_every_size_is_json_again() -> None:
-    event = cloudtrail.parse(record(user("AKIAX")), "here")
+    event = cloudtrail.parse(record(user("AKIAX")), "here", START)
     assert isinstance(event, Event)
     assert json.loads(zlib.decompress(event.raw))["eventID"] == event.id

@@ -471,18 +471,62 @@ def test_odd_types_cost_neither_the_record_nor_the_file(scene: Scene) -> None:
         ("2026-11-20T10:00:00", "2026-11-20T10:00:00+00:00"),
         ("2026-11-20 10:00:00Z", "2026-11-20T10:00:00+00:00"),
         ("2026-11-20T12:00:00.5+02:00", "2026-11-20T10:00:00.500000+00:00"),
+        ("2026-11-20 10:00:00 UTC", "2026-11-20T10:00:00+00:00"),
+        ("1795168800", "2026-11-20T10:00:00+00:00"),
+        ("1795168800500", "2026-11-20T10:00:00.500000+00:00"),
+        (1795168800, "2026-11-20T10:00:00+00:00"),
     ],
 )
-def test_event_times_are_read_leniently(scene: Scene, written: str, read: str) -> None:
+def test_event_times_are_read_leniently(scene: Scene, written: object, read: str) -> None:
     scene.watch(canary())
     scene.see(record(user(KEY), eventTime=written))
     assert scene.only().first == datetime.fromisoformat(read)
 
 
-def test_a_time_that_is_none_is_rejected(scene: Scene) -> None:
+def test_a_use_whose_time_cannot_be_read_is_an_alarm_with_the_time_it_was_read(scene: Scene) -> None:
     scene.watch(canary())
-    polled = scene.see(record(user(KEY), eventTime="yesterday"))
-    assert [each.why for each in polled.rejected] == ["no eventTime that is a time"]
+    use = record(user(KEY), eventTime="yesterday")
+    polled = scene.see(use)
+    assert (polled.rejected, polled.failed) == ((), ())
+    assert (kinds(scene.only()), scene.only().first) == ({"use": 1}, NOW)
+    assert "its eventTime is yesterday" in scene.facts()["remark"]
+    scene.see(use, now=NOW + timedelta(hours=1))
+    assert (kinds(scene.only()), scene.only().last) == ({"use": 1}, NOW), "read twice it is one"
+
+
+LACKING: list[tuple[object, str]] = [
+    ({name: value for name, value in record(user(KEY)).items() if name != "eventID"}, "no eventID"),
+    ({name: value for name, value in record(user(KEY)).items() if name != "eventTime"}, "no eventTime"),
+    ({name: value for name, value in record(user(STRANGER), userName=ARN).items() if name != "eventID"}, "no eventID"),
+    (f"the key {KEY}", "no JSON object"),
+]
+
+
+@pytest.mark.parametrize(("lacking", "why"), LACKING)
+def test_what_is_no_record_and_holds_a_watched_key_is_a_failure_and_an_alarm(
+    scene: Scene, lacking: object, why: str
+) -> None:
+    scene.watch(canary())
+    polled = scene.see(record(role()), lacking)
+    assert [(each.why, each.keys) for each in polled.rejected] == [(why, (KEY,))]
+    assert [each.why for each in polled.failed] == [f"{KEY} stands in it, and it is no record: {why}"]
+    assert scene.incidents() == []
+    [alert] = scene.alerts()
+    assert (alert.kind, alert.severity, alert.key_id) == (AlertKind.MENTIONED, Severity.HIGH, KEY)
+    assert why in scene.facts()["remark"]
+    assert scene.see(record(role())).failed == (), "told once: nothing that could be read is owed"
+
+
+def test_a_record_alone_that_lacks_its_id_and_a_broken_line_are_told_and_other_json_is_not(scene: Scene) -> None:
+    scene.watch(canary())
+    lacking, broken = json.dumps(LACKING[0][0]), json.dumps(record(user(KEY)))[:-5]
+    (scene.folder / "alone.json").write_text(lacking)
+    (scene.folder / "lines.jsonl").write_text(f"{json.dumps(record(role()))}\n{broken}\n")
+    (scene.folder / "notes.json").write_text(json.dumps({"key": KEY}))
+    (scene.folder / "notes.txt").write_text(f"the key is {KEY}")
+    polled = scene.see(record(role()))
+    assert {Path(each.what.partition("#")[0]).name for each in polled.failed} == {"alone.json", "lines.jsonl"}
+    assert len(scene.alerts()) == 2
 
 
 def test_session_tokens_are_not_kept(scene: Scene, rng: random.Random) -> None:
