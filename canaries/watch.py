@@ -95,7 +95,7 @@ def poll(
                     keys=watchlist.keys, placements=placements, now=at, quiet=rules.quiet, locate=rules.locate
                 )
                 several = readers.map(partial(_read, watchlist=watchlist, limit=rules.inflated), page.documents)
-                read, records, time = _joined(feed.name, page, several, watchlist, guarded, known)
+                read, records, time = _joined(feed.name, page, several, _Judge(watchlist, guarded, known))
                 newest = max(newest, time)
                 mark = None
                 if page.position is not None:
@@ -155,9 +155,16 @@ class _Counted:
         )  # fmt: skip
 
 
-def _joined(
-    feed: str, page: Page, several: Iterator[trailfiles.Contents], watchlist: Watchlist, guarded: Guarded, known: Known
-) -> tuple[PageRead, int, str]:
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """What records are joined with."""
+
+    watchlist: Watchlist
+    guarded: Guarded
+    known: Known
+
+
+def _joined(feed: str, page: Page, several: Iterator[trailfiles.Contents], judge: _Judge) -> tuple[PageRead, int, str]:
     """Join what a page's documents hold to the watched keys; return it, the records counted, the newest eventTime."""
     found: list[Sighting] = []
     rejected, skipped = list(page.rejected), list(page.skipped)
@@ -170,7 +177,7 @@ def _joined(
         if any(each.outcome is Outcome.FAILED for each in contents.skipped):
             page.unread.add(document.where)
         for where, record in contents.records:
-            for each in sightings(record, where, watchlist, guarded, known.now):
+            for each in sightings(record, where, judge.watchlist, judge.guarded, judge.known.now):
                 if isinstance(each, Rejected):
                     rejected.append(each)
                 else:
@@ -178,7 +185,7 @@ def _joined(
     skipped += [each.lost for each in rejected if each.lost is not None]
     read = PageRead(
         feed=feed, sightings=tuple(found), rejected=tuple(rejected), skipped=tuple(skipped),
-        alerts=tuple(alert for each in rejected for alert in lost(each, known)),
+        alerts=tuple(alert for each in rejected for alert in lost(each, judge.known)),
     )  # fmt: skip
     return read, records, newest
 
