@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from firedamp.scanner import gitfiles
 from firedamp.scanner.absent import Absent
 from firedamp.scanner.history import kinds_of, trace
-from firedamp.scanner.idset import Ids, Seen, from_hex, keys
+from firedamp.scanner.idset import Ids, Memory, Seen, empty, from_hex, keys
 from firedamp.scanner.listing import Listing, list_objects
 from firedamp.scanner.mirror import clone_of, is_url, unbundled
 from firedamp.scanner.objects import Layout, ObjectAccess, find
@@ -34,7 +34,6 @@ from firedamp.storage.records import (
     Met,
     Outcome,
     Provenance,
-    SeenObjects,
     Skipped,
     SourceState,
     Tally,
@@ -144,23 +143,34 @@ class GitSource:
         for row in holding[listing.has(holding)]:
             self._hits.add(row.tobytes().hex())
             yield Known(row.tobytes().hex())
-        seen = self._seen.of(layout.width)
-        wanted = list[Ids]()
+        hashed = self._seen.hashed(layout.width)
+        folders = {folder: self._seen.claimed(folder, layout.width) for folder in layout.stores}
+        own = folders[layout.stores[0]]
+        ours = all(memory is hashed for memory in folders.values())
+        checked, unchecked = list[Ids](), [empty(layout.width)]
         for pack, positions in listing.packs:
+            seen = folders[pack.pack.parents[1]]
             fresh = positions[~seen.holds(pack.ids(positions))]
             yield Checkpoint(Tally(known=len(positions) - len(fresh)))
             suspects = fresh
             if settings.suspects is not None and pack.end >= settings.filter_from and len(fresh):
                 suspects = settings.suspects(pack, fresh)
                 ruled_out = pack.ids(np.setdiff1d(fresh, suspects, assume_unique=True))
-                yield Checkpoint(Tally(ruled_out=len(ruled_out)), seen=(_remembered(ruled_out),))
-                seen.add(ruled_out)
-            wanted.append(pack.ids(suspects))
-        fresh_rest = listing.rest[~seen.holds(listing.rest)]
+                yield Checkpoint(Tally(ruled_out=len(ruled_out)), seen=(seen.add(ruled_out),))
+            # To hash what is read costs nothing that is felt, but for large packs that are read whole: a third.
+            whole = settings.suspects is None and pack.end >= settings.filter_from and len(folders) == 1
+            (unchecked if ours or whole else checked).append(pack.ids(suspects))
+        fresh_rest = listing.rest[~own.holds(listing.rest)]
         yield Checkpoint(Tally(known=len(listing.rest) - len(fresh_rest)))
-        reader = Reader(git=git, hits=settings.hits, container=settings.container, jobs=settings.jobs)
-        missing = 0
-        for item in reader.read(np.concatenate((*wanted, fresh_rest))):
+        (unchecked if ours else checked).append(fresh_rest)
+        yield from self._contents(git, np.concatenate(unchecked), own, check=False)
+        yield from self._contents(git, np.concatenate((*checked, empty(layout.width))), hashed, check=True)
+
+    def _contents(self, git: ObjectAccess, ids: Ids, seen: Memory, *, check: bool) -> Iterator[Item]:
+        """Read objects and remember them as seen. check: hash them too."""
+        settings, width, missing = self._settings, git.layout.width, 0
+        reader = Reader(git=git, hits=settings.hits, container=settings.container, jobs=settings.jobs, check=check)
+        for item in reader.read(ids):
             match item:
                 case Blob(path=spooled):
                     yield item
@@ -170,11 +180,10 @@ class GitSource:
                     missing += 1
                 case Unread(id=name, why=why):
                     yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} {name}", why=why)
-                case Share(ids=ids, tally=tally):
+                case Share(ids=read, tally=tally):
                     if self._unread:
-                        ids = ids[~np.isin(keys(ids), keys(from_hex(sorted(self._unread), layout.width)))]
-                    yield Checkpoint(tally, seen=(_remembered(ids),))
-                    seen.add(ids)
+                        read = read[~np.isin(keys(read), keys(from_hex(sorted(self._unread), width)))]
+                    yield Checkpoint(tally, seen=(seen.add(read),))
         if missing:
             why = "listed, but git cannot give them: damaged, or removed meanwhile"
             yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} objects", why=why, count=missing)
@@ -250,10 +259,6 @@ class _Before:
 
 def _key(place: GitProvenance) -> tuple[str | None, str | None]:
     return place.commit, place.path
-
-
-def _remembered(ids: Ids) -> SeenObjects:
-    return SeenObjects(width=ids.shape[1], ids=ids.tobytes())
 
 
 def _commits(git: ObjectAccess, rest: Ids) -> Ids:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
+from firedamp.storage.records import SeenObjects
 from firedamp.storage.store import Store
 
 Ids = NDArray[np.uint8]
@@ -55,18 +61,69 @@ class IdSet:
         return held
 
 
-class Seen:
-    """What this detector version has read, in whichever repository: loaded once, shared by the sources of a scan."""
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What counts as read in one place. folder and made are empty where it counts everywhere."""
 
-    def __init__(self, store: Store, detector: str) -> None:
+    sets: tuple[IdSet, ...]
+    """The last is the one that grows."""
+    folder: str = ""
+    made: str = ""
+
+    def holds(self, ids: Ids) -> NDArray[np.bool_]:
+        """Return for each of ids whether it was read."""
+        held = np.zeros(len(ids), np.bool_)
+        for one in self.sets:
+            held |= one.holds(ids)
+        return held
+
+    def add(self, ids: Ids) -> SeenObjects:
+        """Add ids that were read to the end; return what is to be committed, in one step with what they hold."""
+        self.sets[-1].add(ids)
+        return SeenObjects(width=ids.shape[1], ids=ids.tobytes(), folder=self.folder, made=self.made)
+
+
+class Seen:
+    """What this detector version has read: loaded once, shared by the sources of a scan.
+
+    No git checks a hash when it reads, so an object folder may give any content any id. What was hashed counts in every
+    repository, and so does all of our own clones, below ours: git hashed it when it fetched it. Other ids count in the
+    folder that claims them, or a repository could lie and hide an object in another one.
+    """
+
+    def __init__(self, store: Store, detector: str, ours: Path) -> None:
         self._store = store
         self.detector = detector
-        self._sets: dict[int, IdSet] = {}
+        self._ours = Path(os.path.realpath(ours))
+        self._hashed: dict[int, Memory] = {}
 
-    def of(self, width: int) -> IdSet:
-        """Return the set of ids of width bytes."""
-        if width not in self._sets:
-            raw = b"".join(self._store.seen(self.detector, width))
-            self._sets[width] = IdSet()
-            self._sets[width].add(np.frombuffer(raw, np.uint8).reshape(-1, width))
-        return self._sets[width]
+    def hashed(self, width: int) -> Memory:
+        """Return what counts everywhere, of ids of width bytes."""
+        if width not in self._hashed:
+            self._hashed[width] = Memory((self._stored(width),))
+        return self._hashed[width]
+
+    def claimed(self, folder: Path, width: int) -> Memory:
+        """Return what counts in an object folder, a real path."""
+        hashed = self.hashed(width)
+        if folder.is_relative_to(self._ours):
+            return hashed
+        made = _made(folder)
+        return Memory((*hashed.sets, self._stored(width, str(folder), made)), str(folder), made)
+
+    def _stored(self, width: int, folder: str = "", made: str = "") -> IdSet:
+        ids = IdSet()
+        raw = b"".join(self._store.seen(self.detector, width, folder, made))
+        ids.add(np.frombuffer(raw, np.uint8).reshape(-1, width))
+        return ids
+
+
+def _made(folder: Path) -> str:
+    """Tell an object folder from another that stood, or will stand, at its path.
+
+    The file `description` is written when a repository is made, and as a rule never again.
+    """
+    written = 0
+    with contextlib.suppress(OSError):
+        written = (folder.parent / "description").stat().st_mtime_ns
+    return f"{folder.stat().st_ino} {written}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import bisect
+import hashlib
 import io
 import queue
 import shutil
@@ -96,7 +97,11 @@ Read = Blob | Unread | Share
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """Reads objects in shares, several at a time. window and overlap are settings for tests and measurements."""
+    """Reads objects in shares, several at a time. window and overlap are settings for tests and measurements.
+
+    check: hash each object, which git does not do when it reads. One whose content is another counts as not read, and
+    is looked at all the same.
+    """
 
     git: ObjectAccess
     hits: Hits
@@ -105,6 +110,7 @@ class Reader:
     jobs: int = 2
     window: int = WINDOW
     overlap: int = OVERLAP
+    check: bool = False
 
     def read(self, ids: Ids) -> Iterator[Read]:
         """Yield the objects worth a look, those that could not be read, and each share when it is done."""
@@ -257,6 +263,8 @@ class _Pass:
                 break
             if buffer[end] != _LINE_END:
                 raise _LostStepError
+            if self.reader.check:
+                self._check(self._hash(bytes(buffer[at + width + 1 : begin - 1]), memoryview(buffer)[begin:end]))
             if buffer[at + kind] == _TREE:
                 self.trees += 1
             else:
@@ -275,12 +283,24 @@ class _Pass:
                 yield Blob(self._name(numbers[number]).decode(), bytes(view[starts[number] : ends[number]]))
         return at
 
+    def _hash(self, head: bytes, content: memoryview) -> hashlib._Hash:
+        """Begin to hash an object as git does: its type and size, then its content."""
+        new = hashlib.sha256 if self.ids.shape[1] == 32 else hashlib.sha1
+        digest = new(head + b"\0", usedforsecurity=False)
+        digest.update(content)
+        return digest
+
+    def _check(self, digest: hashlib._Hash) -> None:
+        if digest.digest() != self.ids[self.at].tobytes():
+            self._not_read(self.at, "its content is another than its id says")
+
     def _large(self, stream: _Stream) -> Iterator[Read]:
         """Take an object that is larger than the window, in pieces; each begins with the end of the one before."""
         name, kind = self._name(self.at).decode(), stream.buffer[self.ids.shape[1] * 2 + 2]
         start = stream.buffer.index(b"\n") + 1
         left = size = int(stream.buffer[:start].rsplit(b" ", 1)[1])
         head = bytes(stream.buffer[start : start + _MAGIC])
+        digest = self._hash(bytes(stream.buffer[self.ids.shape[1] * 2 + 1 : start - 1]), memoryview(b""))
         line, column = 1, 1
         with self._spool(kind == _BLOB and self.reader.container(head), size) as spool:
             while True:
@@ -291,6 +311,8 @@ class _Pass:
                     yield Blob(name, bytes(piece), line, column, window=True)
                 if spool is not None:
                     spool.write(piece[:step])
+                if self.reader.check:
+                    digest.update(piece[:step])
                 if last:
                     break
                 line, column = after(piece[:step], line, column)
@@ -300,6 +322,8 @@ class _Pass:
                 if stream.held <= self.reader.overlap:
                     return
             stream.drop(min(start + left + 1, stream.held))
+        if self.reader.check:
+            self._check(digest)
         if spool is not None:
             yield Blob(name, head, path=spool.name)
         if kind == _TREE:

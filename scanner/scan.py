@@ -125,6 +125,7 @@ def scan(
         )  # fmt: skip
         tally, skipped = tally + run.tally, skipped + run.skipped
         scanned.append(source)
+    store.tidy(detector, now())
     findings = list(standing(store, scanned, before, started))
     allowed = tuple(_only(findings, lambda sight: sight.match.allowed in honoured))
     stands = tuple(_only(findings, lambda sight: sight.match.allowed not in honoured))

@@ -266,7 +266,7 @@ class _Opener:
     def _seen(self) -> Seen:
         from firedamp.scanner.idset import Seen
 
-        return Seen(self._store, self.detector)
+        return Seen(self._store, self.detector, self._clones)
 
     @functools.cached_property
     def _settings(self) -> Settings:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Final
 
 from firedamp.storage.outbox import insert_alert
 from firedamp.storage.records import (
@@ -18,6 +20,7 @@ from firedamp.storage.records import (
     Met,
     Provenance,
     ScanRun,
+    SeenObjects,
     Severity,
     Sight,
     Skipped,
@@ -46,6 +49,13 @@ from firedamp.storage.times import rfc3339
 _FINDING = """fingerprint, kind, access_key_id, account_id, has_secret, has_token, rank, example, canary, expires,
     notes, status, verified_at, arn, verified_account, user_id, detail, partitions, state, state_reason, severity,
     first_seen, last_seen"""
+
+_CLAIM_KEPT: Final = timedelta(days=180)
+_SMALL: Final = 1 << 20
+"""Bytes. Smaller segments of seen ids are joined when there are more of them than the next figure."""
+_SEGMENTS: Final = 32
+_JOINED: Final = 64
+"""Segments that are joined at a time."""
 
 
 class FindingRows(Rows):
@@ -86,16 +96,21 @@ class FindingRows(Rows):
                 self._upsert_provenance(met, at)
             for seen in batch.seen:
                 if seen.ids:
-                    self._db.execute(
-                        "INSERT INTO seen (detector, width, ids) VALUES (?, ?, ?)",
-                        (batch.detector, seen.width, seen.ids),
-                    )
+                    self._insert_seen(batch.detector, seen, at)
             for state in batch.states:
                 self._db.execute(
                     "INSERT OR REPLACE INTO source_state VALUES (?, ?, ?)", (state.target, state.detector, state.value)
                 )
             for alert in batch.alerts:
                 insert_alert(self._db, alert)
+
+    def _insert_seen(self, detector: str, seen: SeenObjects, at: str) -> None:
+        if seen.folder:  # of a folder that is no more, another one of its path took the place
+            self._db.execute("DELETE FROM seen WHERE folder = ? AND made <> ?", (seen.folder, seen.made))
+        self._db.execute(
+            "INSERT INTO seen (detector, width, folder, made, at, ids) VALUES (?, ?, ?, ?, ?, ?)",
+            (detector, seen.width, seen.folder, seen.made, at, seen.ids),
+        )
 
     def _upsert_finding(self, finding: Finding) -> None:
         said = finding.verification
@@ -225,9 +240,15 @@ class FindingRows(Rows):
             found.update(Fingerprint(text(row[0])) for row in rows)
         return found
 
-    def seen(self, detector: str, width: int) -> list[bytes]:
-        """Return the segments of object ids that this detector version has read, each raw and width bytes an id."""
-        rows = self._all("SELECT ids FROM seen WHERE detector = ? AND width = ? ORDER BY id", (detector, width))
+    def seen(self, detector: str, width: int, folder: str = "", made: str = "") -> list[bytes]:
+        """Return the segments of object ids that this detector version has read, each raw and width bytes an id.
+
+        Without a folder those that count everywhere, else those that count in this folder only.
+        """
+        rows = self._all(
+            "SELECT ids FROM seen WHERE detector = ? AND width = ? AND folder = ? AND made = ? ORDER BY id",
+            (detector, width, folder, made),
+        )
         return [row[0] for row in rows if isinstance(row[0], bytes)]
 
     def source_state(self, target: str, detector: str) -> SourceState | None:
@@ -237,11 +258,45 @@ class FindingRows(Rows):
             return None
         return SourceState(target=target, detector=detector, value=row[0])
 
-    def forget_other_detectors(self, detector: str) -> None:
-        """Drop what older detector versions have read: it will be read again."""
+    def tidy(self, detector: str, at: datetime) -> None:
+        """Drop what is of no more use of what was read, and join small segments. Asked for when a scan ended.
+
+        Other detector versions will read again what they read; one version's detectors differ behind a `+`. What an
+        object folder claimed counts for half a year: folders of passing checkouts would fill the file.
+        """
+        version = detector.partition("+")[0]
+        other = "substr(detector || '+', 1, length(?) + 1) <> ? || '+'"
+        useless = f"{other} OR (folder <> '' AND at < ?)"
+        values = (version, version, rfc3339(at - _CLAIM_KEPT))
+        small = """SELECT detector, width, folder, made FROM seen WHERE length(ids) < ?
+            GROUP BY detector, width, folder, made HAVING count(*) > ?"""
+        (work,) = self._all(
+            f"""SELECT EXISTS (SELECT 1 FROM seen WHERE {useless}) OR EXISTS (SELECT 1 FROM source_state WHERE {other})
+            OR EXISTS ({small})""",
+            (*values, version, version, _SMALL, _SEGMENTS),
+        )
+        if not work[0]:
+            return
         with self._writing():
-            self._db.execute("DELETE FROM seen WHERE detector <> ?", (detector,))
-            self._db.execute("DELETE FROM source_state WHERE detector <> ?", (detector,))
+            self._db.execute(f"DELETE FROM seen WHERE {useless}", values)
+            self._db.execute(f"DELETE FROM source_state WHERE {other}", (version, version))
+            while keys := self._all(small, (_SMALL, _SEGMENTS)):
+                for key in keys:
+                    self._join(key)
+
+    def _join(self, key: Row) -> None:
+        """Make one segment of the small ones of one sort: a few tens of megabytes at most, as each is small."""
+        where = "detector = ? AND width = ? AND folder = ? AND made = ? AND length(ids) < ?"
+        rows = self._all(f"SELECT ids, at FROM seen WHERE {where} ORDER BY id LIMIT ?", (*key, _SMALL, _JOINED))
+        self._db.execute(
+            f"DELETE FROM seen WHERE id IN (SELECT id FROM seen WHERE {where} ORDER BY id LIMIT ?)",
+            (*key, _SMALL, _JOINED),
+        )
+        ids = b"".join(row[0] for row in rows if isinstance(row[0], bytes))
+        self._db.execute(
+            "INSERT INTO seen (detector, width, folder, made, at, ids) VALUES (?, ?, ?, ?, ?, ?)",
+            (*key, max(text(row[1]) for row in rows), ids),
+        )
 
     def set_state(self, fingerprint: Fingerprint, state: TriageState, reason: str) -> None:
         """Remember what a person decided about a finding."""

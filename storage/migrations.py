@@ -373,5 +373,33 @@ def _net_indices(db: Database) -> None:
     db.execute("CREATE INDEX sighting_by_key ON sighting (key_id, kind)")
 
 
-STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _marks, _baiting, _net_indices)
+def _claims(db: Database) -> None:
+    """Keep ids whose content nobody hashed apart by the object folder that claims them.
+
+    Which of the ids so far are such is not known: what was read is read once more.
+    """
+    db.execute("DROP TABLE seen")
+    for statement in _CLAIMS.split(";\n\n"):
+        db.execute(statement)
+
+
+_CLAIMS: Final = """
+-- Objects that a detector version has read to the end: raw ids, width bytes each. folder is empty for ids whose content
+-- was hashed: they count in every repository. Else they count in that object folder only, for a repository may lie;
+-- made tells it from another that stood at the same path. Ids say nothing of the content that git's hash would not.
+CREATE TABLE seen (
+    id       INTEGER PRIMARY KEY,
+    detector TEXT NOT NULL,
+    width    INTEGER NOT NULL CHECK (width IN (20, 32)),
+    folder   TEXT NOT NULL,
+    made     TEXT NOT NULL,
+    at       TEXT NOT NULL,
+    ids      BLOB NOT NULL
+) STRICT;
+
+CREATE INDEX seen_by_folder ON seen (folder, detector, width)
+"""
+
+
+STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _marks, _baiting, _net_indices, _claims)
 """The n-th step takes a database from version n to n + 1; `PRAGMA user_version` counts them."""

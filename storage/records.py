@@ -248,10 +248,16 @@ class ScanRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenObjects:
-    """Object ids that were read to the end: raw, width bytes each, one after the other."""
+    """Object ids that were read to the end: raw, width bytes each, one after the other.
+
+    Without a folder their content was hashed, here or by the git that fetched it for us: they count everywhere. Else
+    they are what an object folder claims, and count in that folder only; made tells it from another of the same path.
+    """
 
     width: int
     ids: bytes
+    folder: str = ""
+    made: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

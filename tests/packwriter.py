@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,8 +93,18 @@ def instructions(steps: Sequence[Copy | bytes], base: bytes) -> tuple[bytes, byt
     return _little_varint(len(base)) + _little_varint(len(made)) + out, made
 
 
-def write_pack(folder: Path, entries: Sequence[Whole | Delta], *, width: int = 20, name: str = "made") -> Written:
-    """Write entries as pack-NAME.pack and .idx into folder; width 32 makes a SHA-256 pack."""
+def write_pack(
+    folder: Path,
+    entries: Sequence[Whole | Delta],
+    *,
+    width: int = 20,
+    name: str = "made",
+    claims: Mapping[int, bytes] | None = None,
+) -> Written:
+    """Write entries as pack-NAME.pack and .idx into folder; width 32 makes a SHA-256 pack.
+
+    claims are ids that the index shall give to entries, by their number, though they are not those of their content.
+    """
     new = hashlib.sha256 if width == 32 else hashlib.sha1
     body = bytearray(b"PACK" + struct.pack(">II", 2, len(entries)))
     ids: list[bytes] = []
@@ -113,7 +123,8 @@ def write_pack(folder: Path, entries: Sequence[Whole | Delta], *, width: int = 2
                 head = _header(7 if by_name else 6, len(packed))
                 head += ids[base] if by_name else _distance(begin - offsets[base])
         body += head + zlib.compress(packed, 1)
-        ids.append(new(_KINDS[kind] + b" %d\0" % len(content) + content).digest())
+        honest = new(_KINDS[kind] + b" %d\0" % len(content) + content).digest()
+        ids.append((claims or {}).get(len(ids), honest))
         contents.append(content)
         kinds.append(kind)
         offsets.append(begin)

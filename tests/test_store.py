@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlite_utils
 
 from firedamp.storage.errors import StoreFailure
 from firedamp.storage.migrations import STEPS
@@ -68,7 +69,7 @@ def match(blob: str = "b1", line: int | None = 3) -> Match:
 
 
 def batch(**more: object) -> Batch:
-    return Batch(at=NOW, detector="1", **more)  # type: ignore[arg-type]
+    return Batch(**({"at": NOW, "detector": "1"} | more))  # type: ignore[arg-type]
 
 
 def test_a_new_file_and_its_companions_are_private(tmp_path: Path) -> None:
@@ -193,8 +194,65 @@ def test_what_was_read_belongs_to_a_detector_version() -> None:
         assert store.seen("2", 20) == store.seen("1", 32) == []
         assert store.source_state("/r", "1") == state
         assert store.source_state("/r", "2") is None
-        store.forget_other_detectors("2")
+        store.tidy("1+thorough", NOW)
+        assert store.seen("1", 20) == [b"x" * 40], "detectors of one version"
+        store.tidy("11", NOW)
         assert store.seen("1", 20) == []
+        assert store.source_state("/r", "1") is None
+
+
+def test_many_small_segments_of_what_was_read_become_one() -> None:
+    def ids(number: int, count: int = 1) -> bytes:
+        return number.to_bytes(20) * count
+
+    with Store(None) as store:
+        store.record(batch(seen=(SeenObjects(width=20, ids=ids(99, 100_000)),)))
+        for number in range(32):  # as many as are left alone
+            claimed = SeenObjects(width=20, ids=ids(number), folder="/r/objects", made="1")
+            store.record(batch(seen=(SeenObjects(width=20, ids=ids(number)), claimed)))
+        store.tidy("1", NOW)
+        assert len(store.seen("1", 20)) == 33, "few segments stay as they are"
+        for number in range(32, 200):
+            store.record(batch(seen=(SeenObjects(width=20, ids=ids(number)),)))
+        store.tidy("1", NOW)
+        first, *rest = store.seen("1", 20)
+        assert first == ids(99, 100_000)
+        assert len(rest) <= 32
+        joined = b"".join(rest)
+        assert {joined[at : at + 20] for at in range(0, len(joined), 20)} == {ids(number) for number in range(200)}
+        assert len(joined) == 200 * 20
+        assert len(store.seen("1", 20, "/r/objects", "1")) == 32
+
+
+def test_what_an_object_folder_claims_is_remembered_for_it_alone_and_not_for_ever() -> None:
+    def claimed(made: str, at: datetime = NOW) -> Batch:
+        return batch(at=at, seen=(SeenObjects(width=20, ids=b"x" * 20, folder="/r/objects", made=made),))
+
+    with Store(None) as store:
+        store.record(claimed("1"))
+        assert store.seen("1", 20, "/r/objects", "1") == [b"x" * 20]
+        assert store.seen("1", 20) == store.seen("1", 20, "/s/objects", "1") == []
+        store.record(claimed("2"))
+        assert store.seen("1", 20, "/r/objects", "1") == [], "another folder stands there now"
+        store.tidy("1", NOW + timedelta(days=179))
+        assert store.seen("1", 20, "/r/objects", "2") == [b"x" * 20]
+        store.tidy("1", NOW + timedelta(days=181))
+        assert store.seen("1", 20, "/r/objects", "2") == []
+
+
+def test_a_database_from_before_claims_were_kept_apart_reads_once_more(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    with sqlite3.connect(path) as db:
+        tables = sqlite_utils.Database(db, execute_plugins=False)
+        for step in STEPS[:4]:
+            step(tables)
+        db.execute("INSERT INTO seen (detector, width, ids) VALUES ('1', 20, x'00')")
+        db.execute("PRAGMA user_version = 4")
+    db.close()
+    with Store(path) as store:
+        assert store.seen("1", 20) == []
+        store.record(batch(seen=(SeenObjects(width=20, ids=b"x" * 20),)))
+        assert store.seen("1", 20) == [b"x" * 20]
 
 
 def test_every_answer_of_aws_is_kept_and_the_last_one_counts() -> None:
