@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from firedamp.scanner.mirror import is_url, without_user
+from firedamp.scanner.fetch import is_url, without_user
 from firedamp.scanner.web import LOOPBACK
 from firedamp.storage.errors import SourceFailure, UsageFailure
 from firedamp.storage.records import Outcome, Skipped
@@ -30,7 +30,8 @@ class Repository:
     """A repository as a forge lists it. id is the forge's own and stays when the repository is renamed.
 
     size is in bytes, None where the forge does not say. part says what it is of another one: `wiki`, `snippet`, `gist`,
-    or nothing. ref is how the forge knows it in further questions.
+    or nothing. ref is how the forge knows it in further questions. origin is the id of what it is a fork of, where the
+    forge says so in its list.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Repository:
     topics: tuple[str, ...] = ()
     part: str = ""
     ref: str = ""
+    origin: str = ""
 
 
 class Forge(Protocol):
@@ -53,6 +55,10 @@ class Forge(Protocol):
 
     def login(self, url: str) -> Secret | None:
         """Return `user:password` for git at url, made anew where it would soon expire; None for an open one."""
+        ...
+
+    def origin(self, fork: Repository) -> str:
+        """Return the id of what a repository is a fork of, empty where the forge does not tell. May ask it."""
         ...
 
     def lost(self, repository: Repository) -> Iterator[str]:

@@ -36,6 +36,14 @@ class _GitHubRepository(msgspec.Struct):
     has_wiki: bool = False
 
 
+class _Root(msgspec.Struct):
+    id: int
+
+
+class _GitHubFork(msgspec.Struct):
+    source: _Root | None = None
+
+
 class _Gist(msgspec.Struct):
     id: str
     git_pull_url: str
@@ -106,6 +114,12 @@ class GitHub:
         """Return the token as git's password."""
         return git_login("x-access-token", self._token, url, self._api)
 
+    def origin(self, fork: Repository) -> str:
+        """Ask for the repository at the root of the fork's network: the list does not tell it."""
+        url = f"{self._api}/repos/{quote(fork.ref)}"
+        whole = read(self._web.ask(url, self._headers()), _GitHubFork, url)
+        return "" if whole.source is None else f"github:{whole.source.id}"
+
     def lost(self, repository: Repository) -> Iterator[str]:
         """Yield what pushes of the last days replaced: events hold `before`, and are kept for 30 days."""
         if repository.ref:
@@ -113,10 +127,6 @@ class GitHub:
             pages = linked(self._web, url, self._headers, list[_Event])
             events = (event for _, page in zip(range(_EVENT_PAGES), pages, strict=False) for event in page)
             yield from commits(event.payload.before for event in events if event.type == "PushEvent")
-
-
-class _Origin(msgspec.Struct):
-    """Another project: that there is one is all we ask."""
 
 
 class _Statistics(msgspec.Struct):
@@ -128,7 +138,7 @@ class _GitLabProject(msgspec.Struct):
     path_with_namespace: str
     http_url_to_repo: str
     archived: bool = False
-    forked_from_project: _Origin | None = None
+    forked_from_project: _Root | None = None
     topics: list[str] = []
     wiki_enabled: bool = False
     snippets_enabled: bool = False
@@ -180,6 +190,7 @@ class GitLab:
             size=None if each.statistics is None else each.statistics.repository_size, archived=each.archived,
             fork=each.forked_from_project is not None,
             topics=tuple(each.topics), ref=str(each.id),
+            origin="" if each.forked_from_project is None else f"gitlab:{each.forked_from_project.id}",
         )  # fmt: skip
         yield found
         if each.wiki_enabled:
@@ -199,6 +210,10 @@ class GitLab:
         """Return the token as git's password."""
         return git_login("oauth2", self._token, url, self._api)
 
+    def origin(self, fork: Repository) -> str:
+        """Return what the list told."""
+        return fork.origin
+
     def lost(self, repository: Repository) -> Iterator[str]:
         """Yield what pushes replaced: push events hold `commit_from`."""
         if repository.ref:
@@ -217,6 +232,7 @@ class _GiteaRepository(msgspec.Struct):
     fork: bool = False
     topics: list[str] | None = None
     has_wiki: bool = False
+    parent: _Root | None = None
 
 
 class Gitea:
@@ -242,6 +258,7 @@ class Gitea:
                 found = Repository(
                     name=each.full_name, url=each.clone_url, id=f"gitea:{each.id}", size=each.size * 1024,
                     archived=each.archived, fork=each.fork, topics=tuple(each.topics or ()),
+                    origin="" if each.parent is None else f"gitea:{each.parent.id}",
                 )  # fmt: skip
                 yield found
                 if each.has_wiki:
@@ -250,6 +267,10 @@ class Gitea:
     def login(self, url: str) -> Secret | None:
         """Return the token as git's password."""
         return git_login("oauth2", self._token, url, self._api)
+
+    def origin(self, fork: Repository) -> str:
+        """Return what the list told."""
+        return fork.origin
 
     def lost(self, _repository: Repository) -> Iterator[str]:
         """Yield nothing: Gitea's activities name no commit that a push replaced."""

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from firedamp.scanner import gitfiles
 from firedamp.scanner.absent import Absent
+from firedamp.scanner.belonging import belonging
+from firedamp.scanner.bundle import unbundled
+from firedamp.scanner.fetch import clone_of, is_url
 from firedamp.scanner.history import kinds_of, trace
 from firedamp.scanner.idset import Ids, Memory, Seen, empty, from_hex, keys
 from firedamp.scanner.listing import Listing, list_objects
-from firedamp.scanner.mirror import clone_of, is_url, unbundled
 from firedamp.scanner.objects import Layout, ObjectAccess, find
 from firedamp.scanner.packindex import PackListing, Unfilterable
 from firedamp.scanner.reading import Reader, Settings, Share, Suspects, Unread
@@ -61,10 +63,14 @@ class GitSource:
 
     name: Final = "git"
 
-    def __init__(self, place: Callable[[], Path], store: Store, seen: Seen, settings: Settings, *, target: str) -> None:
+    def __init__(
+        self, place: Callable[[], Path], store: Store, seen: Seen, settings: Settings, *, target: str,
+        borrows: bool = False,
+    ) -> None:  # fmt: skip
         """Make the source of the repository that place returns: a work tree, a git folder, a clone of ours.
 
         place is called when the scan comes to it: it may clone or fetch first. target is what the user knows it by.
+        borrows: an alternate is another repository's, and what only that one has is no finding of this one.
         """
         self.target = shown(target)
         # A folder source of the same work tree remembers under the plain path.
@@ -73,6 +79,7 @@ class GitSource:
         self._store = store
         self._seen = seen
         self._settings = settings
+        self._borrows = borrows
         self._listing: Listing | None = None
         self._files: dict[str, list[str]] = {}
         self._placed: dict[str, list[GitProvenance]] = {}
@@ -223,9 +230,11 @@ class GitSource:
             for blob in blobs
         }
         if self._listing is not None and blobs:
-            commits = self._listing.commits(_commits(git, self._listing.rest))
+            mine = belonging(git, blobs) if self._borrows and len(git.layout.stores) > 1 else None
+            commits = self._listing.commits(_commits(git, self._listing.rest)) if mine is None else mine.commits
             for blob, place in trace(git, commits, blobs, self.target):
-                self._placed[blob].append(place)
+                if mine is None or mine.has(blob, place):
+                    self._placed[blob].append(place)
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield ways recorded before that no longer hold: pruned objects, rewritten history, edited configuration."""

@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import msgspec
 
+from firedamp.scanner.fetch import basic, without_user
 from firedamp.scanner.forge import Repository, first_https, own_host
 from firedamp.scanner.forges import Token, git_login, part_of
-from firedamp.scanner.mirror import basic, without_user
 from firedamp.scanner.web import Web, onward, read, shown
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.records import Outcome, Skipped
@@ -31,8 +31,8 @@ class _Links(msgspec.Struct):
         return first_https([(link.name, link.href) for link in self.clone])
 
 
-class _Origin(msgspec.Struct):
-    """Another repository: that there is one is all we ask."""
+class _CloudOrigin(msgspec.Struct):
+    uuid: str
 
 
 class _CloudRepository(msgspec.Struct):
@@ -40,7 +40,7 @@ class _CloudRepository(msgspec.Struct):
     full_name: str
     links: _Links
     size: int = 0
-    parent: _Origin | None = None
+    parent: _CloudOrigin | None = None
     has_wiki: bool = False
 
 
@@ -79,6 +79,7 @@ class Bitbucket:
                 found = Repository(
                     name=each.full_name, url=each.links.https(), id=f"bitbucket:{each.uuid}", size=each.size,
                     fork=each.parent is not None,
+                    origin="" if each.parent is None else f"bitbucket:{each.parent.uuid}",
                 )  # fmt: skip
                 yield found
                 if each.has_wiki:
@@ -110,6 +111,10 @@ class Bitbucket:
             return Secret("x-bitbucket-api-token-auth:" + secret.reveal().partition(":")[2])
         return git_login("x-token-auth", self._token, url, self._api)
 
+    def origin(self, fork: Repository) -> str:
+        """Return what the list told."""
+        return fork.origin
+
     def lost(self, _repository: Repository) -> Iterator[str]:
         """Yield nothing: Bitbucket tells of no pushes."""
         yield from ()
@@ -119,13 +124,17 @@ class _Project(msgspec.Struct):
     key: str
 
 
+class _ServerOrigin(msgspec.Struct):
+    id: int
+
+
 class _ServerRepository(msgspec.Struct):
     id: int
     slug: str
     project: _Project
     links: _Links
     archived: bool = False
-    origin: _Origin | None = None
+    origin: _ServerOrigin | None = None
 
 
 class _ServerPage(msgspec.Struct):
@@ -151,6 +160,7 @@ class BitbucketServer:
                 yield Repository(
                     name=f"{each.project.key}/{each.slug}", url=each.links.https(), id=f"bitbucket:{each.id}",
                     archived=each.archived, fork=each.origin is not None,
+                    origin="" if each.origin is None else f"bitbucket:{each.origin.id}",
                 )  # fmt: skip
             start = page.nextPageStart
             if page.isLastPage or start is None:
@@ -159,6 +169,10 @@ class BitbucketServer:
     def login(self, url: str) -> Secret | None:
         """Return the token as git's password."""
         return git_login("x-token-auth", self._token, url, self._api)
+
+    def origin(self, fork: Repository) -> str:
+        """Return what the list told."""
+        return fork.origin
 
     def lost(self, _repository: Repository) -> Iterator[str]:
         """Yield nothing: the host's events go to those who subscribed only."""
@@ -177,6 +191,14 @@ class _AzureRepository(msgspec.Struct):
     size: int = 0
     isDisabled: bool = False  # noqa: N815
     isFork: bool = False  # noqa: N815
+
+
+class _AzureParent(msgspec.Struct):
+    id: str
+
+
+class _AzureFork(msgspec.Struct):
+    parentRepository: _AzureParent | None = None  # noqa: N815
 
 
 class _AzureList(msgspec.Struct):
@@ -230,6 +252,11 @@ class Azure:
         """Return the token as git's password; the user does not matter."""
         return git_login("firedamp", self._token, url, self._api)
 
+    def origin(self, fork: Repository) -> str:
+        """Ask for the repository it was forked from: the list does not tell it."""
+        one: _AzureFork = self._read(f"git/repositories/{quote(fork.id.removeprefix('azure:'))}", _AzureFork)
+        return "" if one.parentRepository is None else f"azure:{one.parentRepository.id}"
+
     def lost(self, _repository: Repository) -> Iterator[str]:
         """Yield nothing: pushes are told a repository at a time and without what they replaced."""
         yield from ()
@@ -281,6 +308,10 @@ class CodeCommit:
     def login(self, url: str) -> Secret | None:
         """Return a signature as git's password: good for 15 minutes, so made for each fetch."""
         return self._sign(url)
+
+    def origin(self, fork: Repository) -> str:
+        """Return what the list told."""
+        return fork.origin
 
     def lost(self, _repository: Repository) -> Iterator[str]:
         """Yield nothing: CodeCommit's events go to EventBridge only."""

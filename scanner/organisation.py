@@ -12,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
+from firedamp.scanner.fetch import Fetch, Shown, Withheld, clone_of, shown_by, without_user
 from firedamp.scanner.forge import Forge, Repository
 from firedamp.scanner.history import kinds_of
-from firedamp.scanner.mirror import Fetch, Mirrors, Shown, Withheld, clone_of, shown_by, without_user
+from firedamp.scanner.mirror import Mirrors
 from firedamp.scanner.objects import ObjectAccess, find
 from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested, Source
 from firedamp.scanner.web import Web
@@ -91,10 +93,14 @@ class Organisation:
             yield from self._moved(before, found, whole)
             self._remember(found if whole else [*found, *_missing(before, found)])
         asked = self._asked(found)
+        # What is no fork first: forks borrow from it.
+        found.sort(key=lambda each: each.fork)
         mirrored = [MirrorSource(each, self._world, self._forge, asked.get(each.url)) for each in found]
         self._sources |= {source.target: source for source in mirrored}
-        for source in mirrored:
-            source.announce()
+        to_fetch = {source.target: source for source in mirrored if source.must_be_fetched}
+        networks = self._networks(found, to_fetch)
+        for target, source in to_fetch.items():
+            source.announce(networks.get(target, ""))
         self._world.mirrors.fill()
         for source in mirrored:
             yield Nested(source.target)
@@ -112,6 +118,32 @@ class Organisation:
         with ThreadPoolExecutor(self._world.jobs) as pool:
             asked = pool.map(lambda item: shown_by(self._world.web, *item), logins.items())
             return dict(zip(logins, asked, strict=True))
+
+    def _networks(self, found: Iterable[Repository], to_fetch: Collection[str]) -> Mapping[str, str]:
+        """Return for each target the network of forks that it belongs to: a name that holds on its host only."""
+        by_id = {each.id: each for each in found if not each.part}
+        origins = dict[str, str]()
+        for each in by_id.values():
+            if each.fork:
+                origins[each.id] = self._origin(each) if without_user(each.url) in to_fetch else each.origin
+        networks = dict[str, str]()
+        for each in by_id.values():
+            root = each.id
+            for _ in by_id:  # a forge that names forks in a circle ends nothing
+                if not (origin := origins.get(root)):
+                    break
+                root = origin
+            networks[without_user(each.url)] = f"{urlsplit(each.url).netloc} {root}"
+        return networks
+
+    def _origin(self, fork: Repository) -> str:
+        """Ask what a repository is a fork of, if it is to be cloned; without an answer it borrows from nobody."""
+        if clone_of(fork.url, self._world.mirrors.folder).is_dir():
+            return fork.origin
+        try:
+            return self._forge.origin(fork)
+        except Failure:
+            return ""
 
     def _moved(self, before: Iterable[Repository], found: Iterable[Repository], whole: bool) -> Iterator[Skipped]:
         """Yield what an earlier scan listed and this one does not: renamed, or gone. Their findings stay."""
@@ -164,17 +196,26 @@ class MirrorSource:
 
     name: Final = "git"
 
-    def __init__(self, repository: Repository, world: World, forge: Forge, refs: Shown | Withheld | None) -> None:
+    def __init__(
+        self, repository: Repository, world: World, forge: Forge, refs: Shown | Withheld | None
+    ) -> None:  # fmt: skip
+        """Make it. refs is what the server shows."""
         self.target = without_user(repository.url)
+        self._network = ""
         self._repository, self._world, self._forge, self._refs = repository, world, forge, refs
         self._told: list[Skipped] = []
         self._whole = True
         self._inner = world.open_git(self._place, self.target)
 
-    def announce(self) -> None:
-        """Have it fetched soon, if it must be."""
-        if not self._world.offline and not isinstance(self._refs, Withheld) and not self._settled():
-            self._world.mirrors.want(self._repository.url, self._login)
+    @property
+    def must_be_fetched(self) -> bool:
+        """Whether there may be something new, as far as the refs tell."""
+        return not self._world.offline and not isinstance(self._refs, Withheld) and not self._settled()
+
+    def announce(self, network: str) -> None:
+        """Have it fetched soon. network names those that it shares its history with."""
+        self._network = network
+        self._world.mirrors.want(self._repository.url, self._login, self._network)
 
     def _login(self) -> Secret | None:
         return self._forge.login(self._repository.url)
@@ -242,7 +283,7 @@ class MirrorSource:
         """Return the clone, fetched, with what pushes took out of it as far as the forge still gives it."""
         if self._world.offline:
             return clone_of(self._repository.url, self._world.mirrors.folder)
-        clone = self._world.mirrors.place(self._repository.url, self._login)
+        clone = self._world.mirrors.place(self._repository.url, self._login, self._network)
         try:
             lost = [name for name, _ in zip(self._forge.lost(self._repository), range(_LOST_AT_MOST), strict=False)]
         except SourceFailure as failure:

@@ -190,6 +190,7 @@ class ServeConfig:
     log: str = _doc("json or human.", "human")
     workers: int = _doc("Jobs that run at the same time.", 2)
     cache: Path | None = _doc("Where mirrors live; none is the user cache folder.", None)
+    clone_time: timedelta = _doc("How long the clone or fetch of one repository may take.", timedelta(hours=2))
     cache_bytes: int = _doc("How much disk the mirrors may take.", 50 << 30)
     keep: timedelta = _doc("How long job history is kept. Findings, incidents and records are never pruned "
                            "(records of our nets' own calls are, after a week).",

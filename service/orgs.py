@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from firedamp.scanner.fetch import is_url, without_user
 from firedamp.scanner.forge import Forge, Repository, Wanted, Where, chosen, listed, where
 from firedamp.scanner.forges import Gitea, GitHub, GitLab, Token
 from firedamp.scanner.installation import InstallationToken
-from firedamp.scanner.mirror import is_url, without_user
 from firedamp.scanner.moreforges import Azure, Bitbucket, BitbucketServer, CodeCommit
 from firedamp.scanner.organisation import Organisation, World
 from firedamp.scanner.source import Nested
@@ -167,6 +167,10 @@ class _Addresses:
     def login(self, url: str) -> Secret | None:
         """Return the user and password that the address held."""
         return self._logins.get(without_user(url))
+
+    def origin(self, fork: Repository) -> str:
+        """Return what the list told."""
+        return fork.origin
 
     def lost(self, _repository: Repository) -> Iterator[str]:
         """Yield nothing: a list knows of no pushes."""

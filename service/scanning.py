@@ -19,12 +19,14 @@ import platformdirs
 
 from firedamp.scanner import scan as scanner
 from firedamp.scanner.budget import Limits
+from firedamp.scanner.bundle import is_bundle, unbundle
 from firedamp.scanner.candidates import Located
+from firedamp.scanner.fetch import is_url, without_user
 from firedamp.scanner.files import FolderSource, StreamSource, Walk
 from firedamp.scanner.files import read_again as read_file_again
 from firedamp.scanner.look import Look, Sense, must_open, prefilter
 from firedamp.scanner.marks import MARKS, OWN
-from firedamp.scanner.mirror import is_bundle, is_mirrored, is_url, mirror, unbundle, without_user
+from firedamp.scanner.mirror import is_mirrored, mirror
 from firedamp.scanner.objects import is_git_dir
 from firedamp.scanner.scan import Report, Reported
 from firedamp.scanner.source import Blob, Source
@@ -307,7 +309,10 @@ class _Opener:
         if is_url(target):
             if self._offline and not is_mirrored(target, folder):
                 raise UsageFailure(f"{without_user(target)} is elsewhere, and --offline contacts nobody")
-            place = functools.partial(mirror, target, folder, offline=self._offline)
+            place = functools.partial(
+                mirror, target, folder, offline=self._offline,
+                seconds=self._common.settings().serve.clone_time.total_seconds(),
+            )  # fmt: skip
             return self._git(place, without_user(target))
         if is_git_dir(Path(target)):
             return self.repository(target)
@@ -333,10 +338,12 @@ class _Opener:
         serve = self._common.settings().serve
         if self._mirrors is None:
             jobs = self._common.jobs or _FETCHES
-            self._mirrors = Mirrors(self._clones, budget=serve.cache_bytes, jobs=jobs)
+            self._mirrors = Mirrors(
+                self._clones, budget=serve.cache_bytes, jobs=jobs, seconds=serve.clone_time.total_seconds()
+            )
         world = World(
             web=Web(time.time, time.sleep), mirrors=self._mirrors, store=self._store, detector=self.detector,
-            open_git=self._git, open_folder=self.source,
+            open_git=functools.partial(self._git, borrows=True), open_folder=self.source,
             jobs=self._common.jobs or _FETCHES, offline=self._common.offline,
         )  # fmt: skip
         aws = Aws(now=_now, random=os.urandom, write_down=self._store.add_own_call)
@@ -350,10 +357,10 @@ class _Opener:
         if self._mirrors is not None:
             self._mirrors.close()
 
-    def _git(self, place: Callable[[], Path], target: str) -> Source:
+    def _git(self, place: Callable[[], Path], target: str, *, borrows: bool = False) -> Source:
         from firedamp.scanner.git import GitSource
 
-        return GitSource(place, self._store, self._seen, self._settings, target=target)
+        return GitSource(place, self._store, self._seen, self._settings, target=target, borrows=borrows)
 
 
 def _chosen(report: Report, options: ScanOptions, known: Collection[Fingerprint]) -> Iterator[Reported]:

@@ -137,6 +137,15 @@ def test_commits_that_pushes_replaced_are_told_by_github_and_gitlab(api: Api, we
     assert list(Gitea(web, api.url, "acme", nobody).lost(repository)) == []
 
 
+def test_the_root_of_a_forks_network_is_asked_of_github(api: Api, web: Web) -> None:
+    forge = GitHub(web, api.url, "acme", token)
+    fork = Repository(name="acme/r1", url=f"{api.url}/acme/r1.git", id="github:1", fork=True, ref="acme/r1")
+    api.replies["/repos/acme/r1"] = github(api.url, 1, parent={"id": 5}, source={"id": 7})
+    assert forge.origin(fork) == "github:7"
+    api.replies["/repos/acme/r1"] = github(api.url, 1)
+    assert forge.origin(fork) == ""
+
+
 def gitlab(url: str, number: int, **more: object) -> dict[str, object]:
     path = f"acme/sub/r{number}"
     return {"id": number, "path_with_namespace": path, "http_url_to_repo": f"{url}/{path}.git"} | more
@@ -162,6 +171,7 @@ def test_a_group_of_gitlab_is_read_with_its_subgroups_wikis_and_snippets(api: Ap
     assert failed.what.endswith("r3.git snippets")
     first, fork = repositories(iter(found))[0], repositories(iter(found))[3]
     assert (first.size, first.fork, fork.fork, fork.archived) == (10, False, True, True)
+    assert (first.origin, fork.origin) == ("", "gitlab:1")
     (asked,) = [each for each in api.server.asked if each.path.endswith("/projects") and "page" not in each.query]
     assert asked.query["include_subgroups"] == "true"
     assert asked.query["statistics"] == "true"
@@ -184,6 +194,9 @@ def test_gitea_lists_organisations_and_users(api: Api, web: Web) -> None:
     }
     found = repositories(chosen(Gitea(web, api.url, "acme", token), Wanted()))
     assert [each.name for each in found] == ["acme/r", "acme/r.wiki"]
+    api.replies["/users/bo/repos"] = [one | {"fork": True, "parent": {"id": 7, "full_name": "x/r"}}]
+    forge = Gitea(web, api.url, "bo", nobody)
+    assert forge.origin(repositories(forge.repositories())[0]) == "gitea:7"
     assert found[0].size == 2048
     assert api.server.asked[0].headers["authorization"] == "token token-of-the-test"
     assert names(Gitea(web, api.url, "ada", nobody).repositories()) == ["acme/r", "acme/r.wiki"]
@@ -206,6 +219,9 @@ class Fixed:
 
     def login(self, url: str) -> Secret | None:
         return None
+
+    def origin(self, fork: Repository) -> str:
+        return fork.origin
 
     def lost(self, repository: Repository) -> Iterator[str]:
         yield from ()
@@ -416,6 +432,7 @@ def test_a_workspace_of_bitbucket_is_read_with_wikis_and_snippets(api: Api, web:
     assert login.reveal() == "x-bitbucket-api-token-auth:t"
     assert cloud.login("https://elsewhere.example/x.git") is None
     assert list(cloud.lost(found[0])) == []
+    assert cloud.origin(found[2]) == "bitbucket:{1}"
 
 
 def test_a_project_of_bitbucket_data_center_is_read_page_by_page(api: Api, web: Web) -> None:
@@ -435,6 +452,7 @@ def test_a_project_of_bitbucket_data_center_is_read_page_by_page(api: Api, web: 
     assert api.server.asked[0].headers["authorization"].startswith("Basic ")
     assert forge.login(found[0].url) == Secret("u:p")
     assert list(forge.lost(found[0])) == []
+    assert [forge.origin(each) for each in found] == ["", "bitbucket:1", "bitbucket:1"]
     assert names(BitbucketServer(web, api.url, "", nobody).repositories()) == ["P/r0", "P/r1", "P/r2"]
 
 
@@ -456,6 +474,10 @@ def test_a_project_of_azure_devops_is_read_with_its_wiki(api: Api, web: Web) -> 
     assert login is not None
     assert login.reveal() == "firedamp:token-of-the-test"
     assert list(forge.lost(repositories(iter(found))[0])) == []
+    api.replies["/org/p/_apis/git/repositories/1"] = one | {"isFork": True, "parentRepository": {"id": "0"}}
+    assert forge.origin(repositories(iter(found))[0]) == "azure:0"
+    api.replies["/org/p/_apis/git/repositories/1"] = one
+    assert forge.origin(repositories(iter(found))[0]) == ""
     api.replies["/org/p/_apis/git/repositories"] = Reply(b"<html>sign in", 203)
     with pytest.raises(SourceFailure, match=r"answers 203 .is the token right"):
         list(forge.repositories())

@@ -374,7 +374,7 @@ def test_a_secret_in_a_bundle_or_a_clone_is_read_again_from_the_cache(
     url, online = (tmp_path / "r").as_uri(), ("--config", str(_no_verification(tmp_path)))
     shown = scan(url, options=(*online, "--show-secrets"))
     assert shown.findings[key_id]["secret"] == text.split()[-1]
-    for clone in (Path(os.environ["XDG_CACHE_HOME"]) / "firedamp" / "repositories").iterdir():
+    for clone in (Path(os.environ["XDG_CACHE_HOME"]) / "firedamp" / "repositories").glob("*.git"):
         shutil.rmtree(clone)
     assert list(read_again(GitProvenance(repository=url, commit="0"), "0" * 40, tmp_path)) == []
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.repositories import Repository
 
+from firedamp.scanner.fetch import without_user
 from firedamp.scanner.gitfiles import Content, pieces, read
 from firedamp.scanner.idset import IdSet, empty, from_hex
-from firedamp.scanner.mirror import without_user
 from firedamp.scanner.objects import ObjectAccess, find, unquote
 from firedamp.scanner.reading import Hits, Reader, Share, Unread
 from firedamp.scanner.source import Blob

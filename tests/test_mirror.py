@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import random
 import stat
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.builders import make_secret
 from tests.forges import Reply, Request, Server
 from tests.repositories import Repository
 
-from firedamp.scanner import mirror
-from firedamp.scanner.mirror import Fetch, Mirrors, Shown, Withheld, clone_of, shown_by
+from firedamp.scanner import fetch, mirror
+from firedamp.scanner.fetch import Fetch, Shown, Withheld, clone_of, shown_by
+from firedamp.scanner.mirror import Mirrors
 from firedamp.scanner.web import Web
 from firedamp.storage.errors import Failure, SourceFailure
 from firedamp.storage.secret import Secret
@@ -177,7 +182,7 @@ def test_the_budget_removes_what_was_scanned_longest_ago_and_nothing_in_use(tmp_
         mirrors.place(url, nobody)
         with scanned(mirrors, url, at):
             pass
-    size = mirror._size(clone_of(urls[0], folder))
+    size = mirror._taken([mirror._Taken.by(clone_of(urls[0], folder))])
     small = Mirrors(folder, budget=size * 2, jobs=1)
     with mirrors.held(urls[1]):
         os.utime(clone_of(urls[1], folder).with_suffix(".scanned"), (1, 1))
@@ -195,6 +200,185 @@ def test_a_renamed_repository_keeps_its_clone(tmp_path: Path, server: Server) ->
     assert mirrors.rename(url, f"{server.url}/new")
     assert clone_of(f"{server.url}/new", mirrors.folder).is_dir()
     assert not mirrors.rename(url, f"{server.url}/other")
+
+
+# Forks.
+
+
+def forked(server: Server, name: str, of: str) -> str:
+    """Serve a fork with one commit of its own."""
+    fork = Repository(server.folder / name)
+    fork.git("pull", "--quiet", str(server.folder / of), "main")
+    fork.commit("own", {f"own-{name}": name})
+    return f"{server.url}/{name}"
+
+
+def disk(folder: Path) -> int:
+    """Return the bytes of all files below a folder, one with several links once."""
+    return sum(
+        {s.st_ino: s.st_size for path in folder.rglob("*") if not stat.S_ISDIR((s := path.lstat()).st_mode)}.values()
+    )
+
+
+def whole(clone: Path) -> str:
+    """Return what git itself says of a clone, all objects read."""
+    return Repository.at(clone).git("fsck", "--full", "--strict", "--no-dangling")
+
+
+def test_forks_share_their_objects_on_disk_and_on_the_way(tmp_path: Path, server: Server) -> None:
+    url = served(server, "r", 2_000_000)
+    forks = [forked(server, name, "r") for name in ("f", "g")]
+    folder = tmp_path / "cache"
+    mirrors = Mirrors(folder, budget=1 << 30, jobs=4)
+    for each in (url, *forks):
+        mirrors.want(each, nobody, "net")
+    mirrors.fill()
+    assert set(mirrors._under_way) == {url}, "a fork waits for whom it borrows from"
+    clones = [mirrors.place(each, nobody, "net") for each in (url, *forks)]
+    alone = disk(clones[0])
+    assert disk(folder) < 1.1 * alone
+    assert all(whole(clone) == "" for clone in clones)
+    received = max(path.stat().st_size for path in (clones[1] / "objects" / "pack").glob("*"))
+    assert received < 10_000, "only what is the fork's own was sent"
+    assert Mirrors(folder, budget=1, jobs=1)._lender(mirror._Wanted(forks[1], nobody, "net")) == clones[0]
+
+
+def test_a_fork_goes_on_when_its_lender_is_gone_and_borrows_what_is_new_while_it_is_there(
+    tmp_path: Path, server: Server
+) -> None:
+    url = served(server, "r", 2_000_000)
+    fork = forked(server, "f", "r")
+    folder = tmp_path / "cache"
+    mirrors = Mirrors(folder, budget=1 << 30, jobs=1)
+    mirrors.place(url, nobody, "net")
+    borrower = mirrors.place(fork, nobody, "net")
+    origin, copy = Repository.at(server.folder / "r"), Repository.at(server.folder / "f")
+    origin.commit("more", {"more": "".join(random.Random(5).choices("abcdefghij", k=2_000_000))})
+    copy.git("pull", "--quiet", "--no-rebase", "--no-edit", str(origin.path), "main")
+    mirrors.place(url, nobody, "net")
+    before = disk(folder)
+    mirrors.place(fork, nobody, "net")
+    assert disk(folder) < before + 100_000
+    with scanned(mirrors, url, 1), scanned(mirrors, fork, 2):
+        pass
+    Mirrors(folder, budget=disk(borrower) + 100_000, jobs=1).place(served(server, "x"), nobody)
+    assert not clone_of(url, folder).exists()
+    assert whole(borrower) == ""
+    copy.commit("after", {"after": "x"})
+    assert whole(mirrors.place(fork, nobody, "net")) == ""
+    back = mirrors.place(url, nobody, "net")
+    assert whole(back) == ""
+    assert disk(folder) < 1.1 * disk(back), "it borrows from its fork now"
+
+
+def test_a_renamed_clone_takes_along_what_it_borrows(tmp_path: Path, server: Server) -> None:
+    url = served(server, "r", 100_000)
+    fork = forked(server, "f", "r")
+    mirrors = Mirrors(tmp_path / "cache", budget=1 << 30, jobs=1)
+    for each in (url, fork):
+        mirrors.place(each, nobody, "net")
+    (server.folder / "f").rename(server.folder / "new")
+    assert mirrors.rename(fork, f"{server.url}/new")
+    assert whole(clone_of(f"{server.url}/new", mirrors.folder)) == ""
+    assert mirrors._noted(f"{server.url}/new") == "net"
+
+
+def test_a_damaged_lender_costs_no_fork_its_clone(tmp_path: Path, server: Server) -> None:
+    url = served(server, "r", 100_000)
+    fork = forked(server, "f", "r")
+    Repository.at(server.folder / "f").commit("a line more", {"file": (server.folder / "r" / "file").read_text() + "x"})
+    mirrors = Mirrors(tmp_path / "cache", budget=1 << 30, jobs=1)
+    clone = mirrors.place(url, nobody, "net")
+    (index,) = (clone / "objects" / "pack").glob("*.idx")
+    lines = Repository.at(clone).git("verify-pack", "-v", str(index)).splitlines()
+    size, offset = next((int(line.split()[3]), int(line.split()[4])) for line in lines if " blob " in line)
+    index.with_suffix(".pack").chmod(0o600)
+    with index.with_suffix(".pack").open("r+b") as pack:
+        pack.seek(offset + size // 2)
+        pack.write(bytes(100))
+    assert whole(mirrors.place(fork, nobody, "net")) == "", "git refuses what is borrowed: it is cloned alone"
+    (clone / "HEAD").unlink()
+    assert whole(mirrors.place(forked(server, "g", "r"), nobody, "net")) == "", "no repository any more"
+
+
+def test_a_served_repository_has_no_say_in_where_objects_come_from(tmp_path: Path, server: Server) -> None:
+    private = Repository(tmp_path / "private")
+    private.commit("private", {"a": "private"})
+    url = served(server, "r")
+    names = server.folder / "r" / ".git" / "objects" / "info" / "alternates"
+    names.parent.mkdir(exist_ok=True)
+    names.write_text(f"{private.path}/.git/objects\n")
+    clone = Fetch(url, tmp_path / "cache").finish()
+    assert not list(clone.rglob("alternates"))
+    local = Fetch((server.folder / "r").as_uri(), tmp_path / "cache").finish()
+    assert not list(local.rglob("alternates"))
+
+
+# Limits and locks.
+
+
+def test_a_clone_that_another_process_makes_is_waited_for(tmp_path: Path, server: Server) -> None:
+    url, folder = served(server, "r", 100_000), tmp_path / "cache"
+    first, second = Fetch(url, folder), Fetch(url, folder)
+    assert second._process is None, "it waits for the first"
+    clone = first.finish()
+    assert second.finish() == clone
+    assert whole(clone) == ""
+    third, impatient = Fetch(url, folder), Fetch(url, folder, seconds=0.1)
+    with pytest.raises(SourceFailure, match="cannot be fetched in 0 s"):
+        impatient.finish()
+    assert third.finish() == third.finish() == clone
+
+
+def test_many_processes_fetch_one_repository_at_once(tmp_path: Path, server: Server) -> None:
+    url, folder = served(server, "r", 300_000), tmp_path / "cache"
+    code = (
+        "import sys; from pathlib import Path; from firedamp.scanner.mirror import mirror;"
+        "print(mirror(sys.argv[1], Path(sys.argv[2])))"
+    )
+    many = [
+        subprocess.Popen([sys.executable, "-c", code, url, str(folder)], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    said = {each.communicate()[0].strip() for each in many}
+    assert said == {str(clone_of(url, folder))}
+    assert not list(folder.glob("clone-*"))
+
+
+def test_a_server_that_trickles_is_given_up(tmp_path: Path, server: Server) -> None:
+    url = served(server, "r")
+    serve, done = server.answer, threading.Event()
+
+    def trickle(handler: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/x-git-upload-pack-advertisement")
+        handler.end_headers()
+        with suppress(OSError):
+            handler.wfile.write(b"001e# service=git-upload-pack\n0000")
+            while not done.wait(0.05):
+                handler.wfile.write(b"004d" + b"1" * 40 + b" refs/heads/%020d\n" % time.monotonic_ns())
+
+    server.answer = trickle  # type: ignore[method-assign]
+    begun = time.monotonic()
+    fetch = Fetch(url, tmp_path / "cache", seconds=1.0)
+    with pytest.raises(SourceFailure, match=r"cannot be fetched in 1 s.*clone_time"):
+        fetch.finish()
+    assert time.monotonic() - begun < 4
+    assert not list((tmp_path / "cache").glob("clone-*"))
+    done.set()
+    server.answer = serve  # type: ignore[method-assign]
+    assert Fetch(url, tmp_path / "cache").finish().is_dir(), "the next one is not held up by it"
+
+
+def test_a_repository_that_is_listed_twice_is_fetched_once(tmp_path: Path, server: Server) -> None:
+    url = served(server, "r")
+    mirrors = Mirrors(tmp_path / "cache", budget=1 << 30, jobs=3)
+    for _ in range(2):
+        mirrors.want(url, nobody)
+    mirrors.fill()
+    mirrors.want(url, nobody)
+    assert (len(mirrors._under_way), len(mirrors._waiting)) == (1, 0)
+    mirrors.place(url, nobody)
 
 
 # What a server shows.
@@ -228,5 +412,5 @@ def test_what_is_no_smart_server_is_left_to_git(web: Web, tmp_path: Path) -> Non
 
 
 def test_what_stands_behind_a_damaged_line_is_not_believed() -> None:
-    assert list(mirror._pkt_lines(b"0006ab00000001xyz")) == [b"ab"]
-    assert list(mirror._pkt_lines(b"0006abzzzz")) == [b"ab"]
+    assert list(fetch._pkt_lines(b"0006ab00000001xyz")) == [b"ab"]
+    assert list(fetch._pkt_lines(b"0006abzzzz")) == [b"ab"]

@@ -314,6 +314,84 @@ def test_a_forge_that_tells_of_no_pushes_is_said_and_stops_nothing(acme: Acme, r
     assert "does not tell of its pushes" in left_out["why"]
 
 
+def test_forks_share_objects_and_each_answers_for_what_it_has_itself(acme: Acme, run: Run) -> None:
+    work = acme.add("one")
+    shared = acme.keys["one"]
+    work.commit("large", {"large": "".join(acme.rng.choices("abcdefghij", k=500_000))})
+    fork = Repository(acme.work / "fork")
+    fork.git("pull", "--quiet", str(work.path), "main")
+    own, text = leak(acme.rng)
+    fork.commit("own", {"own.ini": text})
+    tagged, text = leak(acme.rng)
+    fork.git("tag", "--annotate", "v1", "-m", text)
+    # What the origin alone has: a later commit, a message, a tag, and an object in no commit.
+    alone = dict[str, str]()
+    for place in ("later", "message", "tag", "loose"):
+        alone[place], text = leak(acme.rng)
+        if place == "later":
+            work.commit("later", {"later.ini": text})
+        elif place == "message":
+            work.commit(f"said\n\n{text}")
+        elif place == "tag":
+            work.git("tag", "--annotate", "v2", "-m", text)
+        else:
+            blob = work.git("hash-object", "-w", "--stdin", given=text.encode())
+            work.git("update-ref", "refs/tags/blob", blob)
+    work.git("push", "--quiet", "--mirror", "origin")
+    served = acme.folder / "acme" / "fork.git"
+    fork.git("clone", "--quiet", "--mirror", ".", str(served))
+    url = f"{acme.server.url}/acme/fork.git"
+    listed = {"id": 9, "full_name": "acme/fork", "clone_url": url, "fork": True, "parent": {"id": 0}}
+    acme.repositories.insert(0, listed)
+
+    scanned = run(acme)
+    assert scanned.status == 1
+    assert scanned.findings.keys() == {shared, own, tagged, *alone.values()}
+    where = {
+        key: {match["repository"].rpartition("/")[2] for match in line["matches"]}
+        for key, line in scanned.findings.items()
+    }
+    assert where[shared] == {"one.git", "fork.git"}
+    assert where[own] == where[tagged] == {"fork.git"}
+    assert [where[key] for key in alone.values()] == [{"one.git"}] * 4
+    links = {path.stat().st_ino for clone in acme.clones() for path in clone.rglob("*.pack")}
+    assert len(links) == 2, "one pack that both have, and one of the fork's own"
+
+    again = run(acme)
+    assert again.findings.keys() == scanned.findings.keys()
+    later, text = leak(acme.rng)
+    fork.commit("later", {"own2.ini": text})
+    fork.git("push", "--quiet", str(served), "main")
+    assert run(acme).match(later)["repository"] == url
+
+
+def test_a_fork_of_github_is_asked_for_its_network_once_and_one_that_is_refused_is_scanned_all_the_same(
+    acme: Acme, run: Run
+) -> None:
+    acme.add("one")
+    acme.add("two", fork=True)
+    acme.add("three", fork=True)
+    for each in acme.repositories:
+        each["full_name"] = each["clone_url"].removeprefix(acme.server.url + "/").removesuffix(".git")
+
+    def api(request: Request) -> Reply | None:
+        if request.path.endswith("/events"):
+            return Reply([])
+        return {
+            "/api/v3/users/acme": Reply({"login": "acme", "type": "Organization"}),
+            "/api/v3/orgs/acme/repos": Reply(acme.repositories),
+            "/api/v3/repos/acme/two": Reply({"id": 1, "source": {"id": 0}}),
+        }.get(request.path)
+
+    acme.server.api = api
+    for _ in range(2):
+        assert run(acme, org=f"github:{acme.server.url}/acme").findings.keys() == set(acme.keys.values())
+    assert acme.server.paths("/api/v3/repos/acme/two") == ["/api/v3/repos/acme/two", "/api/v3/repos/acme/two/events"]
+    notes = [note.read_text() for note in acme.cache.glob("*.network")]
+    host = acme.server.url.removeprefix("http://")
+    assert sorted(notes) == [f"{host} github:0", f"{host} github:0", f"{host} github:2"]
+
+
 def test_a_scan_that_was_cut_off_goes_on_where_it_was(acme: Acme, run: Run) -> None:
     for name in ("one", "two", "three"):
         acme.add(name)

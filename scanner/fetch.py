@@ -1,0 +1,335 @@
+"""Asking a git server: what it shows of a repository, and clone and fetch, within limits of time and disk."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
+
+from firedamp.scanner.lending import borrow, lent_in, settle
+from firedamp.scanner.objects import environment
+from firedamp.storage.errors import SourceFailure, UsageFailure
+from firedamp.storage.secret import Secret
+
+if TYPE_CHECKING:
+    import git
+
+    from firedamp.scanner.web import Web
+
+PROTOCOLS: Final = "https:ssh:git:file"
+"""What clone and fetch may use; plain http only to this machine."""
+if sys.platform != "win32":
+    import fcntl
+
+_SSH: Final = "ssh -oBatchMode=yes -oConnectTimeout=30 -oServerAliveInterval=15 -oServerAliveCountMax=4"
+_FETCH: Final = ("fetch", "--quiet", "--no-auto-maintenance", "--no-write-fetch-head")
+CLONING: Final = "clone-"
+_WORDS: Final = 1 << 16
+_REFS: Final = 128 << 20
+LONGEST: Final = 7200.0
+"""Seconds that one clone or fetch may take, where the configuration says nothing else."""
+_PAUSE: Final = 0.5
+"""Seconds between two looks whether another process is done with a clone."""
+_GRACE: Final = 5.0
+
+Login = Callable[[], Secret | None]
+"""Gives `user:password` for the fetch that begins now."""
+_SCP: Final = re.compile(r"[\w.-]+@[\w.-]+:[^/\\].*", re.ASCII)
+
+
+def is_url(target: str) -> bool:
+    """Whether target is a git URL (`scheme://…`, or ssh's `user@host:path`) and no path."""
+    return "://" in target or (_SCP.fullmatch(target) is not None and not os.path.lexists(target))
+
+
+def without_user(url: str) -> str:
+    """Return url as it may be shown and stored: user names and passwords taken out.
+
+    Raises UsageFailure, which does not repeat it, for a URL in which it cannot be told where they end: a password with
+    a slash in it, that is not percent-encoded, looks like a port and a path.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise UsageFailure(
+            "a URL that was given cannot be read: its host or port is none",
+            "is there a character in its password that must be percent-encoded?",
+        ) from error
+    if not parts.scheme or "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def clone_of(url: str, folder: Path) -> Path:
+    """Return where the clone of url stands below folder: named without user-info, a new token finds the old clone."""
+    return folder / (hashlib.blake2b(without_user(url).encode(), digest_size=12).hexdigest() + ".git")
+
+
+class Fetch:
+    """A clone or fetch under way, in a process of git's own: several run side by side without a thread of ours."""
+
+    def __init__(
+        self, url: str, folder: Path, login: Secret | None = None, what: Sequence[str] = ("+refs/*:refs/*",), *,
+        lender: Path | None = None, seconds: float = LONGEST,
+    ) -> None:  # fmt: skip
+        """Start it, or if another process fetches the same just now, leave it to `finish` to wait and start.
+
+        login is `user:password`, for an address that holds none. what: refs, or commits by their id. lender is the
+        clone of a fork, or of what this is a fork of. After seconds it is given up, the time for which it waits
+        included.
+        """
+        self.url = without_user(url)
+        self._clone, self._lender, self._what = clone_of(url, folder), lender, what
+        self._address, self._credentials = _apart(url, login)
+        own(folder)
+        self._deadline, self._seconds = time.monotonic() + seconds, seconds
+        self._process: git.Git.AutoInterrupt | None = None
+        self._beside: tempfile.TemporaryDirectory[str] | None = None
+        self._ended: Path | SourceFailure | None = None
+        # One at a time: two gits in one clone take each other's locks, and two clones each other's place.
+        self._turn = self._clone.with_suffix(".lock").open("ab")
+        if lock(self._turn.fileno(), shared=False):
+            self._begin()
+
+    def _begin(self) -> None:
+        """Start git: a clone beside where it will stand, or a fetch into what stands there."""
+        import git
+
+        from firedamp.scanner.web import LOOPBACK
+
+        allowed = PROTOCOLS + (":http" if urlsplit(self._address).hostname in LOOPBACK else "")
+        settings = environment(GIT_ALLOW_PROTOCOL=allowed, GIT_SSH_COMMAND=_SSH, **self._credentials)
+        # GitPython hands down our environment: what a hook or a shell set there is not for this repository.
+        for name in [name for name in os.environ if name.startswith("GIT_")]:
+            del os.environ[name]
+        if self._clone.is_dir():
+            self._borrow(lent_in(self._clone), refresh=True)
+            command = ["git", "-C", str(self._clone), *_FETCH, "--", self._address, *self._what]
+        else:
+            # Where a clone that is cut off leaves what it has: removed with its folder, and begun anew.
+            self._beside = tempfile.TemporaryDirectory(
+                dir=self._clone.parent, prefix=CLONING, ignore_cleanup_errors=True
+            )
+            lent = Path(self._beside.name, "lent")
+            borrowed = ["--reference", str(lent)] if self._borrow(lent, refresh=False) else []
+            inside = str(Path(self._beside.name, "clone"))
+            command = ["git", "clone", "--quiet", "--mirror", "--template=", *borrowed, "--", self._address, inside]
+        try:
+            self._process = git.Git(str(self._clone.parent)).execute(command, as_process=True, env=settings)
+        except git.GitCommandNotFound as error:
+            self.stop()
+            raise SourceFailure("git is not installed", "repositories are fetched with git: install it") from error
+
+    def _borrow(self, lent: Path, *, refresh: bool) -> bool:
+        """Link what the lender has; whether that was possible. Without it, everything is fetched: no more than that."""
+        if self._lender is None or (refresh and not lent.is_dir()):
+            return False
+        try:
+            borrow(self._lender, lent)
+        except (OSError, SourceFailure):  # a file system without links; a lender that is removed just now, or damaged
+            return False
+        return True
+
+    def finish(self) -> Path:
+        """Wait for its end and return the clone's path. Raises SourceFailure with git's own words, each time."""
+        if self._ended is None:
+            try:
+                self._ended = self._finished()
+            except SourceFailure as failure:
+                self._ended = failure
+            finally:
+                self.stop()
+        if isinstance(self._ended, SourceFailure):
+            raise self._ended
+        return self._ended
+
+    def _finished(self) -> Path:
+        while self._process is None:
+            if lock(self._turn.fileno(), shared=False):
+                self._begin()
+            else:
+                self._in_time()
+                time.sleep(_PAUSE)
+        said, status = self._said(self._process)
+        if status and self._beside is not None and Path(self._beside.name, "lent").is_dir():
+            # What was borrowed may be damaged, which is no reason to have no clone.
+            self._end_process()
+            self._beside.cleanup()
+            self._lender = None
+            self._begin()
+            said, status = self._said(self._process)
+        if status:
+            words = said.decode("utf-8", "replace").strip()
+            raise SourceFailure(f"{self.url} cannot be fetched: {words}", "may you read it?")
+        if self._beside is not None:
+            clone, lent = Path(self._beside.name, "clone"), Path(self._beside.name, "lent")
+            if lent.is_dir():
+                settle(lent, clone)
+            clone.rename(self._clone)  # a clone appears whole, or not at all
+        return self._clone
+
+    def _said(self, running: git.Git.AutoInterrupt) -> tuple[bytes, int]:
+        """Wait for git and return its words and status. Of a server that talks without end the beginning is kept."""
+        said, process = b"", running.proc
+        assert process is not None  # noqa: S101 - it was started just before
+        assert process.stderr is not None  # noqa: S101 - as GitPython makes it
+        with selectors.DefaultSelector() as waiting:
+            if sys.platform != "win32":  # where only sockets can be waited for
+                waiting.register(process.stderr, selectors.EVENT_READ)
+            while True:
+                if sys.platform != "win32" and not waiting.select(self._in_time()):
+                    continue
+                piece = os.read(process.stderr.fileno(), _WORDS)
+                if not piece:
+                    break
+                said = (said + piece)[:_WORDS]
+        while process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(self._in_time())
+        return said, process.returncode
+
+    def _in_time(self) -> float:
+        """Return how many seconds are left. Raises SourceFailure when there are none."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            why = f"{self.url} cannot be fetched in {self._seconds:,.0f} s: given up"
+            raise SourceFailure(why, "is it very large, or the network slow? see clone_time under [serve]")
+        return left
+
+    def stop(self) -> None:
+        """End it, and remove what a clone has so far."""
+        self._end_process()
+        if self._beside is not None:
+            self._beside.cleanup()
+        if not self._turn.closed:
+            unlock(self._turn.fileno())
+            self._turn.close()
+
+    def _end_process(self) -> None:
+        process = None if self._process is None else self._process.proc
+        if process is not None:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(_GRACE)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+
+def _apart(url: str, login: Secret | None = None) -> tuple[str, dict[str, str]]:
+    """Return a URL without its password, and the settings that hand the password to git.
+
+    As a header from the environment, so that it stands in no configuration and no list of processes. ssh needs its
+    user, and has no password.
+    """
+    # A server that stops sending is given up: a kilobyte a second at least, over a minute.
+    settings = [("http.lowSpeedLimit", "1000"), ("http.lowSpeedTime", "60"), ("gc.auto", "0")]
+    parts = urlsplit(url)
+    if parts.scheme in {"http", "https"}:
+        user = unquote_to_bytes(parts.netloc.rpartition("@")[0])
+        if login is not None and b":" not in user:
+            user = login.reveal().encode()
+        url = without_user(url)
+        if user:
+            settings.append((f"http.{url}.extraHeader", f"Authorization: {basic(user)}"))
+    given = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (name, value) in enumerate(settings):
+        given |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    return url, given
+
+
+def basic(user: bytes) -> str:
+    """Return the value of an Authorization header for `user:password` (RFC 7617)."""
+    return "Basic " + base64.b64encode(user if b":" in user else user + b":").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a server shows of a repository: a digest of all its refs, and whether there are none."""
+
+    digest: str
+    empty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A server that does not show a repository: the status it answers with."""
+
+    status: int
+
+
+def shown_by(web: Web, url: str, login: Secret | None) -> Shown | Withheld | None:
+    """Ask a server for its refs, without a process: smart HTTP, version 0 (gitprotocol-http(5)). None: git must ask."""
+    if urlsplit(url).scheme not in {"http", "https"}:
+        return None
+    user = unquote_to_bytes(urlsplit(url).netloc.rpartition("@")[0]) or (
+        b"" if login is None else login.reveal().encode()
+    )
+    headers = {"Authorization": basic(user)} if user else {}
+    try:
+        answer = web.ask(f"{without_user(url)}/info/refs?service=git-upload-pack", headers, largest=_REFS)
+    except SourceFailure:
+        return None  # git's own words say more
+    if answer.status in {401, 403, 404, 410}:
+        return Withheld(answer.status)
+    if answer.headers.get("content-type") != "application/x-git-upload-pack-advertisement":
+        return None
+    digest, count = hashlib.blake2b(digest_size=16), 0
+    for line in _pkt_lines(answer.body):
+        ref = line.partition(b"\0")[0].rstrip(b"\n")  # behind NUL the server tells of itself
+        if not ref.startswith((b"# service=", b"version ")) and not ref.endswith(b"capabilities^{}"):
+            digest.update(ref + b"\n")
+            count += 1
+    return Shown(digest.hexdigest(), count == 0)
+
+
+def _pkt_lines(body: bytes) -> Iterator[bytes]:
+    """Yield the lines of a body in gitprotocol-common(5)'s form: four hexadecimal digits of length, then content."""
+    at = 0
+    while at + 4 <= len(body):
+        try:
+            size = int(body[at : at + 4], 16)
+        except ValueError:
+            return
+        if size > 4:
+            yield body[at + 4 : at + size]
+        at += max(size, 4)
+
+
+def lock(handle: int, *, shared: bool) -> bool:
+    """Lock a file until it is closed, and say whether that was possible. Windows keeps files in use by itself."""
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def unlock(handle: int) -> None:
+    """Give a lock back at once: a process that was forked meanwhile holds the file open too (flock(2))."""
+    if sys.platform != "win32":
+        fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+def own(folder: Path) -> None:
+    """Make a folder of ours, for nobody else to look into."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
