@@ -19,7 +19,7 @@ from firedamp.storage.store import Store
 from firedamp.storage.times import rfc3339
 
 _PAUSE: Final = 5.0
-_GIVE_UP: Final = timedelta(days=1)
+GIVE_UP: Final = timedelta(days=1)
 """A drill that is older is not looked for any more: its alarm was raised long ago."""
 
 
@@ -86,7 +86,7 @@ def took(drill: Drill, world: World) -> timedelta:
 
 def unfinished(drills: Sequence[Drill], world: World) -> Iterator[Drill]:
     """Yield the drills of earlier runs whose end nobody saw."""
-    return (each for each in drills if not done(each, world) and world.now() - each.called < _GIVE_UP)
+    return (each for each in drills if not done(each, world) and world.now() - each.called < GIVE_UP)
 
 
 def order(canaries: Sequence[Canary], drills: Sequence[Drill]) -> list[Canary]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -25,7 +24,8 @@ from firedamp.service import alerting, alerts, health, ledger, minting, proving,
 from firedamp.service.aws import PRODUCT, Aws, failures
 from firedamp.service.config import Config
 from firedamp.service.options import CanaryOptions, Common, Format
-from firedamp.storage import careful, nonce
+from firedamp.service.spots import Places
+from firedamp.storage import nonce
 from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
 from firedamp.storage.keyid import account_of
 from firedamp.storage.records import Blind, Canary, Drill, MintPurpose, OwnCall, Severity
@@ -54,9 +54,7 @@ def drill(options: CanaryOptions, common: Common, store: Store) -> int:
     world = _world(store, common, config, budget)
     driller = Driller(aws, store, config, options, world)
     with minting.alone(common, "drill"):
-        names = {key.key_id: key.name for key in store.watched()}
-        for old in drills.unfinished(store.drills(), world):
-            drills.settle(old, names.get(old.key_id, old.key_id), world)
+        _settle(world)
         driller.clear()
         # A name may mean several keys of one user: the one that can be read back is drilled.
         chosen = [ledger.chosen([name], store) for name in options.names]
@@ -68,6 +66,18 @@ def drill(options: CanaryOptions, common: Common, store: Store) -> int:
     if not ended or any(each.failed for each in ended):
         return 2
     return int(any(each.drill is not None and drills.over(each.drill, world) for each in ended))
+
+
+def _settle(world: World) -> None:
+    """Finish the drills of earlier runs as far as their records have come meanwhile."""
+    store = world.store
+    names = {key.key_id: key.name for key in store.watched()}
+    old = list(drills.unfinished(store.drills(), world))
+    if old:
+        world.poll()
+    for each in old:
+        drills.settle(each, names.get(each.key_id, each.key_id), world)
+    store.forget_drill_keys(world.now() - drills.GIVE_UP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +121,7 @@ class Driller:
         self._aws, self._store, self._world = aws, store, world
         self._profile = minting.profile_of(options, config)
         self._accounts = proving.Accounts(aws, store, config, self._profile)
+        self._places = Places(store, offline=False, profile=self._profile)
 
     def clear(self) -> None:
         """Take back what drills that were cut off left in IAM."""
@@ -153,14 +164,15 @@ class Driller:
             if met is not None and met.secret is not None and met.key_id == canary.key_id:
                 return met.secret
         place = self._store.placements().get(canary.key_id)
-        if place is None or place.kind != "file":
+        if place is None or place.kind == "told":
             return None
         try:
-            contents = careful.read(Path(place.place))
+            with self._places.about(canary.key_id, f"{place.place} cannot be read"):
+                held = self._places.open(place.place).read()
         except Failure:  # not ours to read: the path is drilled
             return None
-        if contents is not None:
-            for located in scanning.detect_blob(Blob("", contents.data, path=place.place)):
+        if held is not None:
+            for located in scanning.detect_blob(Blob("", held.data, path=place.place)):
                 match located:
                     case Located(credential=found) if found.key_id == canary.key_id and found.rank == 0:
                         return found.secret

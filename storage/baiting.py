@@ -71,9 +71,16 @@ class BaitRows(Rows):
             self._forget(minting)
 
     def taken_back(self, minting: Minting) -> None:
-        """Forget a user that IAM no longer has, and its key, whose secret nobody was given."""
+        """Forget a user that IAM no longer has, and its key, whose secret nobody was given.
+
+        The key of a drill whose record has not come yet stays watched: it may come late.
+        """
         with self._writing():
-            self._db.execute("DELETE FROM watched_key WHERE key_id = ? AND state = 'minting'", (minting.key_id,))
+            self._db.execute(
+                """DELETE FROM watched_key WHERE key_id = ? AND state = 'minting' AND NOT EXISTS
+                (SELECT 1 FROM drill WHERE drill.key_id = watched_key.key_id AND sighted IS NULL)""",
+                (minting.key_id,),
+            )
             self._forget(minting)
 
     def key_deleted(self, minting: Minting) -> None:
@@ -215,6 +222,17 @@ class BaitRows(Rows):
         ]
 
     # Drills.
+
+    def forget_drill_keys(self, before: datetime) -> None:
+        """Forget keys made for a drill and taken back, when its record has come, or it began before a time."""
+        with self._writing():
+            self._db.execute(
+                """DELETE FROM watched_key WHERE state = 'minting'
+                AND NOT EXISTS (SELECT 1 FROM minting WHERE minting.key_id = watched_key.key_id)
+                AND EXISTS (SELECT 1 FROM drill WHERE drill.key_id = watched_key.key_id AND path_only = 1
+                AND (sighted IS NOT NULL OR called < ?))""",
+                (rfc3339(before),),
+            )
 
     def set_drill(self, drill: Drill) -> None:
         """Remember a drill, or the stations it has reached."""

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 from tests.profiles import configure
+from tests.repositories import Repository
+from tests.test_plant import prepare
+from tests.trails import record, trail, user
 
 from firedamp.canaries import drill as drills
 from firedamp.canaries.drill import World
@@ -19,6 +22,7 @@ from firedamp.service.aws import Aws
 from firedamp.service.cli import main
 from firedamp.service.loopback import ACCOUNT, Loopback
 from firedamp.service.minting import make_mint
+from firedamp.storage import nonce
 from firedamp.storage.records import (
     AlertKind,
     Canary,
@@ -179,10 +183,10 @@ class Stage:
         lines = self.capsys.readouterr().out.splitlines()
         return status, [json.loads(line) for line in lines if line.startswith("{")]
 
-    def place(self) -> None:
+    def place(self, kind: str = "file", place: str | None = None) -> None:
         with Store(Path(os.environ["FIREDAMP_DB"])) as store:
             store.place(
-                Placement(key_id=self.canary["access_key_id"], kind="file", place=str(self.file), format="env",
+                Placement(key_id=self.canary["access_key_id"], kind=kind, place=place or str(self.file), format="env",
                           planted=datetime.now(UTC))
             )  # fmt: skip
 
@@ -240,6 +244,57 @@ def test_a_drill_over_budget_ends_with_one_and_the_table_says_what_is_missing(st
     assert "no channel takes it" in out
     with Store(Path(os.environ["FIREDAMP_DB"])) as store:
         assert [alert.kind for _, alert in store.alerts()] == [AlertKind.OVERDUE]
+
+
+def test_a_canary_planted_anywhere_is_read_back_there_and_drilled_itself(stage: Stage, tmp_path: Path) -> None:
+    app = Repository(tmp_path / "app")
+    app.commit("Begin", {"README": "hello"})
+    app.git("branch", "deploy")
+    forms = {"s3": "env", "secretsmanager": "json", "ssm": "aws-profile", "lambda": "env", "ec2": "shell"}
+    wanted = [(prepare(stage.aws, kind), form) for kind, form in forms.items()]
+    wanted.append((f"git:{app.path}@deploy:deploy/secret.yaml", "kubernetes-secret"))
+    more = ["canary", "mint", "--name", "svc-{n}", "-n", str(len(wanted)), "--quiet", "--format", "jsonl"]
+    assert main(more) == 0
+    names = [json.loads(line)["name"] for line in stage.capsys.readouterr().out.splitlines()]
+    for name, (place, form) in zip(names, wanted, strict=True):
+        assert main(["canary", "plant", name, "--at", place, "--as", form, "--quiet"]) == 0, place
+    stage.capsys.readouterr()
+    with Store(Path(os.environ["FIREDAMP_DB"])) as store:
+        planted = store.placements()
+    (tmp_path / "logs").mkdir()
+    stage.config.write_text(f'[watch]\nfeeds = ["{(tmp_path / "logs").as_uri()}"]\n')
+    status, lines = stage.run(*names, "--budget", "0")  # that AWS took the secret is enough: its record is not awaited
+    assert (status, [line["path_only"] for line in lines]) == (1, [False] * len(wanted))
+    assert {planted[line["key"]].kind for line in lines} == {*forms, "git"}
+    assert not [line for line in lines if "failed" in line]
+
+
+def test_the_record_of_a_path_drill_that_comes_too_late_ends_the_drill_and_is_no_alarm_of_its_own(
+    stage: Stage, tmp_path: Path
+) -> None:
+    stage.place("ssm", "ssm:/orders/prod/aws?region=us-east-1")
+    stage.aws.refuse_next("ssm:GetParameter", "AccessDeniedException", times=1)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    stage.config.write_text(f'[watch]\nfeeds = ["{logs.as_uri()}"]\n')
+    status, [line] = stage.run("--budget", "0")
+    assert (status, line["path_only"], line["recorded"]) == (1, True, None)
+    assert stage.users() == {"admin", "svc-1"}
+    arn = f"arn:aws:iam::{ACCOUNT}:user/gone"
+    late = record(user(line["key"]) | {"arn": arn, "accountId": ACCOUNT}, eventTime=line["called"],
+                  userAgent=f"firedamp {nonce.mark(line['drill'])}")  # fmt: skip
+    (logs / "late.json.gz").write_bytes(trail(late))
+    status, [second] = stage.run("--budget", "0")
+    with Store(Path(os.environ["FIREDAMP_DB"])) as store:
+        first = next(each for each in store.drills() if each.nonce == line["drill"])
+        assert first.sighted is not None
+        assert store.incidents() == []
+        overdue = {alert.key for _, alert in store.alerts() if alert.kind is AlertKind.OVERDUE}
+        assert overdue == {f"overdue/{line['drill']}", f"overdue/{second['drill']}"}
+        watched = {key.key_id for key in store.watched()}
+        assert watched == {stage.canary["access_key_id"], second["key"]}, "watched until its record has come"
+        store.forget_drill_keys(datetime.now(UTC) + MINUTE)
+        assert {key.key_id for key in store.watched()} == {stage.canary["access_key_id"]}
 
 
 def test_a_canary_whose_key_is_dead_fails_the_drill_and_the_watch_is_blind_there(stage: Stage) -> None:
