@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 _KINDS = {1: b"commit", 2: b"tree", 3: b"blob", 4: b"tag"}
@@ -131,7 +133,8 @@ def write_pack(
         sums.append(zlib.crc32(bytes(body[begin:])))
     body += new(bytes(body)).digest()
     order = sorted(range(len(ids)), key=lambda i: ids[i])
-    fan = [sum(one[0] <= first for one in ids) for first in range(256)]
+    begun = Counter(one[0] for one in ids)
+    fan = list(accumulate(begun[first] for first in range(256)))
     table = b"\xfftOc" + struct.pack(">I256I", 2, *fan) + b"".join(ids[i] for i in order)
     table += b"".join(struct.pack(">I", sums[i]) for i in order)
     table += b"".join(struct.pack(">I", offsets[i]) for i in order) + bytes(body[-width:])
