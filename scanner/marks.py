@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -23,12 +23,14 @@ MARKS: Final = (
 """Ours is always honoured; those of other tools where the user says so. All are noted with the match, so that this can
 change without reading anything again."""
 
-_ANY: Final = re.compile(b"|".join(re.escape(mark.encode()) for mark in MARKS))
+_IN_BYTES: Final = tuple(mark.encode() for mark in MARKS)
+_ANY: Final = re.compile(b"|".join(map(re.escape, _IN_BYTES)))
 
 
-def marked(found: Iterable[Located | Skipped], data: bytes, first_line: int) -> Iterator[Located | Skipped]:
+def marked(found: Sequence[Located | Skipped], data: bytes, first_line: int) -> Iterator[Located | Skipped]:
     """Yield found, with the mark that stands in a credential's line. data begins with line first_line."""
-    if _ANY.search(data) is None:
+    # Literals one after the other: an expression of all of them takes four times as long.
+    if not found or not any(mark in data for mark in _IN_BYTES):
         yield from found
         return
     lines: list[bytes] | None = None
