@@ -44,6 +44,9 @@ _PAUSE: Final = 0.5
 """Seconds between two looks whether another process is done with a clone."""
 _GRACE: Final = 5.0
 
+_HEAD: Final = re.compile(rb"symref=HEAD:refs/heads/(?!.*\.\.)[\w./@+-]{1,200}", re.ASCII)
+"""How a server tells which branch is the default, where it has a name that is safe as a path (gitprotocol-capabilities(5), "symref")."""
+
 Login = Callable[[], Secret | None]
 """Gives `user:password` for the fetch that begins now."""
 _SCP: Final = re.compile(r"[\w.-]+@[\w.-]+:[^/\\].*", re.ASCII)
@@ -262,10 +265,11 @@ def basic(user: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a server shows of a repository: a digest of all its refs, and whether there are none."""
+    """What a server shows of a repository: a digest of all its refs, whether there are none, and what HEAD names."""
 
     digest: str
     empty: bool
+    head: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,13 +295,24 @@ def shown_by(web: Web, url: str, login: Secret | None) -> Shown | Withheld | Non
         return Withheld(answer.status)
     if answer.headers.get("content-type") != "application/x-git-upload-pack-advertisement":
         return None
-    digest, count = hashlib.blake2b(digest_size=16), 0
+    digest, count, head = hashlib.blake2b(digest_size=16), 0, ""
     for line in _pkt_lines(answer.body):
-        ref = line.partition(b"\0")[0].rstrip(b"\n")  # behind NUL the server tells of itself
+        ref, _, abilities = line.partition(b"\0")  # behind NUL the server tells of itself
+        ref = ref.rstrip(b"\n")
+        head = head or next((word.decode()[12:] for word in abilities.split() if _HEAD.fullmatch(word)), "")
         if not ref.startswith((b"# service=", b"version ")) and not ref.endswith(b"capabilities^{}"):
             digest.update(ref + b"\n")
             count += 1
-    return Shown(digest.hexdigest(), count == 0)
+    return Shown(digest.hexdigest(), count == 0, head)
+
+
+def point_head(clone: Path, ref: str) -> None:
+    """Let HEAD of a clone name the branch that is the server's default now: a fetch does not bring that."""
+    text, head = f"ref: {ref}\n", clone / "HEAD"
+    if head.read_text() != text:
+        written = head.with_name("HEAD.new")
+        written.write_text(text)
+        written.replace(head)
 
 
 def _pkt_lines(body: bytes) -> Iterator[bytes]:

@@ -275,18 +275,21 @@ def _commits(git: ObjectAccess, rest: Ids) -> Ids:
     return from_hex([name for name, kind in kinds_of(git, names) if kind == "commit"], rest.shape[1])
 
 
+def stands_at(repository: str, cache: Path) -> Path:
+    """Return the folder of a repository as a provenance names it: a path, or a URL or bundle that is kept in cache."""
+    path = Path(real_path(repository))
+    if is_url(repository):
+        return clone_of(repository, cache)
+    return unbundled(path, cache) if path.is_file() else path
+
+
 def read_again(place: GitProvenance, blob: str, cache: Path) -> Iterator[Blob]:
     """Yield an object, or a file beside the objects, if it is still what was found there: whole, or in windows.
 
     place's repository is a path, or the URL or bundle whose repository stands in cache.
     """
-    path = Path(real_path(place.repository))
-    if is_url(place.repository):
-        path = clone_of(place.repository, cache)
-    elif path.is_file():
-        path = unbundled(path, cache)
     try:
-        layout = find(path)
+        layout = find(stands_at(place.repository, cache))
     except SourceFailure:
         return
     if place.commit is None and place.path is not None:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from firedamp.scanner.fetch import Fetch, Shown, Withheld, clone_of, shown_by, without_user
+from firedamp.scanner.fetch import Fetch, Shown, Withheld, clone_of, point_head, shown_by, without_user
 from firedamp.scanner.forge import Forge, Repository
 from firedamp.scanner.history import kinds_of
 from firedamp.scanner.mirror import Mirrors
@@ -284,6 +284,8 @@ class MirrorSource:
         if self._world.offline:
             return clone_of(self._repository.url, self._world.mirrors.folder)
         clone = self._world.mirrors.place(self._repository.url, self._login, self._network)
+        if isinstance(self._refs, Shown) and self._refs.head:
+            point_head(clone, self._refs.head)
         try:
             lost = [name for name, _ in zip(self._forge.lost(self._repository), range(_LOST_AT_MOST), strict=False)]
         except SourceFailure as failure:

@@ -157,7 +157,7 @@ class JobConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeamConfig:
-    """Who answers for what, for `findings list --by team`. The last team that fits counts, as in CODEOWNERS."""
+    """Who answers for what, for `findings list --by team`: the last that fits, and where none does, CODEOWNERS."""
 
     name: str = _doc("The team, as it is called.")
     repositories: tuple[str, ...] = _doc("Globs of repositories; none is all of them, and files too.", ())

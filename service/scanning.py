@@ -170,6 +170,11 @@ def _cache() -> Path:
     return Path(platformdirs.user_cache_dir("firedamp"))
 
 
+def clones_in(configured: Path | None) -> Path:
+    """Return the folder where clones live: the configured one, or that of the user's cache."""
+    return configured or _cache() / _REPOSITORIES
+
+
 def _unpacker(limits: Limits | None = None) -> Unpacker:
     return Unpacker(limits, prefiltered(_cache()))
 
@@ -192,7 +197,7 @@ def read_again(place: Provenance, blob: str, clones: Path | None = None) -> Iter
         case GitProvenance():
             from firedamp.scanner.git import read_again as read_object_again
 
-            yield from read_object_again(place, blob, clones or _cache() / _REPOSITORIES)
+            yield from read_object_again(place, blob, clones_in(clones))
 
 
 def detect_blob(blob: Blob) -> Iterator[Located | Skipped]:
@@ -251,7 +256,7 @@ class _Opener:
         self._store = store
         self._common = common
         self._offline = common.offline
-        self._clones = common.settings().serve.cache or _cache() / _REPOSITORIES
+        self._clones = clones_in(common.settings().serve.cache)
         self._mirrors: Mirrors | None = None
         self._organisations: list[Organisation] = []
         self._jobs = common.jobs or _READERS

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from firedamp.scanner.scan import Reported
 from firedamp.service import render, who
@@ -12,7 +14,7 @@ from firedamp.service.options import Common, FindingsOptions, Format
 from firedamp.service.render import Listing
 from firedamp.service.show import json_lines, safe
 from firedamp.service.surroundings import changed, place_of
-from firedamp.storage.errors import UsageFailure
+from firedamp.storage.errors import SourceFailure, UsageFailure
 from firedamp.storage.records import Finding, TriageState
 from firedamp.storage.store import Store
 
@@ -82,10 +84,33 @@ def show(found: list[Reported], common: Common) -> None:
         )
 
 
+def _code_owners(cache: Path | None) -> who.Owned:
+    """Return who answers whose a path is, by the CODEOWNERS file of each repository that is still to be had."""
+    from firedamp.scanner import owners
+    from firedamp.scanner.git import stands_at
+    from firedamp.scanner.objects import find
+    from firedamp.service.scanning import clones_in
+
+    @functools.cache
+    def of(repository: str) -> owners.Owners | None:
+        try:
+            return owners.of(find(stands_at(repository, clones_in(cache))))
+        except SourceFailure:  # moved, or a clone that made room: nobody is named
+            return None
+
+    @functools.cache
+    def owned(repository: str, path: str) -> tuple[str, ...]:
+        known = of(repository)
+        return () if known is None else known.of(path)
+
+    return owned
+
+
 def _share_out(found: list[Reported], by: str, common: Common) -> None:
     """Write who should act, and on how much."""
     open_ones = [each for each in found if each.finding.state is TriageState.OPEN and not each.finding.example]
-    made = who.shares(open_ones, by, common.settings().team)
+    settings = common.settings()
+    made = who.shares(open_ones, by, settings.team, _code_owners(settings.serve.cache))
     out = common.out()
     with closing(out) if common.output is not None else nullcontext():
         if common.format is Format.TABLE:

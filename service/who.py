@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from firedamp.scanner.scan import Reported
@@ -25,13 +25,18 @@ class Share:
     worst: Severity | None
 
 
-def shares(found: Sequence[Reported], by: str, teams: Sequence[TeamConfig]) -> list[Share]:
+Owned = Callable[[str, str], tuple[str, ...]]
+"""Says whose a path in a repository is, as the repository itself tells."""
+
+
+def shares(found: Sequence[Reported], by: str, teams: Sequence[TeamConfig], owned: Owned) -> list[Share]:
     """Share findings out, the worst and the most first. A key with copies at several is counted at each."""
     parts = dict[str, dict[str, list[Sight]]]()
     by_name = {each.finding.fingerprint: each.finding for each in found}
     for each in found:
         for sight in each.sights:
-            parts.setdefault(_who(sight, by, teams), {}).setdefault(each.finding.fingerprint, []).append(sight)
+            for name in _who(sight, by, teams, owned):
+                parts.setdefault(name, {}).setdefault(each.finding.fingerprint, []).append(sight)
     made = []
     for name, held in parts.items():
         findings = [finding for key, finding in by_name.items() if key in held]
@@ -46,24 +51,27 @@ def shares(found: Sequence[Reported], by: str, teams: Sequence[TeamConfig]) -> l
     return sorted(made, key=lambda each: (-(each.worst or 0), -each.active, -each.keys, each.name))
 
 
-def _who(sight: Sight, by: str, teams: Sequence[TeamConfig]) -> str:
+def _who(sight: Sight, by: str, teams: Sequence[TeamConfig], owned: Owned) -> tuple[str, ...]:
     place = sight.provenance
     match by, place:
         case "author", GitProvenance(author=author):
-            return author or NOBODY
+            return (author or NOBODY,)
         case "author", FileProvenance():
-            return NOBODY
+            return (NOBODY,)
         case "repository", GitProvenance(repository=repository):
-            return repository
+            return (repository,)
         case "repository", FileProvenance():
-            return "(files)"
+            return ("(files)",)
+        case _, GitProvenance(repository=repository, path=path):
+            team = _team(repository, path or "", teams)
+            return (team,) if team else owned(repository, path or "") or (NOBODY,)
         case _:
-            return _team(place.repository if isinstance(place, GitProvenance) else "", place.path or "", teams)
+            return (_team("", place.path or "", teams) or NOBODY,)
 
 
 def _team(repository: str, path: str, teams: Sequence[TeamConfig]) -> str:
-    """Return the last team that owns a place, as the last matching line of a CODEOWNERS file counts."""
-    owner = NOBODY
+    """Return the last team of the configuration that owns a place, as the last matching line of a CODEOWNERS counts."""
+    owner = ""
     for team in teams:
         in_repository = not team.repositories or _fits(repository, team.repositories)
         if in_repository and (not team.paths or _fits(path, team.paths)):

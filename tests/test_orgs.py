@@ -137,6 +137,19 @@ def test_only_what_changed_is_fetched(acme: Acme, run: Run) -> None:
     assert acme.fetched() == before + 1
 
 
+def test_another_default_branch_is_head_from_then_on(acme: Acme, run: Run) -> None:
+    work = acme.add("one")
+    assert run(acme).match(acme.keys["one"])["in_head"] is True
+    work.git("checkout", "--quiet", "-b", "next")
+    work.commit("clean", {"settings.ini": "clean"})
+    served = acme.folder / "acme" / "one.git"
+    work.git("push", "--quiet", str(served), "next")
+    Repository.at(served).git("symbolic-ref", "HEAD", "refs/heads/next")
+    run(acme)
+    (clone,) = acme.clones()
+    assert (clone / "HEAD").read_text() == "ref: refs/heads/next\n"
+
+
 def test_one_failing_repository_stops_nothing_and_makes_the_scan_incomplete(acme: Acme, run: Run) -> None:
     acme.add("one")
     acme.repositories.insert(0, {"id": 8, "full_name": "acme/x", "clone_url": f"{acme.server.url}/acme/x.git"})

@@ -43,3 +43,27 @@ def test_open_findings_are_shared_out(tmp_path: Path, rng: random.Random, capsys
     assert any("@" in author for author in share("author"))
     assert cli.main(["findings", "list", "--by", "team", "--config", str(config)]) == 0
     assert "platform: 1 keys" in capsys.readouterr().out
+
+
+def test_where_no_team_is_configured_the_repositorys_own_file_says_whose_a_path_is(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = Repository(tmp_path / "web")
+    for name in ("infra/a", "shop/b", "c"):
+        repository.write(name, f"aws_access_key_id={make_key_id(rng)}\naws_secret_access_key={make_secret(rng)}\n")
+    repository.write(".github/CODEOWNERS", "/infra/ @acme/platform @ada\n/shop/ @acme/shop\n")
+    repository.commit("leak")
+    bare = tmp_path / "web.git"
+    repository.git("clone", "--quiet", "--bare", ".", str(bare))
+    cli.main(["scan", str(bare), "--offline", "--quiet"])
+    config = tmp_path / "c.toml"
+    config.write_text('[[team]]\nname = "sellers"\npaths = ["shop/*"]\n')
+
+    def share() -> dict[str, int]:
+        capsys.readouterr()
+        assert cli.main(["findings", "list", "--by", "team", "--config", str(config), "--format", "jsonl"]) == 0
+        return {line["team"]: line["keys"] for line in map(json.loads, capsys.readouterr().out.splitlines())}
+
+    assert share() == {"@acme/platform": 1, "@ada": 1, "sellers": 1, "(nobody named)": 1}
+    bare.rename(tmp_path / "moved.git")
+    assert share() == {"sellers": 1, "(nobody named)": 2}, "what is not there names nobody"
