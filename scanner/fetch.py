@@ -45,7 +45,7 @@ _PAUSE: Final = 0.5
 _GRACE: Final = 5.0
 
 _HEAD: Final = re.compile(rb"symref=HEAD:refs/heads/(?!.*\.\.)[\w./@+-]{1,200}", re.ASCII)
-"""How a server tells which branch is the default, where it has a name that is safe as a path (gitprotocol-capabilities(5), "symref")."""
+"""How a server tells its default branch, if the name is safe as a path (gitprotocol-capabilities(5), symref)."""
 
 Login = Callable[[], Secret | None]
 """Gives `user:password` for the fetch that begins now."""
