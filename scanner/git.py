@@ -82,6 +82,8 @@ class GitSource:
         self._borrows = borrows
         self._listing: Listing | None = None
         self._files: dict[str, list[str]] = {}
+        self._pointers: dict[str, str] = {}
+        """The blobs that stand for LFS objects in history, and the content of each."""
         self._placed: dict[str, list[GitProvenance]] = {}
         self._hits: set[str] = set()
         self._unread: set[str] = set()
@@ -98,7 +100,9 @@ class GitSource:
 
     def _all(self) -> Iterator[Item]:
         layout = find(self._place())
-        yield from (Nested(str(path)) for path in gitfiles.modules(layout))
+        errors = list[OSError]()
+        yield from (Nested(str(path)) for path in gitfiles.modules(layout, errors.append))
+        yield from _unlisted(errors)
         stamp = gitfiles.stamp(layout)
         if (before := self._unchanged(stamp)) is not None:
             yield from before.skipped
@@ -208,9 +212,10 @@ class GitSource:
             if content.interesting or settings.container(content.head):
                 place = path.relative_to(layout.root) if path.is_relative_to(layout.root) else path
                 self._files.setdefault(content.blob, []).append(shown(str(place)))
+                if path.is_relative_to(layout.common / "lfs"):
+                    self._pointers[gitfiles.pointer(path.name, content.size, layout.width)] = content.blob
                 yield from gitfiles.pieces(path, content.blob, settings.hits)
-        # A repository need not have every folder that is looked for.
-        yield from (trouble(str(e.filename), e) for e in errors if not isinstance(e, FileNotFoundError))
+        yield from _unlisted(errors)
         yield Checkpoint(tally)
 
     def unread(self, blob: str) -> None:
@@ -230,10 +235,14 @@ class GitSource:
             for blob in blobs
         }
         if self._listing is not None and blobs:
-            mine = belonging(git, blobs) if self._borrows and len(git.layout.stores) > 1 else None
+            pointers = {pointer: blob for pointer, blob in self._pointers.items() if blob in blobs}
+            names = {*blobs, *pointers}
+            mine = belonging(git, names) if self._borrows and len(git.layout.stores) > 1 else None
             commits = self._listing.commits(_commits(git, self._listing.rest)) if mine is None else mine.commits
-            for blob, place in trace(git, commits, blobs, self.target):
-                if mine is None or mine.has(blob, place):
+            for name, place in trace(git, commits, names, self.target):
+                if mine is not None and not mine.has(name, place):
+                    continue
+                for blob in {name, pointers.get(name, name)}.intersection(blobs):
                     self._placed[blob].append(place)
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
@@ -264,6 +273,11 @@ class _Before:
             stamp, known,
             tuple(Skipped(outcome=Outcome(o), what=what, why=why, count=count) for o, what, why, count in skipped),
         )  # fmt: skip
+
+
+def _unlisted(errors: Iterable[OSError]) -> Iterator[Skipped]:
+    """Tell folders that could not be listed. A repository need not have every folder that is looked for."""
+    return (trouble(str(e.filename), e) for e in errors if not isinstance(e, FileNotFoundError))
 
 
 def _key(place: GitProvenance) -> tuple[str | None, str | None]:

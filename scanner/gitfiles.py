@@ -73,19 +73,35 @@ def lfs_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path]:
     yield from sorted(_below(layout.common / "lfs" / "objects", frozenset(), unread))
 
 
-def modules(layout: Layout) -> Iterator[Path]:
-    """Yield the git folders of submodules. A submodule's name may hold slashes, so folders are walked to the first."""
+def pointer(oid: str, size: int, width: int) -> str:
+    """Return the id of the blob that stands for an LFS object in history: a pointer's text has one form only.
+
+    Source: git-lfs specification, "The Pointer": version first, then the other keys in order of the alphabet.
+    """
+    text = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n" % (oid.encode(), size)
+    digest = hashlib.sha256() if width == 32 else hashlib.sha1(usedforsecurity=False)
+    digest.update(b"blob %d\0" % len(text) + text)
+    return digest.hexdigest()
+
+
+def modules(layout: Layout, unread: Unread) -> Iterator[Path]:
+    """Yield the git folders of submodules. A submodule's name may hold slashes, so folders are walked to the first.
+
+    unread is told of each folder that cannot be listed.
+    """
     waiting = [layout.common / "modules"]
     while waiting:
         folder = waiting.pop()
-        if (folder / "HEAD").is_file():
-            yield folder
-            continue
         try:
             with os.scandir(folder) as entries:
-                waiting += [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-        except OSError:
+                below = list(entries)
+        except OSError as error:
+            unread(error)
             continue
+        if any(entry.name == "HEAD" for entry in below):
+            yield folder
+        else:
+            waiting += [Path(entry.path) for entry in below if entry.is_dir(follow_symlinks=False)]
 
 
 def _below(top: Path, without: frozenset[str], unread: Unread | None = None) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import os
 import random
@@ -106,6 +107,26 @@ def test_what_is_in_no_commit_says_so_until_it_is(tmp_path: Path, rng: random.Ra
     repository.git("update-ref", "refs/heads/main", commit)
     match = scan(tmp_path / "r").match(key_id)
     assert (match["commit"], match["path"], match["in_head"]) == (commit, "file", True)
+
+
+@pytest.mark.parametrize("kind", ["sha1", "sha256"])
+def test_an_lfs_object_names_the_commit_and_path_of_its_pointer(
+    tmp_path: Path, rng: random.Random, scan: Scan, kind: str
+) -> None:
+    repository = Repository(tmp_path / "r", f"--object-format={kind}")
+    key_id, text = leak(rng)
+    name = hashlib.sha256(text.encode()).hexdigest()
+    stored = tmp_path / "r" / ".git" / "lfs" / "objects" / name[:2] / name[2:4] / name
+    stored.parent.mkdir(parents=True)
+    stored.write_text(text)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{name}\nsize {len(text)}\n"
+    commit = repository.commit("large", {"data/large.dat": pointer})
+    for _ in range(2):
+        scanned = scan(tmp_path / "r" / ".git", options=("--offline", "--show-secrets"))
+        places = {(match["commit"], match["path"]) for match in scanned.findings[key_id]["matches"]}
+        assert places == {(commit, "data/large.dat"), (None, str(stored.relative_to(tmp_path / "r" / ".git")))}
+        assert scanned.findings[key_id]["secret"] == text.split()[-1]
+        repository.commit("later", {"other": "1"})
 
 
 def test_what_was_pruned_is_reported_no_more(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
