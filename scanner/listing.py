@@ -67,7 +67,9 @@ def list_objects(layout: Layout, git: ObjectAccess) -> Listing:
             positions = positions[~_held(met, listed.ids(positions))]
             met.add(listed.ids(positions))
         packs.append((listed, positions))
-    loose = [*_told(_loose(store, layout.width) for store in layout.stores)]
+    folders = [*_told(loose_folders(store) for store in layout.stores)]
+    skipped += [each for each in folders if isinstance(each, Skipped)]
+    loose = [*_told(_loose(folder, layout.width) for folder in folders if not isinstance(folder, Skipped))]
     rest.append(from_hex([each for each in loose if isinstance(each, str)], layout.width))
     skipped += [each for each in (*indexes, *loose) if isinstance(each, Skipped)]
     others = np.unique(np.concatenate(rest), axis=0) if len(rest) > 2 else np.concatenate(rest)
@@ -107,14 +109,13 @@ def _shown(git: ObjectAccess, index: Path, width: int) -> Ids | None:
     return from_hex(names, width) if names else None
 
 
-def _loose(store: Path, width: int) -> Iterator[str]:
-    """Yield the ids of loose objects."""
-    for folder in loose_folders(store):
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = folder.name + entry.name
-                if len(name) == 2 * width and re.fullmatch("[0-9a-f]+", name):
-                    yield name
+def _loose(folder: Path, width: int) -> Iterator[str]:
+    """Yield the ids of the loose objects in one of their folders."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = folder.name + entry.name
+            if len(name) == 2 * width and re.fullmatch("[0-9a-f]+", name):
+                yield name
 
 
 def loose_folders(store: Path) -> Iterator[Path]:

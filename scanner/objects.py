@@ -15,7 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -104,13 +104,15 @@ def _git_dir(root: Path) -> Path:
     return Path(os.path.realpath(pointed))
 
 
-def small(path: Path) -> bytes:
-    """Return the content of a small regular file, empty when there is none."""
+def small(path: Path, unread: Callable[[OSError], object] | None = None) -> bytes:
+    """Return the content of a small regular file, empty when there is none. unread is told why one cannot be read."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with open(handle, "rb") as file:  # noqa: PTH123 - opened by descriptor, so that a FIFO cannot hang it
             return file.read(_SMALL) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
-    except OSError:
+    except OSError as error:
+        if unread is not None and not isinstance(error, FileNotFoundError):
+            unread(error)
         return b""
 
 
@@ -119,7 +121,12 @@ def _stores(own: Path) -> tuple[tuple[Path, ...], tuple[Skipped, ...]]:
     stores, skipped, owner = [own], list[Skipped](), own.stat().st_uid
     waiting = [(own, 0)]
     for store, depth in waiting:
-        for path in _alternates(store):
+        errors = list[OSError]()
+        alternates = list(_alternates(store, errors.append))
+        for error in errors:
+            why = error.strerror or "cannot be read"
+            skipped.append(Skipped(outcome=Outcome.FAILED, what=str(store / "info" / "alternates"), why=why))
+        for path in alternates:
             if path in stores:
                 continue
             if not path.is_dir():
@@ -137,9 +144,9 @@ def _stores(own: Path) -> tuple[tuple[Path, ...], tuple[Skipped, ...]]:
     return tuple(stores), tuple(skipped)
 
 
-def _alternates(store: Path) -> Iterator[Path]:
+def _alternates(store: Path, unread: Callable[[OSError], object]) -> Iterator[Path]:
     """Yield what `info/alternates` names (gitrepository-layout(5)): a path a line, relative to the object folder."""
-    for line in os.fsdecode(small(store / "info" / "alternates")).split("\n"):
+    for line in os.fsdecode(small(store / "info" / "alternates", unread)).split("\n"):
         if line and not line.startswith("#"):
             yield Path(os.path.realpath(store / unquote(line)))
 
