@@ -7,19 +7,21 @@ unsure, and said. A part that is blind is told once, until it is sound again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from firedamp.canaries import heard
 from firedamp.storage.records import (
     Alert,
     AlertKind,
     Blind,
     ChannelStanding,
     Check,
+    Heard,
     Instance,
     Severity,
     Sound,
@@ -64,10 +66,21 @@ def alarm(check: Blind, since: datetime, now: datetime) -> Alert:
 # What we know ourselves.
 
 
-def feeds(urls: Sequence[str], marks: Mapping[str, Watermark], limit: timedelta, now: datetime) -> Iterator[Check]:
-    """Judge each feed by its last good poll and by its newest record. limit: how old that may be."""
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far feeds were read, and what they brought of each region."""
+
+    marks: Sequence[Watermark]
+    heard: Sequence[Heard] = ()
+
+
+def feeds(urls: Sequence[str], reach: Reach, limit: timedelta, now: datetime) -> Iterator[Check]:
+    """Judge each feed by its last good poll and by its newest record, of all and of each region.
+
+    limit: how old that may be.
+    """
     for url in urls:
-        mark = marks.get(url)
+        mark = next((each for each in reach.marks if each.feed == url), None)
         condition = f"feed {url}: read to its end"
         if mark is None or mark.polled is None:
             yield Unsure(condition=condition, why="never, so far")
@@ -85,6 +98,7 @@ def feeds(urls: Sequence[str], marks: Mapping[str, Watermark], limit: timedelta,
             yield Blind(condition=condition, why=f"of {rfc3339(mark.newest)}", since=mark.newest)
         else:
             yield Sound(condition=condition, told=rfc3339(mark.newest))
+        yield from heard.judge(url, [each for each in reach.heard if each.feed == url], limit, now)
 
 
 def channels(names: Sequence[str], standings: Sequence[ChannelStanding], now: datetime) -> Iterator[Check]:

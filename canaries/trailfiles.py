@@ -5,9 +5,9 @@ keep records in other shapes too, and every one of them is read here: a list, a 
 after the other, the answer of LookupEvents, the envelopes of EventBridge, SNS and CloudWatch Logs.
 
 Records in `{"Records":[…]}` are parsed only when a watched id or owner stands in them; of the others it is only seen
-that they are objects with an eventID and an eventTime. A large file with CloudTrail's own beginning and end and nothing
-watched in it is not even taken apart: its records are counted by how they begin. What holds no record at all is left
-out, counted; what holds records and breaks off has failed.
+that they are objects with an eventID and an eventTime. A large file with CloudTrail's own beginning and end, nothing
+watched in it and one region is not even taken apart: its eventIDs are counted, and nothing in it is checked. What holds
+no record at all is left out, counted; what holds records and breaks off has failed.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ _UNREADABLE: Final[tuple[type[Exception], ...]] = (EOFError, ValueError, cast("t
 _OPENING: Final = re.compile(rb"\s*\{\s*\"Records\"\s*:\s*\[")
 _HEAD: Final = re.compile(rb"\s*\{\s*\"Records\"\s*:\s*\[\{\"eventVersion\":\"")
 _TAIL: Final = re.compile(rb"\}\s*\]\s*\}\s*\Z")
-_FIRST_FIELD: Final = b'{"eventVersion":"'
+_ID: Final = b'"eventID":"'
 _TIME: Final = b'"eventTime":"'
+_REGION: Final = b'"awsRegion":"'
 _LARGE: Final = 1 << 18
 """Bytes from which a file is worth not taking apart."""
 _BRACE: Final = ord("{")
@@ -65,17 +66,23 @@ class Contents:
 
     records: list[tuple[str, object]] = field(default_factory=list)
     total: int = 0
-    newest: str = ""
-    """The latest eventTime, as it is written."""
+    times: dict[str, list[str]] = field(default_factory=dict)
+    """The eventTimes of each awsRegion as they are written; of a large file that is not taken apart, two."""
     rejected: list[Rejected] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
+    @property
+    def newest(self) -> str:
+        """The latest eventTime, as it is written."""
+        return max((max(written) for written in self.times.values()), default="")
+
 
 class _Stamp(msgspec.Struct, gc=False):
-    """What every record must have; the rest is passed over without being built."""
+    """What every record must have, and its region; the rest is passed over without being built."""
 
     id: str = msgspec.field(name="eventID", default="")
     time: str = msgspec.field(name="eventTime", default="")
+    region: str = msgspec.field(name="awsRegion", default="")
 
 
 class _Stamps(msgspec.Struct, gc=False):
@@ -129,10 +136,11 @@ def _read_fast(where: str, data: bytes, watchlist: Watchlist, contents: Contents
     """Read a file of CloudTrail's own shape; return whether that is what it is."""
     ends = watchlist.ends(data)
     if not ends and len(data) >= _LARGE and _HEAD.match(data) and _TAIL.search(data, len(data) - 16):
-        contents.total = data.count(_FIRST_FIELD)
-        at = data.rfind(_TIME) + len(_TIME)
-        contents.newest = data[at : data.find(b'"', at)].decode("ascii", "replace")
-        return True
+        first, middle, last = (_edge(data, at) for at in (0, len(data) // 2, None))
+        if first.region == middle.region == last.region:
+            contents.total = data.count(_ID)
+            contents.times = {last.region: [first.time, last.time]}
+            return True
     try:
         stamps = _STAMPS.decode(data).records
         raws = _RAWS.decode(data).records if ends else []
@@ -147,10 +155,21 @@ def _read_fast(where: str, data: bytes, watchlist: Watchlist, contents: Contents
         except (ValueError, RecursionError):
             return False
     contents.total = len(stamps)
-    contents.newest = max((stamp.time for stamp in stamps), default="")
+    for stamp in stamps:
+        contents.times.setdefault(stamp.region, []).append(stamp.time)
     for place, record in found:
         _sort(place, record, contents)
     return True
+
+
+def _edge(data: bytes, at: int | None) -> _Stamp:
+    """Return the time and region of the first record behind a place, or of the last one (None)."""
+    values = []
+    for name in (_TIME, _REGION):
+        found = data.rfind(name) if at is None else data.find(name, at)
+        start = found + len(name)
+        values.append("" if found < 0 else data[start : data.find(b'"', start)].decode("ascii", "replace"))
+    return _Stamp(time=values[0], region=values[1])
 
 
 def _holding(raws: list[msgspec.Raw], ends: list[int], data: bytes) -> list[int]:
@@ -245,7 +264,8 @@ class _Reader:
             self._contents.rejected.append(Rejected(where=where, why=why, keys=keys))
             return
         self._contents.total += 1
-        self._contents.newest = max(self._contents.newest, str(record["eventTime"]))
+        region = record.get("awsRegion")
+        self._contents.times.setdefault(region if isinstance(region, str) else "", []).append(str(record["eventTime"]))
         if self._watchlist.hit(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")):
             _sort(where, record, self._contents)
 

@@ -7,14 +7,14 @@ then is the page acknowledged: a crash means a second read, never a lost record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from firedamp.canaries import facts, trailfiles
+from firedamp.canaries import facts, heard, trailfiles
 from firedamp.canaries.feeds import Feed, Page
 from firedamp.canaries.incidents import QUIET, Known, decide, lost
 from firedamp.canaries.sight import sightings
@@ -168,10 +168,11 @@ def _joined(feed: str, page: Page, several: Iterator[trailfiles.Contents], judge
     """Join what a page's documents hold to the watched keys; return it, the records counted, the newest eventTime."""
     found: list[Sighting] = []
     rejected, skipped = list(page.rejected), list(page.skipped)
-    records, newest = 0, ""
+    records, newest, times = 0, "", list[Mapping[str, Sequence[str]]]()
     for document, contents in zip(page.documents, several, strict=True):
         records += contents.total
         newest = max(newest, contents.newest)
+        times.append(contents.times)
         rejected += contents.rejected
         skipped += contents.skipped
         if any(each.outcome is Outcome.FAILED for each in contents.skipped):
@@ -184,7 +185,8 @@ def _joined(feed: str, page: Page, several: Iterator[trailfiles.Contents], judge
                     found.append(each)
     skipped += [each.lost for each in rejected if each.lost is not None]
     read = PageRead(
-        feed=feed, sightings=tuple(found), rejected=tuple(rejected), skipped=tuple(skipped),
+        feed=feed, sightings=tuple(found), heard=heard.of(times, judge.known.now), rejected=tuple(rejected),
+        skipped=tuple(skipped),
         alerts=tuple(alert for each in rejected for alert in lost(each, judge.known)),
     )  # fmt: skip
     return read, records, newest

@@ -22,7 +22,7 @@ from firedamp.service.aws import Aws, failures
 from firedamp.service.config import Config
 from firedamp.service.needs import Need
 from firedamp.service.options import Common, Format, default_db
-from firedamp.service.serving import age
+from firedamp.service.serving import age, regions
 from firedamp.storage.errors import AwsFailure, Failure
 from firedamp.storage.records import Canary, CanaryState
 from firedamp.storage.store import Store
@@ -195,7 +195,7 @@ def _watched(store: Store, config: Config, now: datetime) -> Iterator[Check]:
         bare = [key.name for key in canaries if key.key_id not in placed]
         detail = f"{len(canaries)} live, {len(canaries) - len(bare)} with a known placement"
         yield Check("canaries", State.FINE, detail)
-    marks = {mark.feed: mark for mark in store.watermarks()}
+    marks, heard = {mark.feed: mark for mark in store.watermarks()}, store.heard()
     if not config.watch.feeds and not marks:
         yield Check("feeds", State.MISSING, "no feed is configured", 'feeds = ["sqs://…"] under [watch]')
     for feed in dict.fromkeys((*config.watch.feeds, *marks)):
@@ -206,6 +206,7 @@ def _watched(store: Store, config: Config, now: datetime) -> Iterator[Check]:
             )
             continue
         newest = "no record yet" if mark.newest is None else f"newest record {age(now, mark.newest)} old"
+        newest += regions(heard, feed, now)
         fresh = now - mark.polled < config.watch.blind_after
         yield Check(
             f"feed {feed}", State.FINE if fresh else State.FAILED, f"read {age(now, mark.polled)} ago, {newest}",

@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from firedamp.storage.errors import StoreFailure
-from firedamp.storage.records import Counts, Instance, JobRun, ScanRun, Watermark
+from firedamp.storage.records import Counts, Heard, Instance, JobRun, ScanRun, Watermark
 from firedamp.storage.store import Store
 
 STALE: Final = timedelta(seconds=60)
@@ -30,6 +30,7 @@ class Snapshot:
     counts: Counts
     runs: tuple[JobRun, ...]
     feeds: tuple[Watermark, ...]
+    heard: tuple[Heard, ...]
     scans: tuple[ScanRun, ...]
 
     @property
@@ -42,7 +43,7 @@ def snapshot(store: Store, now: datetime) -> Snapshot:
     """Read the state of the service."""
     return Snapshot(
         at=now, instance=store.instance(), counts=store.counts(now), runs=tuple(store.last_runs()),
-        feeds=tuple(store.watermarks()), scans=tuple(store.scan_runs(limit=20)),
+        feeds=tuple(store.watermarks()), heard=tuple(store.heard()), scans=tuple(store.scan_runs(limit=20)),
     )  # fmt: skip
 
 
@@ -78,6 +79,13 @@ def metrics(state: Snapshot) -> Iterator[GaugeMetricFamily]:
         if mark.polled is not None:
             polled.add_metric([mark.feed], (state.at - mark.polled).total_seconds())
     yield newest
+    regions = GaugeMetricFamily(
+        "firedamp_feed_region_newest_record_age_seconds", "Age of the newest record of a region.",
+        labels=["feed", "region"],
+    )  # fmt: skip
+    for each in state.heard:
+        regions.add_metric([each.feed, each.region], (state.at - each.newest).total_seconds())
+    yield regions
     yield polled
     yield GaugeMetricFamily("firedamp_deliveries_waiting", "Deliveries not made yet.", value=state.counts.waiting)
     lag = state.counts.lag.total_seconds()

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from firedamp.canaries import blind
 from firedamp.canaries import nets as second
 from firedamp.canaries.awsfeeds import option
+from firedamp.canaries.blind import Reach
 from firedamp.canaries.nets import Nets
 from firedamp.canaries.pace import Pace
 from firedamp.service import show
@@ -51,7 +52,7 @@ def nets(options: CanaryOptions, common: Common, store: Store) -> int:
     )  # fmt: skip
     checks = [
         *caught.checks,
-        *blind.feeds(config.watch.feeds, {m.feed: m for m in store.watermarks()}, config.watch.blind_after, _now()),
+        *blind.feeds(config.watch.feeds, Reach(store.watermarks(), store.heard()), config.watch.blind_after, _now()),
         *blind.channels([each.name for each in config.channel], store.channel_standings(), _now()),
         blind.service(store.instance(), _now()),
         *_aws_checks(aws, accounts, store, config),

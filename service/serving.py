@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from firedamp.service.config import Config, load
 from firedamp.service.options import Common, Format, default_db
 from firedamp.service.schedule import Runner, Schedule, command, jobs_of
 from firedamp.storage.errors import Failure, StoreFailure, UsageFailure
-from firedamp.storage.records import JobRun
+from firedamp.storage.records import Heard, JobRun
 from firedamp.storage.store import Store
 from firedamp.storage.times import rfc3339
 
@@ -220,6 +220,7 @@ def status_lines(state: health.Snapshot) -> list[str]:
     lines.append(f"{state.counts.waiting:6}  deliveries waiting, the oldest for {_short(state.counts.lag.seconds)}")
     for mark in state.feeds:
         newest = "none yet" if mark.newest is None else f"{age(state.at, mark.newest)} old"
+        newest += regions(state.heard, mark.feed, state.at)
         polled = "never polled to its end" if mark.polled is None else f"polled {age(state.at, mark.polled)} ago"
         lines.append(f"feed    {show.safe(mark.feed)}: {polled}, newest record {newest}")
     lines += [f"job     {_run(state.at, run)}" for run in state.runs]
@@ -239,6 +240,13 @@ def _run(at: datetime, run: JobRun) -> str:
     took = "" if run.ended is None else f" in {_short(int((run.ended - run.started).total_seconds()))}"
     why = f": {show.safe(run.detail.partition(chr(10))[0])}" if run.detail and run.outcome != "ok" else ""
     return f"{run.job}: {run.outcome}{took}, {age(at, run.started)} ago{why}"
+
+
+def regions(heard: Sequence[Heard], feed: str, at: datetime) -> str:
+    """Say how old the newest record of each region is, the oldest first, in parentheses; nothing of one region."""
+    ages = [f"{each.region} {age(at, each.newest)}" for each in sorted(heard, key=lambda each: each.newest)
+            if each.feed == feed]  # fmt: skip
+    return f" ({', '.join(ages)})" if len(ages) > 1 else ""
 
 
 def age(at: datetime, time: datetime) -> str:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from firedamp.storage.outbox import insert_alert
@@ -18,6 +18,7 @@ from firedamp.storage.records import (
     FeedTrouble,
     Gathering,
     Grown,
+    Heard,
     Incident,
     IncidentState,
     Kept,
@@ -76,6 +77,8 @@ class IncidentRows(WatchRows):
             self._add_trouble(page, met)
             for alert in page.alerts:
                 insert_alert(self._db, alert)
+            for heard in page.heard:
+                self._add_heard(replace(heard, feed=page.feed))
             if page.watermark is not None:
                 self._set_watermark(page.watermark)
             return [Grown(before=was, after=self._read_incidents("i.id = ?", (i,))[0]) for i, was in grown.items()]
@@ -238,6 +241,22 @@ class IncidentRows(WatchRows):
         """Return how far every feed was read."""
         return [_watermark(row) for row in self._all("SELECT feed, position, newest, polled FROM watermark")]
 
+    def heard(self) -> list[Heard]:
+        """Return what every feed brought of every region."""
+        rows = self._all("SELECT feed, region, first, newest, longest FROM heard ORDER BY feed, region")
+        return [_heard(row) for row in rows]
+
+    def _add_heard(self, heard: Heard) -> None:
+        row = self._one(
+            "SELECT feed, region, first, newest, longest FROM heard WHERE feed = ? AND region = ?",
+            (heard.feed, heard.region),
+        )
+        both = heard if row is None else _heard(row).joined(heard)
+        self._db.execute(
+            "INSERT OR REPLACE INTO heard VALUES (?, ?, ?, ?, ?)",
+            (both.feed, both.region, rfc3339(both.first), rfc3339(both.newest), both.longest.total_seconds()),
+        )
+
     def troubles(self, feed: str | None = None) -> list[FeedTrouble]:
         """Return what feeds brought that was not read, of one feed or of all."""
         rows = self._all(
@@ -326,6 +345,15 @@ def _sighting(row: Row) -> Sighting:
     return Sighting(
         key_id=text(row[0]) or None, kind=SightingKind(text(row[1])), own=bool(row[2]), note=text(row[3]),
         event=event, corrected=bool(row[14]),
+    )  # fmt: skip
+
+
+def _heard(row: Row) -> Heard:
+    longest = row[4]
+    assert isinstance(longest, float)  # noqa: S101 - the table is strict
+    return Heard(
+        feed=text(row[0]), region=text(row[1]), first=time(row[2]), newest=time(row[3]),
+        longest=timedelta(seconds=longest),
     )  # fmt: skip
 
 

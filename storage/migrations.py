@@ -401,5 +401,19 @@ CREATE INDEX seen_by_folder ON seen (folder, detector, width)
 """
 
 
-STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _marks, _baiting, _net_indices, _claims)
+def _heard(db: Database) -> None:
+    """Remember what each feed brought of each region: one that falls silent is blind there."""
+    db.execute(
+        """CREATE TABLE heard (
+            feed    TEXT NOT NULL,
+            region  TEXT NOT NULL,
+            first   TEXT NOT NULL,    -- event times
+            newest  TEXT NOT NULL,
+            longest REAL NOT NULL,    -- seconds of the longest silence between them
+            PRIMARY KEY (feed, region)
+        ) STRICT, WITHOUT ROWID"""
+    )
+
+
+STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _marks, _baiting, _net_indices, _claims, _heard)
 """The n-th step takes a database from version n to n + 1; `PRAGMA user_version` counts them."""

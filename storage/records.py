@@ -6,12 +6,13 @@ and no record holds a secret: a credential's secret lives in `secret.Secret`, in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from firedamp.storage.secret import Fingerprint
 
@@ -731,12 +732,36 @@ class Watermark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What a feed brought of one region: event times of the first and the newest record, the longest silence between.
+
+    feed is empty until it is kept.
+    """
+
+    feed: str = ""
+    region: str
+    first: datetime
+    newest: datetime
+    longest: timedelta = timedelta(0)
+
+    def joined(self, other: Heard) -> Heard:
+        """Return both as one. What lies between them, if they lie apart, was silence."""
+        apart = max(self.first, other.first) - min(self.newest, other.newest)
+        return replace(
+            self, first=min(self.first, other.first), newest=max(self.newest, other.newest),
+            longest=max(self.longest, other.longest, apart),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PageRead:
     """What one page of a feed showed: committed whole, with the watermark, or not at all."""
 
     feed: str
     sightings: tuple[Sighting, ...] = ()
     watermark: Watermark | None = None
+    heard: tuple[Heard, ...] = ()
+    """One for each region that a record came of."""
     rejected: tuple[Rejected, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     alerts: tuple[Alert, ...] = ()

@@ -18,7 +18,7 @@ from tests.profiles import configure
 from tests.scenes import allow, code, make_queue, start_trail
 
 from firedamp.canaries import blind, nets, watch
-from firedamp.canaries.blind import QueueClients, proof
+from firedamp.canaries.blind import QueueClients, Reach, proof
 from firedamp.canaries.feeds import FolderFeed, World
 from firedamp.canaries.nets import Caught, Nets
 from firedamp.canaries.pace import Pace
@@ -212,10 +212,10 @@ def test_a_feed_is_judged_by_its_last_poll_and_its_newest_record() -> None:
     def look(url: str, polled: timedelta | None, newest: timedelta | None) -> list[str]:
         ago = [None if each is None else START - each for each in (polled, newest)]
         mark = Watermark(feed=url, position="", newest=ago[1], polled=ago[0])
-        return list(states(blind.feeds([url], {url: mark}, 2 * HOUR, START)).values())
+        return list(states(blind.feeds([url], Reach([mark]), 2 * HOUR, START)).values())
 
     minute = timedelta(minutes=1)
-    assert list(states(blind.feeds(["s3://b"], {}, HOUR, START)).values()) == ["Unsure"]
+    assert list(states(blind.feeds(["s3://b"], Reach([]), HOUR, START)).values()) == ["Unsure"]
     assert look("s3://b", None, None) == ["Unsure"]
     assert look("s3://b", minute, None) == ["Sound", "Unsure"]
     assert look("s3://b", minute, HOUR) == ["Sound", "Sound"]

@@ -180,6 +180,14 @@ def test_a_large_file_with_nothing_watched_in_it_is_counted_without_being_taken_
     assert read(Document("file", trail(*many, OURS)), WATCHED).records == [("file#400", OURS)]
 
 
+def test_a_large_file_of_several_regions_is_taken_apart_for_the_newest_record_of_each() -> None:
+    many = [record(role(), minutes, awsRegion="eu-west-1" if minutes < 300 else "us-east-1") for minutes in range(400)]
+    times = read(Document("file", trail(*many)), WATCHED).times
+    assert {region: max(written) for region, written in times.items()} == {
+        "eu-west-1": many[299]["eventTime"], "us-east-1": many[399]["eventTime"]
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("indent", [None, 1])
 def test_a_use_is_found_wherever_it_stands(indent: int | None) -> None:
     for place in range(5):
