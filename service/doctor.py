@@ -14,13 +14,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from firedamp.canaries import blind
-from firedamp.service import health, needs, show
-from firedamp.service.aws import Aws, failures
+from firedamp.service import health, permitted, show
+from firedamp.service.aws import Aws
 from firedamp.service.config import Config
-from firedamp.service.needs import Need
 from firedamp.service.options import Common, Format, default_db
 from firedamp.service.serving import age, regions
 from firedamp.storage.errors import AwsFailure, Failure
@@ -146,34 +145,42 @@ def _access(common: Common, config: Config, store: Store) -> Iterator[Check]:
         "audit": config.aws.audit_profile, "mint": config.aws.canary_profile, "watch": config.aws.watch_profile,
     }  # fmt: skip
     for role, profile in named.items():
-        chosen = profile or config.aws.profile
-        yield _role(aws, role, chosen, needs.ROLES[role])
+        yield _role(aws, role, profile or config.aws.profile, config, store)
 
 
-def _role(aws: Aws, role: str, profile: str | None, wanted: Sequence[Need]) -> Check:
+def _role(aws: Aws, role: str, profile: str | None, config: Config, store: Store) -> Check:
     name, who = f"access for {role}", f"profile {profile}" if profile else "the SDK's own choice"
     try:
         arn = aws.identity(profile)
     except AwsFailure as failure:
         return Check(name, State.MISSING, f"{who}: {failure.what}", "aws configure sso   or set a profile under [aws]")
+    known = permitted.named(config, store.watched(), arn)
+    if role == "watch":
+        known = permitted.with_trails(known, aws, profile)
     try:
-        missing = _denied(aws, profile, arn, wanted)
+        lacks = permitted.lacking(aws, profile, role, known, _source(arn))
     except AwsFailure as failure:
         return Check(name, State.UNKNOWN, f"{arn}; what it may do cannot be asked: {failure.what}")
-    if not missing:
+    if not lacks:
         return Check(name, State.FINE, f"{arn} ({who})")
-    statement = {"Effect": "Allow", "Action": [each.action for each in missing], "Resource": "*"}
-    reasons = "; ".join(f"{each.action}: {each.why}" for each in missing)
-    return Check(name, State.MISSING, f"{arn} may not do {reasons}", f"add this statement: {json.dumps(statement)}")
+    needed = [each for each in lacks if each.sure]
+    reasons = "; ".join({f"{each.need.action}: {each.need.why}": None for each in needed or lacks})
+    add = f"add to its policy: {_statements(needed or lacks)}"
+    if needed:
+        return Check(name, State.MISSING, f"{arn} may not do {reasons}", add)
+    kinds = ", ".join({each.resource: None for each in lacks})
+    why = f"nothing here names what it is for, and on {kinds} it may not do {reasons}"
+    return Check(name, State.UNKNOWN, f"{arn}: {why}", f"if it is not narrowed to others on purpose, {add}")
 
 
-def _denied(aws: Aws, profile: str | None, arn: str, wanted: Sequence[Need]) -> list[Need]:
-    """Ask IAM itself what a principal may do (SimulatePrincipalPolicy): nothing is called for a trial."""
-    actions = [each.action for each in wanted]
-    with failures("iam:SimulatePrincipalPolicy"):
-        answer: Any = aws.iam(profile).simulate_principal_policy(PolicySourceArn=_source(arn), ActionNames=actions)
-    allowed = {each["EvalActionName"] for each in answer["EvaluationResults"] if each["EvalDecision"] == "allowed"}
-    return [each for each in wanted if each.action not in allowed]
+def _statements(lacks: Sequence[permitted.Lack]) -> str:
+    """Return what is missing as statements of a policy: those that are needed by name, the others as far as needed."""
+    actions: dict[str, list[str]] = {}
+    for each in lacks:
+        actions.setdefault(each.resource if each.sure else each.need.on, []).append(each.need.action)
+    return json.dumps(
+        [{"Effect": "Allow", "Action": names, "Resource": resource} for resource, names in actions.items()]
+    )
 
 
 def _source(arn: str) -> str:

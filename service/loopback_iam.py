@@ -174,10 +174,13 @@ def _simulate(call: Call) -> dict[str, Any]:
         raise Refusal("NoSuchEntity", f"{arn} does not exist.", 404)
     actions = _members(call, "ActionNames")
     resources = _members(call, "ResourceArns") or ["*"]
+    context = {"aws:principalarn": arn}
+    for number, key in enumerate(_members(call, "ContextEntries", ".ContextKeyName"), 1):
+        context[key.lower()] = call.text(f"ContextEntries.member.{number}.ContextKeyValues.member.1")
     results = []
     for action in actions:
         for resource in resources:
-            reason = refusal(rights, Question(action, resource, {"aws:principalarn": arn}))
+            reason = refusal(rights, Question(action, resource, context))
             denied = "explicitDeny" if reason and reason.startswith("with") else "implicitDeny"
             decision = "allowed" if reason is None else denied
             results.append({"EvalActionName": action, "EvalResourceName": resource, "EvalDecision": decision})
@@ -191,6 +194,6 @@ def _rights_of(arn: str) -> Rights | None:
     return moto.user_rights(account, name) if moto.user_exists(account, name) else None
 
 
-def _members(call: Call, name: str) -> list[str]:
+def _members(call: Call, name: str, end: str = "") -> list[str]:
     prefix = f"{name}.member."
-    return [str(value) for key, value in call.parameters.items() if key.startswith(prefix)]
+    return [str(value) for key, value in call.parameters.items() if key.startswith(prefix) and key.endswith(end)]
