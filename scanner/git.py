@@ -28,7 +28,7 @@ from firedamp.scanner.listing import Listing, list_objects
 from firedamp.scanner.objects import Layout, ObjectAccess, find
 from firedamp.scanner.packindex import PackListing, Unfilterable
 from firedamp.scanner.reading import Reader, Settings, Share, Suspects, Unread
-from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested
+from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Item, Known, Nested
 from firedamp.scanner.walk import real_path, shown, trouble
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.records import (
@@ -100,6 +100,8 @@ class GitSource:
 
     def _all(self) -> Iterator[Item]:
         layout = find(self._place())
+        if not self._borrows:
+            yield from (Borrowed(shown(str(store))) for store in layout.stores[1:])
         errors = list[OSError]()
         yield from (Nested(str(path)) for path in gitfiles.modules(layout, errors.append))
         yield from _unlisted(errors)
@@ -118,7 +120,7 @@ class GitSource:
                         self._told(item)
                     case Checkpoint(tally=tally):
                         counted += tally.objects + tally.known + tally.ruled_out
-                    case Known() | Nested():
+                    case Known() | Nested() | Borrowed():
                         pass
                 yield item
             if count := absent.count():

@@ -21,7 +21,7 @@ from firedamp.scanner.forge import Forge, Repository
 from firedamp.scanner.history import kinds_of
 from firedamp.scanner.mirror import Mirrors
 from firedamp.scanner.objects import ObjectAccess, find
-from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested, Source
+from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Item, Known, Nested, Source
 from firedamp.scanner.web import Web
 from firedamp.storage import careful
 from firedamp.storage.errors import Failure, SourceFailure
@@ -261,7 +261,7 @@ class MirrorSource:
                     known += tally.objects + tally.known + tally.ruled_out + tally.files
                 case Skipped():
                     skipped.append(item)
-                case Blob() | Known() | Nested():
+                case Blob() | Known() | Nested() | Borrowed():
                     pass
             yield item
         yield from self._told

@@ -15,7 +15,7 @@ from typing import Final
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.marks import OWN
 from firedamp.scanner.reread import fingerprint_of
-from firedamp.scanner.source import Blob, Checkpoint, Known, Nested, Source
+from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Known, Nested, Source
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.keyid import CANARY_ACCOUNTS, account_of
 from firedamp.storage.records import (
@@ -54,6 +54,8 @@ class Report:
     tally: Tally
     skipped: tuple[Skipped, ...]
     targets: tuple[str, ...]
+    borrowed: tuple[str, ...] = ()
+    """Object folders outside the targets that were read, for a repository there borrows from them."""
 
     @property
     def failed(self) -> tuple[Skipped, ...]:
@@ -80,6 +82,7 @@ class _Run:
     blobs: dict[str, None] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     skipped: list[Skipped] = field(default_factory=list)
+    borrowed: list[str] = field(default_factory=list)
     hits: int = 0
 
 
@@ -107,7 +110,7 @@ def scan(
     started = now()
     before = frozenset(finding.fingerprint for finding in store.findings())
     known = _Canaries(store, canary_accounts)
-    tally, skipped, scanned = Tally(), list[Skipped](), list[Source]()
+    tally, skipped, scanned, borrowed = Tally(), list[Skipped](), list[Source](), dict[str, None]()
     waiting = deque(sources)
     while waiting:
         source = waiting.popleft()
@@ -124,6 +127,7 @@ def scan(
             )
         )  # fmt: skip
         tally, skipped = tally + run.tally, skipped + run.skipped
+        borrowed |= dict.fromkeys(run.borrowed)
         scanned.append(source)
     store.tidy(detector, now())
     findings = list(standing(store, scanned, before, started))
@@ -133,8 +137,9 @@ def scan(
         tally, allowed=sum(len(each.sights) for each in allowed), examples=sum(each.finding.example for each in stands)
     )
     return Report(
-        findings=stands, allowed=allowed, tally=tally, skipped=tuple(skipped), targets=tuple(s.target for s in sources)
-    )
+        findings=stands, allowed=allowed, tally=tally, skipped=tuple(skipped), borrowed=tuple(borrowed),
+        targets=tuple(s.target for s in sources),
+    )  # fmt: skip
 
 
 def _only(findings: Iterable[Reported], wanted: Callable[[Sight], bool]) -> Iterator[Reported]:
@@ -177,6 +182,8 @@ def _read(  # noqa: PLR0917 - the whole of one scan's world, passed once
                 run.blobs.setdefault(item.id)
             case Nested():
                 yield item
+            case Borrowed(path=path):
+                run.borrowed.append(path)
             case Skipped():
                 run.skipped.append(item)
             case Checkpoint():

@@ -55,7 +55,14 @@ class Nested:
     path: str
 
 
-Item = Blob | Known | Nested | Skipped | Checkpoint
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """An object folder elsewhere that a repository borrows from: read with it, and named."""
+
+    path: str
+
+
+Item = Blob | Known | Nested | Borrowed | Skipped | Checkpoint
 """What a source yields. A Skipped is shown and counted, never only logged."""
 
 

@@ -108,7 +108,17 @@ def summary(report: Report) -> dict[str, Json]:
         "allowed": tally.allowed,
     }
     targets: list[Json] = list(report.targets)
-    return {"summary": {"targets": targets, "read": read, **counts, **by_outcome, "complete": not report.failed}}
+    borrowed: list[Json] = list(report.borrowed)
+    return {
+        "summary": {
+            "targets": targets,
+            "borrowed": borrowed,
+            "read": read,
+            **counts,
+            **by_outcome,
+            "complete": not report.failed,
+        }
+    }
 
 
 def incident_line(incident: Incident, sightings: Sequence[Sighting], placement: Placement | None) -> dict[str, Json]:

@@ -190,6 +190,8 @@ def _summary(findings: Sequence[Reported], report: Report, place_of: PlaceOf, ch
         if count
     ]  # fmt: skip
     yield f"read: {', '.join(read) or 'nothing'}; {tally.bytes / 1e6:,.1f} MB"
+    if report.borrowed:
+        yield f"read too, for a repository borrows from there: {safe(', '.join(report.borrowed))}"
     hidden = tally.examples - sum(each.finding.example for each in findings)
     also = [f"{tally.allowed:,} allowed by a mark in the line"] if tally.allowed else []
     also += [_many(hidden, "example")] if hidden > 0 else []

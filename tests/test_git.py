@@ -246,7 +246,11 @@ def test_alternates_are_followed_and_a_broken_one_is_a_failure(tmp_path: Path, r
     origin.commit("leak", {"leak": text})
     for name, source in (("borrower", "origin"), ("second", "borrower")):
         origin.git("clone", "--quiet", "--bare", "--shared", str(tmp_path / source), str(tmp_path / name))
-    assert key_id in scan(tmp_path / "second").findings
+    for _ in ("first", "again"):
+        scanned = scan(tmp_path / "second")
+        assert key_id in scanned.findings
+        folders = [str(tmp_path / "borrower" / "objects"), str(tmp_path / "origin" / ".git" / "objects")]
+        assert scanned.summary["borrowed"] == folders, "whatever is read is named"
     (tmp_path / "origin").rename(tmp_path / "moved")
     scanned = scan(tmp_path / "second", options=("--offline", "--db", str(tmp_path / "other.db")))
     assert scanned.status == 2

@@ -109,6 +109,7 @@ REPORT = Report(
         Skipped(outcome=Outcome.GONE, what="/tmp/x", why="vanished"),
     ),
     targets=("/home/u",),
+    borrowed=("/elsewhere\x1b/objects",),
 )
 
 
@@ -235,7 +236,7 @@ def test_the_table_keeps_the_copies_of_a_key_together_and_says_what_to_do_first(
         "4 keys in 30 places; 2 long-term; oldest copy from 2019", "do this first: AKIAEXAMPLE1 in",
         "1,234 files", "8 ruled out by the delta filter", "not shown: 2 allowed by a mark in the line, 1 example",
         "left out: 40", "failed: 12", "… and 2 more; --format json names them all", "Permission denied", "accepted",
-        "new place",
+        "new place", "a repository borrows from there: /elsewhere\\x1b/objects",
     ):  # fmt: skip
         assert words in text, words
 
