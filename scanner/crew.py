@@ -24,21 +24,19 @@ _FILES: Final = 500
 def steps(world: World, tasks: Task, jobs: int) -> Iterator[Step]:
     """Yield every step of a walk that begins with tasks. Readers are started only when one step was not enough."""
     walker = Walker(world)
-    first = walker.step(tasks)
-    yield first
-    if not first.left.folders and not first.left.files:
+    step = walker.step(tasks)
+    if jobs > 1 and (step.left.folders or step.left.files):
+        yield from _beside(world, step, jobs)
         return
-    if jobs < 2:
-        left = first.left
-        while left.folders or left.files:
-            step = walker.step(left)
-            left = step.left
-            yield step
-        return
-    yield from _beside(world, first.left, jobs)
+    yield step
+    while step.left.folders or step.left.files:
+        step = walker.step(step.left)
+        yield step
 
 
-def _beside(world: World, left: Task, jobs: int) -> Iterator[Step]:
+def _beside(world: World, first: Step, jobs: int) -> Iterator[Step]:
+    # The first step is handed on when the readers are at work: what is done with it may start threads, and then
+    # nothing may fork any more.
     context = _context()
     readers: dict[Connection, multiprocessing.process.BaseProcess] = {}
     try:
@@ -48,7 +46,7 @@ def _beside(world: World, left: Task, jobs: int) -> Iterator[Step]:
             process.start()
             theirs.close()
             readers[ours] = process
-        yield from _deal(left, list(readers))
+        yield from _deal(first, list(readers))
     finally:
         for connection, process in readers.items():
             connection.close()
@@ -62,15 +60,19 @@ def _context() -> BaseContext:
     return multiprocessing.get_context("fork" if forks else "spawn")
 
 
-def _deal(left: Task, readers: list[Connection]) -> Iterator[Step]:
-    """Deal out what is left until nothing is and every reader is idle."""
-    waiting = list(_split(left))
-    idle, busy = list(readers), list[Connection]()
-    while waiting or busy:
+def _deal(first: Step, idle: list[Connection]) -> Iterator[Step]:
+    """Deal out what is left of the first step until nothing is, and hand steps on while the readers work."""
+    done, busy = [first], list[Connection]()
+    waiting = list(_split(first.left))
+    while True:
         while waiting and idle:
             reader = idle.pop()
             reader.send(waiting.pop())
             busy.append(reader)
+        yield from done
+        if not busy:
+            return
+        done = []
         for reader in [each for each in wait(busy) if isinstance(each, Connection)]:
             try:
                 step: Step = reader.recv()
@@ -79,7 +81,7 @@ def _deal(left: Task, readers: list[Connection]) -> Iterator[Step]:
             busy.remove(reader)
             idle.append(reader)
             waiting.extend(_split(step.left))
-            yield step
+            done.append(step)
 
 
 def _split(task: Task) -> Iterator[Task]:

@@ -40,6 +40,12 @@ OVERLAP: Final = 128 << 10
 _HEAD: Final = 4096
 _TAIL: Final = 66_000
 """A zip's end record stands within its last 64 KiB and 22 bytes."""
+_SMALL: Final = 64 << 10
+_TOGETHER: Final = 192 << 10
+"""Bytes of small files that are looked at at once: a call costs as much as some kilobytes do. They are still in the
+processor's cache."""
+_BETWEEN: Final = ord("\n")
+_BEFORE_ZIP: Final = frozenset({b"M", b"#", b"\x7f"})
 _STEP_FILES: Final = 2_000
 _STEP_BYTES: Final = 48 << 20
 _MEDIA_MARK: Final = 5
@@ -137,6 +143,14 @@ def contains(keys: array[int], key: int) -> bool:
     return at < len(keys) and keys[at] == key
 
 
+@dataclass(slots=True)
+class _Together:
+    """Files that were read one behind the other, each with where it begins and ends, and where the next one begins."""
+
+    files: list[tuple[Listed, int, int]] = field(default_factory=list)
+    end: int = 0
+
+
 class Walker:
     """Does steps. names are the rules of this walk; verdicts remembers hard links, so that content is read once."""
 
@@ -147,6 +161,7 @@ class Walker:
         self._never = frozenset(rule.name for rule in rules.NEVER)
         self._verdicts: dict[int, bool | None] = {}
         self._buffer = memoryview(bytearray(0))
+        self._together = memoryview(bytearray(_TOGETHER + _SMALL + 2))
 
     def step(self, task: Task) -> Step:
         """List and read until the step is full; what is left over comes back in it."""
@@ -277,30 +292,74 @@ class Walker:
             )
 
     def _read_files(self, files: list[Listed], done: Step) -> None:
-        """Read from the front of files until the step is full."""
+        """Read from the front of files until the step is full. Small ones are looked at several at a time."""
         count = 0
         done.opened |= bool(files)
+        together = _Together()
         while count < len(files) and done.bytes < _STEP_BYTES:
-            each = files[count]
+            file = files[count]
             count += 1
-            done.files += 1
             try:
-                verdict = self._linked(each, done)
+                if file.linked or file.size > _SMALL or not self._beside(file, together, done):
+                    self._settle(file, self._linked(file, done), done)
             except OSError as error:
-                done.files -= 1
-                done.skipped.append(trouble(each.path, error))
-                continue
-            if verdict is None:
-                done.files -= 1
-                done.left_out[rules.MEDIA.name] += 1
-                _remember(done, media_key(each.key) if each.key else 0)
-            elif verdict:
-                done.worth.append(each)
-            else:
-                _remember(done, each.key)
-                if each.path in self._world.held:
-                    done.cleared.append(each.path)
+                done.skipped.append(trouble(file.path, error))
+            if together.end > _TOGETHER:
+                self._look(together, done)
+        self._look(together, done)
         del files[:count]
+
+    def _beside(self, file: Listed, together: _Together, done: Step) -> bool:
+        """Read a small file behind those that wait for the same look; return whether it was one. Raises OSError."""
+        handle = os.open(file.path, _NO_LINK)
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise NotAFile
+            size, start = status.st_size, together.end
+            if size > _SMALL:
+                return False
+            # One byte more, which shows that it grew meanwhile, or is one of /proc's that have no size.
+            buffer = self._together[start : start + size + 1]
+            length = os.readv(handle, [buffer]) if hasattr(os, "readv") else _filled(handle, buffer)
+        finally:
+            os.close(handle)
+        if length != size:
+            return False
+        match self._head(self._together[start : start + length]):
+            case None:
+                self._settle(file, None, done)
+            case True:
+                self._settle(file, True, done)
+                done.bytes += length
+            case False:
+                together.files.append((file, start, start + length))
+                together.end = start + length + 1
+                self._together[together.end - 1] = _BETWEEN
+                done.bytes += length
+        return True
+
+    def _look(self, together: _Together, done: Step) -> None:
+        """Look at the files that were read together; at each by itself only where something is seen."""
+        seen = bool(together.files) and self._world.interesting(self._together[: together.end])
+        for file, start, end in together.files:
+            self._settle(file, seen and self._world.interesting(self._together[start:end]), done)
+        together.files.clear()
+        together.end = 0
+
+    def _settle(self, file: Listed, verdict: bool | None, done: Step) -> None:
+        """Take a file as worth a look (True), as read (False), or as media (None)."""
+        if verdict is None:
+            done.left_out[rules.MEDIA.name] += 1
+            _remember(done, media_key(file.key) if file.key else 0)
+            return
+        done.files += 1
+        if verdict:
+            done.worth.append(file)
+            return
+        _remember(done, file.key)
+        if file.path in self._world.held:
+            done.cleared.append(file.path)
 
     def _linked(self, file: Listed, done: Step) -> bool | None:
         """Read a file, or know from another of its names what is in it."""
@@ -325,13 +384,12 @@ class Walker:
         world = self._world
         buffer = self._room(size + 1)
         length = os.readv(handle, [buffer]) if hasattr(os, "readv") else _filled(handle, buffer)
-        head = bytes(buffer[: min(length, _HEAD)])
-        if not world.everything and head[:1] in rules.MEDIA_BEGINS and rules.is_media(head):
+        verdict = self._head(buffer[:length])
+        if verdict is None:
             return None
         done.bytes += length
         whole = length <= size
-        tail = bytes(buffer[max(0, length - _TAIL) : length]) if head[:2] in {b"MZ", b"#!", b"\x7fE"} else b""
-        if world.container_of(head, tail) is not None or world.interesting(buffer[:length]):
+        if verdict or world.interesting(buffer[:length]):
             return True
         while not whole:
             carried = buffer[max(0, length - OVERLAP) : length].tobytes()
@@ -344,6 +402,15 @@ class Walker:
                 return True
             whole = more < WINDOW
         return False
+
+    def _head(self, data: memoryview) -> bool | None:
+        """Tell by a file's beginning: a container is worth a look (True), media is not (None)."""
+        head = bytes(data[:_HEAD])
+        first = head[:1]
+        if not self._world.everything and first in rules.MEDIA_BEGINS and rules.is_media(head):
+            return None
+        tail = bytes(data[-_TAIL:]) if first in _BEFORE_ZIP and head[:2] in {b"MZ", b"#!", b"\x7fE"} else b""
+        return self._world.container_of(head, tail) is not None
 
     def _room(self, size: int) -> memoryview:
         """Return a buffer of at least size bytes, the same for every file: fresh memory costs more than reading it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import random
 import socket
@@ -376,6 +377,44 @@ def test_a_large_container_is_given_by_its_path(tmp_path: Path, rng: random.Rand
     assert blobs[0].path == str(path)
     assert len(blobs[0].data) == 4096
     assert not blobs[0].window
+
+
+def test_small_files_are_looked_at_together_and_none_hides_behind_another(tmp_path: Path, rng: random.Random) -> None:
+    looks: list[int] = []
+
+    def interesting(data: bytes | memoryview) -> bool:
+        looks.append(len(data))
+        return holds_key(data)
+
+    planted = []
+    for number in range(300):
+        text = b"x" * rng.choice((0, 1, 100, 1_000, 10_000, 70_000) if number % 10 else (40_000,))
+        path = write(tmp_path / f"{number:03}", text)
+        if number % 100 in {0, 7}:
+            key = make_key_id(rng).encode()
+            path.write_bytes((key + text, text + key, key)[number % 3])
+            planted.append(path.name)
+    write(tmp_path / "head", "AK")
+    write(tmp_path / "tail", "IA")
+    grown = Listed(str(write(tmp_path / "grown", b"x" * 70_000 + b"AKIA")), 1, 5)
+    world = World(interesting=interesting, container_of=container_of)
+    files = (*(Listed(str(path), 1, path.stat().st_size) for path in sorted(tmp_path.iterdir())), grown)
+    step = Walker(world).step(Task(files=files))
+    assert sorted(Path(each.path).name for each in step.worth) == [*planted, "grown", "grown"]
+    assert (step.files, len(step.keys)) == (len(files), len(files) - len(planted) - 2)
+    assert step.bytes == sum(Path(each.path).stat().st_size for each in files)
+    assert len(looks) < 200, "far fewer than files"
+
+
+def test_readers_fork_before_anything_is_done_with_what_was_read(tmp_path: Path) -> None:
+    for number in range(4_000):
+        write(tmp_path / str(number % 80) / str(number), "x")
+    world = World(interesting=holds_key, container_of=container_of)
+    walked = steps(world, Task(folders=(Folder(str(tmp_path)),)), 2)
+    next(walked)
+    assert len(multiprocessing.active_children()) == 2
+    walked.close()
+    assert not multiprocessing.active_children()
 
 
 def test_many_folders_are_read_by_several_processes(tmp_path: Path, rng: random.Random) -> None:
