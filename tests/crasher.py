@@ -25,7 +25,8 @@ from typing import Any, Self
 
 _HEAVY = (
     "apprise", "boto3", "firedamp.canaries.opening", "firedamp.service.alerting", "firedamp.service.cli",
-    "firedamp.service.minting", "firedamp.service.scanning", "firedamp.service.watching", "hyperscan",
+    "firedamp.service.minting", "firedamp.service.planting", "firedamp.service.scanning", "firedamp.service.watching",
+    "hyperscan",
 )  # fmt: skip
 _CONNECT = sqlite3.connect
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ from tests.scenes import code, drain, make_queue, start_trail
 from tests.test_orgs import Acme
 from tests.test_story import INTRUDER, Inbox
 
+from firedamp.canaries.formats import FORMATS
 from firedamp.service import cli
 from firedamp.service.loopback import Loopback, LoopbackKey
-from firedamp.storage.records import Placement
-from firedamp.storage.secret import Secret
 from firedamp.storage.store import Store
 
 CONFIG = """
@@ -83,12 +81,12 @@ def test_an_organisation_is_scanned_a_canary_trips_and_a_killed_service_still_al
     assert cli.main(["alert", "test", *common]) == 0
     handed = tmp_path / "canary.jsonl"
     assert cli.main(["canary", "mint", *common, "--format", "jsonl", "--output", str(handed)]) == 0
-    minted = json.loads(handed.read_text())
+    name = json.loads(handed.read_text())["name"]
+    place = tmp_path / "srv" / ".env"
+    place.parent.mkdir()
+    assert cli.main(["canary", "plant", name, "--at", str(place), "--as", "env", *common]) == 0
     with Store(database) as store, acme.server.running():
-        store.place(
-            Placement(key_id=minted["access_key_id"], kind="file", place="/srv/ci/.env", format="env",
-                      planted=datetime.now(UTC))
-        )  # fmt: skip
+        (planted,) = store.placements()
         first = serve()
         try:
             until(lambda: {each.access_key_id for each in store.findings()} >= set(acme.keys.values()))
@@ -98,17 +96,19 @@ def test_an_organisation_is_scanned_a_canary_trips_and_a_killed_service_still_al
         holder = store.instance()
         assert holder is not None
         store.release(holder.owner)  # as a minute without a heartbeat would
-        key = LoopbackKey(minted["access_key_id"], Secret(minted["secret_access_key"]))
+        read = FORMATS["env"].find(place.read_text(), planted)
+        assert read is not None
+        key = LoopbackKey(planted, read.secret)
         assert code(aws.client("s3", key, source_ip=INTRUDER).list_buckets) == "AccessDenied"
         aws.trail.flush()
         second = serve()
         try:
-            until(lambda: any("/srv/ci/.env" in text and INTRUDER in text for _, text in inbox.got))
+            until(lambda: any(str(place) in text and INTRUDER in text for _, text in inbox.got))
             second.send_signal(signal.SIGTERM)
             assert second.wait(60) == 0
         finally:
             second.kill()
             second.wait()
         assert len(store.incidents()) == 1
-    assert sum("/srv/ci/.env" in text for _, text in inbox.got) == 1
+    assert sum(str(place) in text for _, text in inbox.got) == 1
     inbox.close()

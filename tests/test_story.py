@@ -28,9 +28,8 @@ from tests.crasher import Crasher, Ended
 from tests.repositories import Repository
 from tests.scenes import code, drain, make_queue, start_trail
 
+from firedamp.canaries.formats import FORMATS
 from firedamp.service.loopback import Loopback, LoopbackKey
-from firedamp.storage.records import Placement
-from firedamp.storage.secret import Secret
 from firedamp.storage.store import Store
 
 INTRUDER = "203.0.113.77"
@@ -172,21 +171,23 @@ def scene(tmp_path: Path, aws: Loopback, inbox: Inbox, monkeypatch: pytest.Monke
 
 
 def plant(scene: Scene) -> tuple[Path, Path, LoopbackKey]:
-    """Mint two canaries, and put one into a file and one into a repository; return the places and the file's key."""
+    """Mint two canaries, and plant one in a file and one on a branch; return the places and the key in the file."""
     done = scene.run("canary", "mint", "-n", "2", "--format", "jsonl", "--output", str(scene.handed))
     assert done.status == 0, done.errors
-    in_file, in_repository = scene.minted()
     app = Repository(scene.folder / "app")
+    app.commit("Begin", {"README.md": "# app\n"})
+    app.git("branch", "deploy")
     place = scene.folder / "srv" / "backup.env"
     place.parent.mkdir()
-    text = "AWS_ACCESS_KEY_ID={access_key_id}\nAWS_SECRET_ACCESS_KEY={secret_access_key}\n"
-    place.write_text(text.format(**in_file))
-    app.commit("Deploy from CI", {"deploy/settings.env": text.format(**in_repository)})
-    now = datetime.now(UTC)
+    spots = str(place), f"git:{app.path}@deploy:deploy/settings.env"
+    for made, spot in zip(scene.minted(), spots, strict=True):
+        done = scene.run("canary", "plant", made["name"], "--at", spot, "--as", "env")
+        assert done.status == 0, done.errors
     with Store(scene.database) as store:
-        for made, kind, where in ((in_file, "file", place), (in_repository, "git", app.path / "deploy/settings.env")):
-            store.place(Placement(key_id=made["access_key_id"], kind=kind, place=str(where), format="env", planted=now))
-    return place, app.path, LoopbackKey(in_file["access_key_id"], Secret(in_file["secret_access_key"]))
+        key_id = next(each.key_id for each in store.placements().values() if each.place == str(place))
+    read = FORMATS["env"].find(place.read_text(), key_id)
+    assert read is not None
+    return place, app.path, LoopbackKey(key_id, read.secret)
 
 
 def intrude(aws: Loopback, key: LoopbackKey) -> None:
@@ -220,7 +221,10 @@ def test_the_story(scene: Scene) -> None:
     scanned = scene.run("scan", str(place.parent), str(app), "--format", "jsonl")
     lines = [json.loads(line) for line in scanned.output.splitlines()]
     found = {line["access_key_id"]: line for line in lines if "summary" not in line}
-    assert set(found) == {made["access_key_id"] for made in scene.minted()}
+    with Store(scene.database) as store:
+        planted = store.placements()
+    assert {each.kind for each in planted.values()} == {"file", "git"}
+    assert set(found) == set(planted)
     assert all(line["canary"] and line["verification"]["status"] == "CANARY" for line in found.values())
     scene.aws.trail.flush()
     assert not [entry for entry in scene.aws.trail.entries if entry.facts.get("AccessKeyId") in found], "nobody called"
