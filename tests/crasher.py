@@ -10,6 +10,7 @@ it ended and how many boundaries it met. It has imported everything once: a comm
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -18,17 +19,19 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 _HEAVY = (
-    "apprise", "boto3", "firedamp.canaries.opening", "firedamp.service.alerting", "firedamp.service.cli",
+    "apprise", "boto3", "firedamp.canaries.awsfeeds", "firedamp.canaries.opening", "firedamp.scanner.detect",
+    "firedamp.scanner.survey", "firedamp.service.alerting", "firedamp.service.baiting", "firedamp.service.cli",
     "firedamp.service.minting", "firedamp.service.planting", "firedamp.service.scanning", "firedamp.service.watching",
-    "hyperscan",
+    "hyperscan", "sqlite_utils",
 )  # fmt: skip
 _CONNECT = sqlite3.connect
+_ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +45,15 @@ class Ended:
 
 
 class Crasher:
-    """The process that forks the commands. A context manager."""
+    """The process that forks the commands. A context manager. A command has the environment of its caller."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self._folder, self._environment = folder, dict(environment)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crasher"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            cwd=Path(__file__).parent.parent, env=self._environment,
+            cwd=_ROOT, env={**os.environ, "PYTHONPATH": str(_ROOT / ".links")},
         )  # fmt: skip
         return self
 
@@ -63,7 +66,10 @@ class Crasher:
 
     def run(self, *arguments: str, die_at: int | None = None, die_after: float | None = None) -> Ended:
         """Run a command; kill it at its n-th boundary (from 1), or so many seconds after its start."""
-        task = {"arguments": arguments, "folder": str(self._folder), "die_at": die_at, "die_after": die_after}
+        task = {
+            "arguments": arguments, "folder": str(self._folder), "environment": dict(os.environ),
+            "die_at": die_at, "die_after": die_after,
+        }  # fmt: skip
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(task) + "\n")
@@ -109,6 +115,8 @@ def _child(task: dict[str, Any]) -> None:
     from firedamp.service import cli
 
     folder = Path(task["folder"])
+    os.environ.clear()
+    os.environ.update(task["environment"])
     for name, number in (("out", 1), ("err", 2)):
         handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, number)
@@ -130,6 +138,9 @@ def _child(task: dict[str, Any]) -> None:
 def _main() -> None:
     for name in _HEAVY:
         importlib.import_module(name)
+    # Apprise imports its hundred services when it is first asked for one: half a second of each command that delivers.
+    importlib.import_module("apprise").Apprise.instantiate("json://localhost")
+    gc.freeze()
     for line in sys.stdin:
         task = json.loads(line)
         child = os.fork()

@@ -7,7 +7,6 @@ webhook, a chat and a mail server on loopback. Records travel from the trail's b
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import socket
@@ -23,6 +22,7 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from moto.iam.models import iam_backends
 from moto.sqs.models import sqs_backends
 from tests.crasher import Crasher, Ended
 from tests.repositories import Repository
@@ -128,11 +128,8 @@ class Scene:
         return [line for line in lines if line["access_key_id"] not in replaced]
 
     def keys_in_aws(self) -> set[str]:
-        iam = self.aws.client("iam")
-        users = [user["UserName"] for user in iam.list_users()["Users"]]
-        return {
-            key["AccessKeyId"] for user in users for key in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
-        }
+        users = iam_backends[self.aws.account]["aws"].users.values()
+        return {key.access_key_id for user in users for key in user.access_keys}
 
     def show_messages(self) -> None:
         """Let the messages come back that are hidden for whoever received them: five minutes pass in the queue."""
@@ -150,8 +147,14 @@ class Scene:
                     store.set_delivery(replace(delivery, next_try=now))
 
 
+@pytest.fixture(scope="module")
+def crasher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crasher]:
+    with Crasher(tmp_path_factory.mktemp("process")) as made:
+        yield made
+
+
 @pytest.fixture
-def scene(tmp_path: Path, aws: Loopback, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+def scene(tmp_path: Path, aws: Loopback, inbox: Inbox, crasher: Crasher, monkeypatch: pytest.MonkeyPatch) -> Scene:
     cloudtrail = start_trail(aws)
     assert cloudtrail is not None
     queue, arn = make_queue(aws, "notices")
@@ -165,9 +168,7 @@ def scene(tmp_path: Path, aws: Loopback, inbox: Inbox, monkeypatch: pytest.Monke
     own = {"AWS_ENDPOINT_URL": aws.url, "AWS_ACCESS_KEY_ID": aws.admin.id, "AWS_REGION": "us-east-1"}
     for name, value in (own | {"AWS_SECRET_ACCESS_KEY": aws.admin.secret.reveal()}).items():
         monkeypatch.setenv(name, value)
-    (tmp_path / "process").mkdir()
-    with Crasher(tmp_path / "process", os.environ) as crasher:
-        yield Scene(tmp_path, aws, inbox, crasher, queue, f"sqs://us-east-1/{aws.account}/notices")
+    return Scene(tmp_path, aws, inbox, crasher, queue, f"sqs://us-east-1/{aws.account}/notices")
 
 
 def plant(scene: Scene) -> tuple[Path, Path, LoopbackKey]:
