@@ -18,6 +18,7 @@ from io import FileIO
 from typing import BinaryIO, Final
 
 from firedamp.scanner.crew import steps
+from firedamp.scanner.holes import Dense
 from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested
 from firedamp.scanner.walk import (
     OVERLAP,
@@ -179,12 +180,12 @@ class FolderSource:
         except OSError as error:
             yield trouble(file.path, error)
             return False
-        with open(handle, "rb", buffering=0) as stream:  # noqa: PTH123
+        with Dense(handle) as stream:
             status = os.fstat(handle)
-            data = stream.read(WINDOW + 1) or b""
+            data = stream.read(WINDOW + 1)
             while 0 < len(data) <= WINDOW and (more := stream.read(WINDOW + 1 - len(data))):
                 data += more
-            whole = len(data) <= WINDOW
+            whole = len(data) <= WINDOW and not stream.holes
             blob = blob_id(data) if whole else _hashed(stream)
             place = FileProvenance(path=shown(file.path), mode=stat.S_IMODE(status.st_mode))
             known = blob in self._met
@@ -330,10 +331,10 @@ def read_again(path: str, blob: str) -> Iterator[Blob]:
         handle = open_file(real_path(path))
     except OSError:
         return
-    with open(handle, "rb", buffering=0) as stream:  # noqa: PTH123
+    with Dense(handle) as stream:
         if _hashed(stream) != blob:
             return
-        head = stream.read(_HEAD) or b""
+        head = stream.read(_HEAD)
         stream.seek(0)
         large = os.fstat(handle).st_size > WINDOW
         if large:
@@ -342,13 +343,15 @@ def read_again(path: str, blob: str) -> Iterator[Blob]:
             yield Blob(blob, window, line, column, window=large, path=real_path(path))
 
 
-def _hashed(stream: FileIO) -> str:
-    """Return git's hash of a file, and leave it at its beginning."""
+def _hashed(stream: Dense) -> str:
+    """Return git's hash of a file, and leave it at its beginning. With large holes: one over where its data is."""
     size = stream.seek(0, os.SEEK_END)
     digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     stream.seek(0)
     for chunk in iter(functools.partial(stream.read, _CHUNK), b""):
-        digest.update(chunk or b"")
+        if stream.holes:
+            digest.update(b"%d\0" % stream.tell())
+        digest.update(chunk)
     stream.seek(0)
     return digest.hexdigest()
 

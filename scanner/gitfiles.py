@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from firedamp.scanner.holes import Dense
 from firedamp.scanner.listing import loose_folders
 from firedamp.scanner.objects import Layout
 from firedamp.scanner.reading import OVERLAP, WINDOW, Hits, after
 from firedamp.scanner.source import Blob
+from firedamp.scanner.walk import open_file
 from firedamp.storage.records import Outcome, Skipped
 
 _ELSEWHERE: Final = frozenset({"objects", "lfs", "modules", "refs"})
@@ -131,12 +133,14 @@ class Content:
 def read(path: Path, hits: Hits, width: int) -> Content | Skipped:
     """Read a file once through the prefilter, and name it as the repository's git would."""
     try:
-        with path.open("rb") as file:
+        with Dense(open_file(str(path))) as file:
             size = os.fstat(file.fileno()).st_size
             digest = hashlib.sha256() if width == 32 else hashlib.sha1(usedforsecurity=False)
             digest.update(b"blob %d\0" % size)
             head, interesting, kept = b"", False, b""
             for window in iter(lambda: file.read(WINDOW), b""):
+                if file.holes:  # too large for git's own hash: named by where its data is
+                    digest.update(b"%d\0" % file.tell())
                 digest.update(window)
                 head = head or window[:_HEAD]
                 interesting = interesting or bool(hits(memoryview(kept + window)))
@@ -151,7 +155,7 @@ def read(path: Path, hits: Hits, width: int) -> Content | Skipped:
 def pieces(path: Path, blob: str, hits: Hits) -> Iterator[Blob]:
     """Yield a file worth a look: whole, or if it is large its windows, each begun with the end of the one before."""
     line, column, kept = 1, 1, b""
-    with path.open("rb") as file:
+    with Dense(open_file(str(path))) as file:
         large = os.fstat(file.fileno()).st_size > WINDOW
         if large:
             yield Blob(blob, file.read(_HEAD), path=str(path))

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from firedamp.scanner import rules
+from firedamp.scanner.holes import has_holes, pass_hole
 from firedamp.storage.records import Outcome, Skipped
 
 Interesting = Callable[[bytes | memoryview], bool]
@@ -376,11 +377,11 @@ class Walker:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
                 raise NotAFile
-            return self._content(handle, min(status.st_size, WINDOW), done)
+            return self._content(handle, min(status.st_size, WINDOW), done, has_holes(status))
         finally:
             os.close(handle)
 
-    def _content(self, handle: int, size: int, done: Step) -> bool | None:
+    def _content(self, handle: int, size: int, done: Step, holes: bool) -> bool | None:
         world = self._world
         buffer = self._room(size + 1)
         length = os.readv(handle, [buffer]) if hasattr(os, "readv") else _filled(handle, buffer)
@@ -395,7 +396,7 @@ class Walker:
             carried = buffer[max(0, length - OVERLAP) : length].tobytes()
             buffer = self._room(WINDOW + OVERLAP)
             buffer[: len(carried)] = carried
-            more = _filled(handle, buffer[len(carried) : len(carried) + WINDOW])
+            more = _filled(handle, buffer[len(carried) : len(carried) + WINDOW], holes)
             done.bytes += more
             length = len(carried) + more
             if more and world.interesting(buffer[:length]):
@@ -483,10 +484,12 @@ def _remember(done: Step, key: int) -> None:
         done.keys.append(key)
 
 
-def _filled(handle: int, buffer: memoryview) -> int:
-    """Read until buffer is full or the file ends; return how many bytes there are."""
+def _filled(handle: int, buffer: memoryview, holes: bool = False) -> int:
+    """Read until buffer is full or the file ends, without its holes; return how many bytes there are."""
     done = 0
     while done < len(buffer):
+        if holes:
+            pass_hole(handle)
         data = os.read(handle, min(len(buffer) - done, 1 << 20))
         if not data:
             break
