@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
-from firedamp.scanner.history import kinds_of
-from firedamp.scanner.idset import from_hex
 from firedamp.scanner.objects import Layout, ObjectAccess, find, resolve, tips
 from firedamp.scanner.reading import Reader, Settings, Share, Unread
 from firedamp.scanner.source import Blob, Checkpoint, Item
@@ -22,6 +20,9 @@ _EMPTY_TREE: Final = {
 }
 """What an unborn HEAD is compared with: git's id of a tree without entries, for each hash."""
 _GITLINK: Final = b"160000"
+
+if TYPE_CHECKING:
+    from firedamp.scanner.idset import Ids
 
 Choose = Callable[[ObjectAccess], Iterator[tuple[str, str | None]]]
 """Yields (object id, path or None) of what is to be read."""
@@ -44,7 +45,7 @@ class ChosenSource:
             for name, path in self._choose(git):
                 self._paths.setdefault(name, []).append(path)
             reader = Reader(git=git, hits=self._settings.hits, container=self._settings.container, jobs=1)
-            for item in reader.read(from_hex(sorted(self._paths), self._layout.width)):
+            for item in reader.read(_ids(self._paths, self._layout.width)):
                 match item:
                     case Blob(path=spooled):
                         yield item
@@ -112,6 +113,8 @@ def pushed(
         layout = replace(layout, stores=(*quarantine, *layout.stores), fenced=True)
 
     def choose(git: ObjectAccess) -> Iterator[tuple[str, str | None]]:
+        from firedamp.scanner.history import kinds_of  # loads numpy, which nothing else here needs
+
         new = sorted({new for _, new in updates if new.strip("0")})
         old = {old for old, _ in updates if old.strip("0")} | tips(layout, known)
         here = sorted(name for name, _ in kinds_of(git, old))
@@ -124,6 +127,17 @@ def pushed(
                 yield name.decode("ascii"), where.decode("utf-8", "backslashreplace") or None
 
     return ChosenSource(layout, choose, settings)
+
+
+def _ids(names: Iterable[str], width: int) -> Ids:
+    """Return the raw ids of names, sorted; those of another width are left out.
+
+    Not an array: loading numpy takes as long as all of `scan --staged`. Of a share of ids the reader asks no more than
+    a memoryview of the same shape can tell, and makes an array of it where it has to cut it.
+    """
+    raw = sorted(bytes.fromhex(name) for name in names if len(name) == 2 * width)
+    rows = memoryview(b"".join(raw))
+    return cast("Ids", rows.cast("B", (len(raw), width)) if raw else rows)
 
 
 def _whole(git: ObjectAccess, arguments: tuple[str, ...], what: str, lines: Iterable[bytes] = ()) -> bytes:

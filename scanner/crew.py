@@ -6,16 +6,18 @@ back, and one task a reader is under way, so that neither side can wait for the 
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 import threading
 from collections.abc import Iterator
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from firedamp.scanner.walk import Step, Task, Walker, World
 from firedamp.storage.errors import SourceFailure
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
 
 _FOLDERS: Final = 32
 _FILES: Final = 500
@@ -38,7 +40,7 @@ def _beside(world: World, first: Step, jobs: int) -> Iterator[Step]:
     # The first step is handed on when the readers are at work: what is done with it may start threads, and then
     # nothing may fork any more.
     context = _context()
-    readers: dict[Connection, multiprocessing.process.BaseProcess] = {}
+    readers: dict[Connection, BaseProcess] = {}
     try:
         for _ in range(jobs):
             ours, theirs = context.Pipe()
@@ -56,13 +58,19 @@ def _beside(world: World, first: Step, jobs: int) -> Iterator[Step]:
 
 def _context() -> BaseContext:
     """Return how readers start: a fork shares the compiled prefilter, but only a process of one thread may fork."""
+    # Loaded for a walk that is worth several processes only: it takes as long as reading hundreds of files.
+    import multiprocessing
+
     forks = sys.platform == "linux" and threading.active_count() == 1
     return multiprocessing.get_context("fork" if forks else "spawn")
 
 
 def _deal(first: Step, idle: list[Connection]) -> Iterator[Step]:
     """Deal out what is left of the first step until nothing is, and hand steps on while the readers work."""
-    done, busy = [first], list[Connection]()
+    from multiprocessing.connection import Connection, wait
+
+    done: list[Step] = [first]
+    busy: list[Connection] = []
     waiting = list(_split(first.left))
     while True:
         while waiting and idle:

@@ -14,21 +14,21 @@ import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Final, TypeAlias
 
-import numpy as np
-
-from firedamp.scanner.idset import Ids
 from firedamp.scanner.objects import ObjectAccess
 from firedamp.scanner.source import Blob
 from firedamp.storage.records import Tally
 
+# numpy is loaded where it is needed: `scan --staged` reads a few objects in the time that it takes.
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
+    from firedamp.scanner.idset import Ids
     from firedamp.scanner.packindex import PackListing
 
 Hits = Callable[[memoryview], Sequence[int]]
@@ -116,7 +116,7 @@ class Reader:
         """Yield the objects worth a look, those that could not be read, and each share when it is done."""
         if not len(ids):
             return
-        shares = np.array_split(ids, max(1, min(len(ids) // 2000, 16)))
+        shares = _split(ids, max(1, min(len(ids) // 2000, 16)))
         if len(shares) == 1 or self.jobs == 1:
             for share in shares:
                 yield from _Pass(self, share).read()
@@ -125,7 +125,8 @@ class Reader:
 
     def _together(self, shares: Sequence[Ids]) -> Iterator[Read]:
         """Read shares in threads: git, the pipe and the prefilter all work without Python's lock."""
-        todo, done = queue.SimpleQueue[Ids](), queue.Queue[Read | BaseException | None](_WAITING)
+        todo: queue.SimpleQueue[Ids] = queue.SimpleQueue()
+        done = queue.Queue[Read | BaseException | None](_WAITING)
         for share in shares:
             todo.put(share)
         stopped = threading.Event()
@@ -200,7 +201,7 @@ class _Pass:
             if len(self.ids) == 1:
                 yield Unread(self._name(0).decode())
                 return
-            for half in np.array_split(self.ids, 2):
+            for half in _split(self.ids, 2):
                 yield from _Pass(self.reader, half).read()
 
     def _through(self) -> Iterator[Read]:
@@ -213,7 +214,7 @@ class _Pass:
         for number in range(self.at, len(self.ids)):
             self._not_read(number)
         yield from self.unread.values()
-        read = np.delete(self.ids, list(self.unread), axis=0)
+        read = _without(self.ids, self.unread)
         yield Share(read, Tally(objects=len(read) - self.trees, bytes=self.read_bytes))
 
     def _not_read(self, number: int, why: str = "corrupt object") -> None:
@@ -348,6 +349,23 @@ class _Pass:
             yield file
 
 
+def _split(ids: Ids, parts: int) -> Sequence[Ids]:
+    if parts == 1:
+        return [ids]
+    import numpy as np
+
+    return np.array_split(np.asarray(ids), parts)
+
+
+def _without(ids: Ids, numbers: Collection[int]) -> Ids:
+    """Return ids without those that have these places."""
+    if not numbers:
+        return ids
+    import numpy as np
+
+    return np.delete(np.asarray(ids), list(numbers), axis=0)
+
+
 @dataclass(slots=True)
 class _Stream:
     """What git prints, through one window."""
@@ -376,6 +394,8 @@ class _Stream:
 
 def after(piece: memoryview, line: int, column: int) -> tuple[int, int]:
     """Return line and column (in code points) of what follows piece, which begins at line and column."""
+    import numpy as np
+
     text = np.frombuffer(piece, np.uint8)
     ends = np.flatnonzero(text == ord("\n"))
     last = text[ends[-1] + 1 :] if len(ends) else text

@@ -85,7 +85,18 @@ def loaded(code: str, *, cwd: Path | None = None) -> set[str]:
 def test_a_scan_starts_without_what_it_may_never_need() -> None:
     start = loaded("import firedamp.service.cli, firedamp.service.scanning")
     assert start & (HEAVY | DETECTION) == set()
-    assert loaded("import firedamp.service.cli, firedamp.service.hooks") & HEAVY == set()
+
+
+def test_before_a_commit_nothing_is_loaded_that_takes_longer_than_reading_it(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / "a.txt").write_text("nothing\n", encoding="utf-8")
+    subprocess.run(["git", "-C", str(tmp_path), "add", "a.txt"], check=True)
+    run = "from firedamp.service import cli; assert cli.main(['scan', '--staged', '--offline', '--db', 'x.db']) == 0"
+    loaded(run, cwd=tmp_path)  # what is looked for is compiled once
+    modules = loaded(run, cwd=tmp_path)
+    assert "hyperscan" in modules, "something was read"
+    detection = {"firedamp.scanner.detect", "firedamp.scanner.forms", "firedamp.scanner.git"}
+    assert modules & (HEAVY | detection | {"numpy", "multiprocessing"}) == set()
 
 
 def test_a_scan_of_an_unchanged_folder_loads_no_detection(tmp_path: Path) -> None:
