@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from firedamp.scanner.walk import shown
 from firedamp.storage.records import SeenObjects
 from firedamp.storage.store import Store
 
@@ -108,8 +109,8 @@ class Seen:
         hashed = self.hashed(width)
         if folder.is_relative_to(self._ours):
             return hashed
-        made = _made(folder)
-        return Memory((*hashed.sets, self._stored(width, str(folder), made)), str(folder), made)
+        name, made = shown(str(folder)), _made(folder)
+        return Memory((*hashed.sets, self._stored(width, name, made)), name, made)
 
     def _stored(self, width: int, folder: str = "", made: str = "") -> IdSet:
         ids = IdSet()
