@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,12 @@ from firedamp.scanner.belonging import belonging
 from firedamp.scanner.bundle import unbundled
 from firedamp.scanner.fetch import clone_of, is_url
 from firedamp.scanner.history import kinds_of, trace
-from firedamp.scanner.idset import Ids, Memory, Seen, empty, from_hex, keys
+from firedamp.scanner.idset import Ids, Memory, Seen, from_hex, keys
+from firedamp.scanner.jit import NoCompilerError
 from firedamp.scanner.listing import Listing, list_objects
 from firedamp.scanner.objects import Layout, ObjectAccess, find
-from firedamp.scanner.packindex import PackListing, Unfilterable
-from firedamp.scanner.reading import Reader, Settings, Share, Suspects, Unread
+from firedamp.scanner.packindex import PackListing
+from firedamp.scanner.reading import Filter, Part, Reader, RuledOut, Settings, Share, Unread
 from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Item, Known, Nested
 from firedamp.scanner.walk import real_path, shown, trouble
 from firedamp.storage.errors import SourceFailure
@@ -42,20 +44,31 @@ from firedamp.storage.records import (
 )
 from firedamp.storage.store import Store
 
+if TYPE_CHECKING:
+    from firedamp.scanner.packs import Filtered
 
-def delta_filter(cache: Path, processes: int) -> Suspects:
-    """Return the delta filter for `Settings.suspects`; cache keeps what it compiles. A pack it cannot take is read."""
 
-    def suspects(pack: PackListing, positions: NDArray[np.int32]) -> NDArray[np.int32]:
-        from firedamp.scanner import packs
-        from firedamp.scanner.seeds import seeds
+def delta_filter(cache: Path, processes: int) -> Filter:
+    """Return the delta filter for `Settings.delta_filter`; cache keeps what it compiles."""
 
-        wanted = np.zeros(len(pack), np.bool_)
-        wanted[positions] = True
-        filtered = packs.suspects(pack, seeds(), cache_folder=cache, processes=processes, wanted=wanted)
-        return positions if isinstance(filtered, Unfilterable) else filtered.suspects
+    def filtering(packs: Sequence[tuple[PackListing, NDArray[np.int32]]]) -> AbstractContextManager[Iterator[Filtered]]:
+        from firedamp.scanner import packs as delta
 
-    return suspects
+        return delta.filtering(packs, cache, processes=processes)
+
+    return filtering
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """What the delta filter is asked of a pack."""
+
+    pack: PackListing
+    positions: NDArray[np.int32]
+    seen: Memory
+    """Takes what is ruled out."""
+    suspects: Part
+    """How those are read that are not; without ids yet."""
 
 
 class GitSource:
@@ -160,31 +173,47 @@ class GitSource:
         folders = {folder: self._seen.claimed(folder, layout.width) for folder in layout.stores}
         own = folders[layout.stores[0]]
         ours = all(memory is hashed for memory in folders.values())
-        checked, unchecked = list[Ids](), [empty(layout.width)]
+        asked, others = list[_Asked](), list[Part]()
         for pack, positions in listing.packs:
             seen = folders[pack.pack.parents[1]]
             fresh = positions[~seen.holds(pack.ids(positions))]
             yield Checkpoint(Tally(known=len(positions) - len(fresh)))
-            suspects = fresh
-            if settings.suspects is not None and pack.end >= settings.filter_from and len(fresh):
-                suspects = settings.suspects(pack, fresh)
-                ruled_out = pack.ids(np.setdiff1d(fresh, suspects, assume_unique=True))
-                yield Checkpoint(Tally(ruled_out=len(ruled_out)), seen=(seen.add(ruled_out),))
-            # To hash what is read costs nothing that is felt, but for large packs that are read whole: a third.
-            whole = settings.suspects is None and pack.end >= settings.filter_from and len(folders) == 1
-            (unchecked if ours or whole else checked).append(pack.ids(suspects))
+            large = pack.end >= settings.filter_from
+            if settings.delta_filter is not None and large and len(fresh):
+                asked.append(_Asked(pack, fresh, seen, Part(pack.ids(fresh[:0]), hashed, check=not ours)))
+            else:
+                # To hash what is read costs nothing that is felt, but for large packs that are read whole: a third.
+                whole = settings.delta_filter is None and large and len(folders) == 1
+                unchecked = ours or whole
+                others.append(Part(pack.ids(fresh), own if unchecked else hashed, check=not unchecked))
         fresh_rest = listing.rest[~own.holds(listing.rest)]
         yield Checkpoint(Tally(known=len(listing.rest) - len(fresh_rest)))
-        (unchecked if ours else checked).append(fresh_rest)
-        yield from self._contents(git, np.concatenate(unchecked), own, check=False)
-        yield from self._contents(git, np.concatenate((*checked, empty(layout.width))), hashed, check=True)
+        others.append(Part(fresh_rest, hashed, check=not ours))
+        yield from self._contents(git, self._parts(asked, others))
 
-    def _contents(self, git: ObjectAccess, ids: Ids, seen: Memory, *, check: bool) -> Iterator[Item]:
-        """Read objects and remember them as seen. check: hash them too."""
+    def _parts(self, asked: Sequence[_Asked], others: Sequence[Part]) -> Iterator[Part | RuledOut]:
+        """Yield what is to be read, as the delta filter finds it out: what is asked of it first, then the others."""
+        if asked and self._settings.delta_filter is not None:
+            try:
+                with self._settings.delta_filter([(one.pack, one.positions) for one in asked]) as parts:
+                    for part in parts:
+                        one = asked[part.pack]
+                        yield RuledOut(one.pack.ids(part.ruled_out), one.seen)
+                        yield from replace(one.suspects, ids=one.pack.ids(part.suspects)).divided()
+            except NoCompilerError:
+                for one in asked:
+                    yield from replace(one.suspects, ids=one.pack.ids(one.positions)).divided()
+        for each in others:
+            yield from each.divided()
+
+    def _contents(self, git: ObjectAccess, parts: Iterator[Part | RuledOut]) -> Iterator[Item]:
+        """Read objects, and remember those that were read to their end or need not be."""
         settings, width, missing = self._settings, git.layout.width, 0
-        reader = Reader(git=git, hits=settings.hits, container=settings.container, jobs=settings.jobs, check=check)
-        for item in reader.read(ids):
+        reader = Reader(git=git, hits=settings.hits, container=settings.container, jobs=settings.jobs)
+        for item in reader.read(parts):
             match item:
+                case RuledOut(ids=ids, seen=seen):
+                    yield Checkpoint(Tally(ruled_out=len(ids)), seen=(seen.add(ids),))
                 case Blob(path=spooled):
                     yield item
                     if spooled is not None:
@@ -193,10 +222,10 @@ class GitSource:
                     missing += 1
                 case Unread(id=name, why=why):
                     yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} {name}", why=why)
-                case Share(ids=read, tally=tally):
+                case Share(ids=read, tally=tally, seen=seen):
                     if self._unread:
                         read = read[~np.isin(keys(read), keys(from_hex(sorted(self._unread), width)))]
-                    yield Checkpoint(tally, seen=(seen.add(read),))
+                    yield Checkpoint(tally, seen=() if seen is None else (seen.add(read),))
         if missing:
             why = "listed, but git cannot give them: damaged, or removed meanwhile"
             yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} objects", why=why, count=missing)
@@ -316,7 +345,7 @@ def read_again(place: GitProvenance, blob: str, cache: Path) -> Iterator[Blob]:
         return
     with ObjectAccess(layout) as git:
         reader = Reader(git=git, hits=_everything, container=bool)
-        for item in reader.read(from_hex([blob], layout.width)):
+        for item in reader.read([Part(from_hex([blob], layout.width))]):
             if isinstance(item, Blob):
                 yield item
 

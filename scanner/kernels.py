@@ -6,7 +6,6 @@ They work on some inflated entries of a pack at a time (`packs`), laid end to en
 from __future__ import annotations
 
 import itertools
-import os
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from firedamp.scanner import jit
 
 HEAD: Final = 1
 WORD: Final = 2
@@ -37,9 +38,11 @@ _IDENTITIES: Final = tuple(int.from_bytes(one) for one in (b"ID", b"RO", b"GP", 
 """The second and third letter of ids of users, roles and the like (`AIDA`, `AROA`): no key has their random body."""
 
 _Array = Any
-"""A numpy array of one dimension: its items are machine integers once compiled, and numpy's own before."""
+"""An array of one dimension: plain Python gets one of numpy, compiled code a pointer. A table of two is laid flat."""
 _wide: Final[Any] = np.int64
 """Makes room for arithmetic on a byte."""
+_ONES: Final = 0x4332322132212110
+"""How many bits are set in each number from 0 to 15: a digit for each, from the right."""
 
 
 def inserted(  # noqa: PLR0917 -- a kernel is called by position
@@ -47,25 +50,28 @@ def inserted(  # noqa: PLR0917 -- a kernel is called by position
     starts: _Array,
     ends: _Array,
     deltas: _Array,
+    count: int,
     text: _Array,
     at: _Array,
     common: _Array,
     flags: _Array,
 ) -> int:
-    """Write what each entry inserts into text, NUL after each; at says where it begins there. Return what was written.
+    """Write what each of count entries inserts into text, NUL after each; at says where it begins there.
 
-    A copy writes the marker 0xff, unless it goes on in the base where the copy before it ended. An insert of 8 to 19
-    characters of key ids between two copies is flagged HEAD, the middle of a key whose ends were copied, unless half of
-    its pairs are common in words. A delta that makes no sense is flagged DAMAGED. text has room for the source and two
-    bytes an entry: no instruction writes more than it takes.
+    Return what was written. A copy writes the marker 0xff, unless it goes on in the base where the copy before it
+    ended. An insert of 8 to 19 characters of key ids between two copies is flagged HEAD, the middle of a key whose ends
+    were copied, unless half of its pairs are common in words. A delta that makes no sense is flagged DAMAGED. text has
+    room for the source and two bytes an entry: no instruction writes more than it takes. Eight bytes behind the last
+    entry may be read.
     """
     o = 0
-    for k in range(starts.size):
+    for k in range(count):
         at[k] = o
         q = starts[k]
         e = ends[k]
         if not deltas[k]:
-            text[o : o + e - q] = source[q:e]
+            for x in range(e - q):
+                text[o + x] = source[q + x]
             o += e - q
             text[o] = 0
             o += 1
@@ -99,16 +105,35 @@ def inserted(  # noqa: PLR0917 -- a kernel is called by position
             c = _wide(source[q])
             q += 1
             if c >= 0x80:
-                where = 0
-                for b in range(4):
-                    present = c >> b & 1
-                    where |= _wide(source[q]) * present << (8 * b)
-                    q += present
-                size = 0
-                for b in range(3):
-                    present = c >> (4 + b) & 1
-                    size |= _wide(source[q]) * present << (8 * b)
-                    q += present
+                low = c & 15
+                high = c >> 4 & 7
+                if low & (low + 1) == 0 and high & (high + 1) == 0:
+                    # The bytes that are there are the lowest ones, as in nearly every copy.
+                    first = (_ONES >> (low << 2) & 15) << 3
+                    second = (_ONES >> (high << 2) & 15) << 3
+                    word = (
+                        _wide(source[q])
+                        | _wide(source[q + 1]) << 8
+                        | _wide(source[q + 2]) << 16
+                        | _wide(source[q + 3]) << 24
+                        | _wide(source[q + 4]) << 32
+                        | _wide(source[q + 5]) << 40
+                        | _wide(source[q + 6]) << 48
+                    )
+                    where = word & ((1 << first) - 1)
+                    size = word >> first & ((1 << second) - 1)
+                    q += (first + second) >> 3
+                else:
+                    where = 0
+                    for b in range(4):
+                        present = c >> b & 1
+                        where |= _wide(source[q]) * present << (8 * b)
+                        q += present
+                    size = 0
+                    for b in range(3):
+                        present = c >> (4 + b) & 1
+                        size |= _wide(source[q]) * present << (8 * b)
+                        q += present
                 if size == 0:
                     size = 65536
                 if q > e or where + size > base_size:
@@ -119,12 +144,12 @@ def inserted(  # noqa: PLR0917 -- a kernel is called by position
                         key = True
                         words = 0
                         for x in range(piece, o):
-                            d = text[x]
+                            d = _wide(text[x])
                             if not (65 <= d <= 90 or 50 <= d <= 55):
                                 key = False
                                 break
                             if x > piece:
-                                words += common[text[x - 1], d]
+                                words += common[_wide(text[x - 1]) << 8 | d]
                         if key and 2 * words <= o - piece:
                             flags[k] |= HEAD
                     text[o] = 255
@@ -134,7 +159,8 @@ def inserted(  # noqa: PLR0917 -- a kernel is called by position
             elif c == 0 or q + c > e:
                 sound = False
             else:
-                text[o : o + c] = source[q : q + c]
+                for x in range(c):
+                    text[o + x] = source[q + x]
                 o += c
                 q += c
                 made += c
@@ -148,13 +174,17 @@ def inserted(  # noqa: PLR0917 -- a kernel is called by position
 
 def runs(  # noqa: PLR0917 -- a kernel is called by position
     text: _Array,
+    size: int,
     at: _Array,
+    count: int,
     classes: _Array,
     common: _Array,
     places: _Array,
     flags: _Array,
-) -> None:
+) -> int:
     """Flag the entries whose text holds a long run of base64 characters that can be a value, or most of one.
+
+    There are count entries, and size bytes of text. Return how many runs told something.
 
     HEAD: `A` and 16 key characters, fewer than 7 of them `A` (odds of more: 3 * 10^-7), unless the id of a user or
     role; `-` and 26 of an AppSync key, not all hexadecimal, and half of its pairs not common in words (odds below
@@ -166,18 +196,28 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
     upper and lower case, often changing between upper, lower, digit and sign (classes), and few pairs of letters that
     are common in words and names (common, 256 x 256).
     """
-    n = text.size
+    flagged = 0
     k = 0
     p = _TAIL - 1
-    while p < n:
+    while p < size:
         if classes[text[p]] == 0:
             p += _TAIL
             continue
+        if p + 8 < size:
+            # A run that is long enough and holds p goes on for eight characters to one side of it. Asked of every other
+            # one, and without a branch for each.
+            before = (classes[text[p - 2]] != 0) & (classes[text[p - 4]] != 0)
+            before &= (classes[text[p - 6]] != 0) & (classes[text[p - 8]] != 0)
+            behind = (classes[text[p + 2]] != 0) & (classes[text[p + 4]] != 0)
+            behind &= (classes[text[p + 6]] != 0) & (classes[text[p + 8]] != 0)
+            if not before | behind:
+                p += _TAIL
+                continue
         a = p
         while a > 0 and p - a < _TAIL and classes[text[a - 1]] != 0:
             a -= 1
         b = p + 1
-        while b < n and classes[text[b]] != 0:
+        while b < size and classes[text[b]] != 0:
             b += 1
         if b - a < _TAIL:
             p = b + _TAIL
@@ -199,7 +239,7 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
         odd = 0
         plain_0 = plain_1 = plain_2 = plain_3 = text_0 = text_1 = text_2 = text_3 = a - 1
         for q in range(a, b):
-            d = text[q]
+            d = _wide(text[q])
             c = classes[d]
             # Streaks, counted to where they break.
             if 65 <= d <= 90 or 50 <= d <= 55:
@@ -228,7 +268,7 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
                 if small == 26 and beyond_hex and a > 0 and text[a - 1] == 45:
                     same = 0
                     for x in range(a + 1, q + 1):
-                        same += common[text[x - 1], text[x]]
+                        same += common[_wide(text[x - 1]) << 8 | text[x]]
                     if same <= 13:
                         found |= HEAD
             if q + 1 < b and 50 <= d <= 55 and (48 <= text[q + 1] <= 57 or 65 <= text[q + 1] & 0xDF <= 70):
@@ -238,7 +278,7 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
             else:
                 odd, even = 0, odd
             # Where each streak of base64 last broke: one for each alignment and each sort of text it decodes to.
-            good = places[q & 3, d]
+            good = places[(q & 3) << 8 | d]
             if not good & 1:
                 plain_0 = q
             if not good & 2:
@@ -262,13 +302,13 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
                 lower += c == 1
                 if q > a:
                     changes += c != classes[text[q - 1]]
-                    words += common[text[q - 1], d]
+                    words += common[_wide(text[q - 1]) << 8 | d]
                 if q - a >= window:
                     c = classes[text[q - window]]
                     upper -= c == 2
                     lower -= c == 1
                     changes -= c != classes[text[q - window + 1]]
-                    words -= common[text[q - window], text[q - window + 1]]
+                    words -= common[_wide(text[q - window]) << 8 | text[q - window + 1]]
                 if q - a >= window - 1 and upper > 0 and lower > 0:
                     short = window == _SHORT
                     if changes >= (6 if short else 32) and words <= (8 if short else 40):
@@ -276,10 +316,12 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
             if found & HEAD:
                 break
         if found:
-            while k + 1 < at.size and at[k + 1] <= a:
+            while k + 1 < count and at[k + 1] <= a:
                 k += 1
             flags[k] |= found
+            flagged += 1
         p = b + _TAIL
+    return flagged
 
 
 _COMMON_PAIRS: Final = """
@@ -319,48 +361,17 @@ def tables() -> _Tables:
         for place, alignment in itertools.product(range(4), repeat=2):
             for sextet in sextets[place]:
                 places[(place + alignment) % 4, ord(alphabet64[sextet])] |= 1 << (shift + alignment)
-    return classes, common, places
+    return classes, common.ravel(), places.ravel()
 
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The compiled kernels, and the tables they are given."""
+    """The kernels as machine code. The arrays that they are given lie in one piece."""
 
     inserted: Callable[..., int]
-    runs: Callable[..., None]
-    tables: _Tables
+    runs: Callable[..., int]
 
 
-@cache
-def compiled(cache_folder: Path) -> Kernels | None:
-    """Compile the kernels, or load them from cache_folder: some seconds once, then a tenth of one. None without numba.
-
-    numba reads where its cache is when it is first imported. A folder that cannot be made for us alone is not used.
-    """
-    private = _private(cache_folder)
-    if private:
-        os.environ["NUMBA_CACHE_DIR"] = str(cache_folder)
-    try:
-        import numba
-    except ImportError:
-        return None
-    if private:
-        numba.config.CACHE_DIR = str(cache_folder)  # type: ignore[attr-defined]
-    jit = numba.njit(cache=private, nogil=True)
-    kernels = Kernels(jit(inserted), jit(runs), tables())
-    nothing, places = np.frombuffer(b"", np.uint8), np.empty(0, np.int64)
-    text = np.empty(2, np.uint8)
-    none = np.empty(0, np.uint8)
-    kernels.inserted(nothing, places, places, np.empty(0, np.bool_), text, places, kernels.tables[1], none)
-    kernels.runs(text, places, *kernels.tables, none)
-    return kernels
-
-
-def _private(folder: Path) -> bool:
-    """Make folder if it is missing, and say whether it is ours alone: what is loaded from it is run."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-    except OSError:
-        return False
-    return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o077)
+def compiled(folder: Path) -> Kernels:
+    """Compile the kernels, or load them from folder: some seconds once, then milliseconds. Raises NoCompilerError."""
+    return Kernels(jit.compiled(inserted, "BLLBlBLBB", folder), jit.compiled(runs, "BlLlBBBB", folder))

@@ -152,20 +152,22 @@ def list_pack(pack: Path, index: Path, *, width: int) -> PackListing | Unfiltera
     )
 
 
-def inherited(flags: NDArray[np.uint8], bases: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Give every object the flags (bits) of all it was derived from, itself included.
+def inherit(flags: NDArray[np.uint8], bases: NDArray[np.int32], low: int, high: int) -> None:
+    """Give the objects from low to high the flags (bits) of all they were derived from; those before have them already.
 
     Doubles the distance looked back at each round, so that a chain of any depth, or a ring, ends after log2 rounds.
     """
-    result = flags.copy()
-    jump = _parents(bases)
+    jump = bases[low:high].copy()
+    alone = np.flatnonzero(jump < 0)
+    jump[alone] = alone + low
     for _ in range(int(jump.size).bit_length() + 1):
-        result |= result[jump]
-        further = jump[jump]
+        flags[low:high] |= flags[jump]
+        inside = np.flatnonzero((jump >= low) & (jump < high))
+        further = jump.copy()
+        further[inside] = jump[jump[inside] - low]
         if np.array_equal(further, jump):
             break
         jump = further
-    return result
 
 
 def _parents(bases: NDArray[np.int32]) -> NDArray[np.int32]:

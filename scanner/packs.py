@@ -15,8 +15,8 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,9 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firedamp.scanner import prefilter
-from firedamp.scanner.kernels import DAMAGED, HEAD, RUN, WORD, Kernels, compiled
-from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, inherited
+from firedamp.scanner.jit import NoCompilerError
+from firedamp.scanner.kernels import DAMAGED, HEAD, RUN, WORD, Kernels, compiled, tables
+from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, inherit
 from firedamp.scanner.seeds import Seeds
+from firedamp.scanner.version import VERSION
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -36,26 +38,50 @@ LARGEST: Final = 16 << 20
 """Bytes an entry may inflate to here; a larger one is read in full, and what is derived from it."""
 _BATCH: Final = 4 << 20
 """Inflated bytes handled at a time: small enough to stay in the processor's cache."""
+_SHARE: Final = 6 << 20
+"""Stored bytes of a share of the work: what is found in one is read while the next ones are filtered."""
 _STEP: Final = 1 << 13
 """Entries whose places are Python integers at a time: those take ten times the room they have in an array."""
-_SLACK: Final = bytes(8)
-"""Follows the last entry of a batch: a copy instruction that is cut short is read past its end, and then refused."""
-_SAFE: Final = LARGEST // 1032
-"""Compressed bytes that cannot inflate to more than LARGEST: deflate's best is 1032 to 1."""
+_SLACK: Final = 8
+"""Bytes that follow the last entry of a batch: an instruction that is cut short is read past its end, then refused."""
+_SAFE: Final = (64 << 20) // 1032
+"""Stored bytes that cannot inflate to more than 64 MiB, whatever they claim: deflate's best is 1032 to 1."""
+_PIPE: Final = 1 << 20
+
+Asked = tuple[PackListing, NDArray[np.int32]]
+"""A pack, and the positions in it, ascending, that are asked for: as a rule all but trees that were never read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Filtered:
-    """Which of the objects asked for can hold a key."""
+    """Which of the objects asked for can hold a key: of a whole pack, or of a share of it."""
 
+    pack: int
+    """Which of the packs asked for."""
     suspects: NDArray[np.int32]
     """Their positions in the pack, ascending: what must be read in full, in pack order."""
-    ruled_out: int
-    """Objects asked for that cannot hold a key."""
+    ruled_out: NDArray[np.int32]
+    """Positions of those asked for that cannot hold a key."""
     inflated: int
     """Bytes that the filter inflated."""
     damaged: int
     """Suspects that are so because they, or what they derive from, could not be read here."""
+
+
+@contextmanager
+def filtering(
+    asked: Sequence[Asked], cache_folder: Path, *, processes: int = 1, seeds: Seeds | None = None
+) -> Iterator[Iterator[Filtered]]:
+    """Filter packs while the block runs: what is yielded says, share after share in pack order, what can hold a key.
+
+    processes work beside this one; with one, or where this one cannot fork, the work is done as it is asked for. What
+    comes out does not depend on it. cache_folder takes what is compiled; it is made for this user alone. seeds replace
+    the ordinary ones. Raises NoCompilerError without numba.
+    """
+    work = _Work(asked, _database(cache_folder, seeds), compiled(cache_folder))
+    shares = [share for number, (pack, positions) in enumerate(asked) for share in _shares(number, pack, positions)]
+    with _working(work, shares, processes) as parts:
+        yield parts
 
 
 def suspects(
@@ -66,41 +92,92 @@ def suspects(
     processes: int = 1,
     wanted: NDArray[np.bool_] | None = None,
 ) -> Filtered | Unfilterable:
-    """Say which objects of a pack can hold a key.
-
-    wanted has one element an object and says which are asked for, as a rule those that were never read before; without
-    it, all but trees. processes share the work, this one included. cache_folder takes the compiled kernels; it is made
-    for this user alone. The result does not depend on processes.
-    """
-    kernels = compiled(cache_folder)
-    if kernels is None:
-        return Unfilterable("numba is missing")
-    asked = listing.kinds != Kind.TREE if wanted is None else wanted & (listing.kinds != Kind.TREE)
-    flags = np.zeros(len(listing), np.uint8)
-    flags[listing.bases < 0] = np.where(listing.kinds[listing.bases < 0] == Kind.UNKNOWN, DAMAGED, 0)
-    flags[listing.kinds == Kind.UNKNOWN] |= DAMAGED
-    needed = _with_ancestors(asked, listing.bases) & (listing.kinds != Kind.UNKNOWN)
-    chosen = np.flatnonzero(needed).astype(np.int32)
-    work = _Work(listing, _database(seeds, cache_folder), kernels)
+    """Filter one pack to its end. wanted has one element an object and says which are asked for: else all but trees."""
+    positions = listing.besides_trees()
+    if wanted is not None:
+        positions = positions[wanted[positions]]
     try:
-        inflated = _shared_out(work, chosen, flags, max(1, processes))
-    except _ProcessLostError as error:
+        with filtering([(listing, positions)], cache_folder, processes=processes, seeds=seeds) as parts:
+            every = [*parts]
+    except NoCompilerError as error:
         return Unfilterable(str(error))
-    flags = inherited(flags, listing.bases)
-    both = WORD | RUN
-    guilty = asked & (((flags & (HEAD | DAMAGED)) > 0) | ((flags & both) == both))
+    none = np.empty(0, np.int32)
     return Filtered(
-        suspects=np.flatnonzero(guilty).astype(np.int32),
-        ruled_out=int(asked.sum()) - int(guilty.sum()),
-        inflated=inflated,
-        damaged=int((asked & ((flags & DAMAGED) > 0)).sum()),
+        pack=0,
+        suspects=np.concatenate([none, *(each.suspects for each in every)]),
+        ruled_out=np.concatenate([none, *(each.ruled_out for each in every)]),
+        inflated=sum(each.inflated for each in every),
+        damaged=sum(each.damaged for each in every),
     )
 
 
-def _with_ancestors(asked: NDArray[np.bool_], bases: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Add everything that the objects asked for were derived from."""
-    needed = asked.copy()
-    front: NDArray[np.int64 | np.int32] = np.flatnonzero(asked)
+# The work, in shares: which objects are filtered, who does it, and what comes of it.
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What every process needs: it is inherited where processes fork."""
+
+    asked: Sequence[Asked]
+    database: Any
+    kernels: Kernels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Share:
+    """Some objects of a pack that are filtered together: those asked for, and what they were derived from."""
+
+    pack: int
+    positions: NDArray[np.int32]
+    end: int
+    """Behind the last object of the pack that this share decides on."""
+
+
+@contextmanager
+def _working(work: _Work, shares: Sequence[_Share], processes: int) -> Iterator[Iterator[Filtered]]:
+    """Have shares filtered by processes of ours while the block runs, or by this one."""
+    if processes == 1 or sys.platform != "linux":
+        yield _joined(work, shares, (_flagged(work, share) for share in shares))
+        return
+    context = multiprocessing.get_context("fork")
+    started = []
+    try:
+        for first in range(min(processes, len(shares))):
+            receiving, sending = context.Pipe(duplex=False)
+            _deepened(sending)
+            process = context.Process(target=_answer, args=(work, shares[first::processes], sending), daemon=True)
+            process.start()
+            sending.close()
+            started.append((process, receiving))
+        yield _joined(work, shares, _answers(shares, [receiving for _, receiving in started]))
+    finally:
+        for process, receiving in started:
+            process.terminate()
+            process.join()
+            receiving.close()
+
+
+_Answer = tuple[NDArray[np.uint8], int]
+"""A share's flags, and how many bytes were inflated."""
+
+
+def _shares(number: int, pack: PackListing, positions: NDArray[np.int32]) -> Iterator[_Share]:
+    """Yield a pack's shares: in pack order, and of like stored size."""
+    needed = np.flatnonzero(_with_ancestors(positions, pack.bases) & (pack.kinds != Kind.UNKNOWN)).astype(np.int32)
+    after = np.minimum(needed + 1, len(pack) - 1)
+    weight = np.cumsum(np.where(needed + 1 < len(pack), pack.offsets[after], pack.end) - pack.offsets[needed])
+    count = 1 + int(weight[-1] if weight.size else 0) // _SHARE
+    cuts = [int(np.searchsorted(weight, weight[-1] * k // count)) for k in range(1, count)]
+    for first, last in zip([0, *cuts], [*cuts, needed.size], strict=True):
+        end = len(pack) if last == needed.size else int(needed[last])
+        yield _Share(number, needed[first:last], end)
+
+
+def _with_ancestors(positions: NDArray[np.int32], bases: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return for each object whether it is at positions, or something there was derived from it."""
+    needed = np.zeros(bases.size, np.bool_)
+    needed[positions] = True
+    front = positions
     while front.size:
         parents = bases[front]
         parents = np.unique(parents[parents >= 0])
@@ -109,76 +186,72 @@ def _with_ancestors(asked: NDArray[np.bool_], bases: NDArray[np.int32]) -> NDArr
     return needed
 
 
-# The work, shared out over processes.
+def _joined(work: _Work, shares: Sequence[_Share], answers: Iterator[_Answer]) -> Iterator[Filtered]:
+    """Put the answers to the shares together: an object is a suspect with all that it was derived from.
 
-
-class _ProcessLostError(Exception):
-    """A process of ours ended without an answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What every process needs: it is inherited where processes fork."""
-
-    listing: PackListing
-    database: Any
-    kernels: Kernels
-
-
-def _shared_out(work: _Work, chosen: NDArray[np.int32], flags: NDArray[np.uint8], processes: int) -> int:
-    """Flag the chosen objects and return how many bytes were inflated.
-
-    Shares are contiguous and of like compressed size. This process takes the first; where it cannot fork it takes all.
+    As a rule a base stands before what is derived from it, and a share can be decided on as soon as it is answered.
     """
-    if sys.platform != "linux" or chosen.size < processes:
-        processes = 1
-    ends = np.append(work.listing.offsets[1:], work.listing.end)
-    weight = np.cumsum(ends[chosen] - work.listing.offsets[chosen])
-    cuts = [int(np.searchsorted(weight, weight[-1] * k // processes)) if k else 0 for k in range(processes)]
-    shares = [chosen[a:b] for a, b in zip(cuts, [*cuts[1:], chosen.size], strict=True)]
-    with _others(work, shares[1:]) as answers:
-        mine, inflated = _flagged(work, shares[0])
-        flags[shares[0]] |= mine
-        for share, answer in zip(shares[1:], answers, strict=True):
+    flags, low, inflated, ordered = np.empty(0, np.uint8), 0, 0, False
+    for share, (found, count) in zip(shares, answers, strict=True):
+        pack, positions = work.asked[share.pack]
+        if not flags.size:
+            flags, low, inflated = np.where(pack.kinds == Kind.UNKNOWN, DAMAGED, 0).astype(np.uint8), 0, 0
+            ordered = bool((pack.bases < np.arange(len(pack), dtype=np.int32)).all())
+        flags[share.positions] |= found
+        inflated += count
+        if ordered or share.end == len(pack):
+            inherit(flags, pack.bases, low, share.end)
+            here = positions[np.searchsorted(positions, low) : np.searchsorted(positions, share.end)]
+            yield _decided(share.pack, here, flags[here], inflated)
+            low, inflated = share.end, 0
+        if share.end == len(pack):
+            flags = np.empty(0, np.uint8)
+
+
+def _decided(pack: int, positions: NDArray[np.int32], flags: NDArray[np.uint8], inflated: int) -> Filtered:
+    both = WORD | RUN
+    guilty = ((flags & (HEAD | DAMAGED)) > 0) | ((flags & both) == both)
+    return Filtered(
+        pack=pack, suspects=positions[guilty], ruled_out=positions[~guilty], inflated=inflated,
+        damaged=int(((flags & DAMAGED) > 0).sum()),
+    )  # fmt: skip
+
+
+def _answers(shares: Sequence[_Share], pipes: Sequence[Connection]) -> Iterator[_Answer]:
+    """Yield what the processes answer, in the order of the shares. What a lost process leaves is read in full."""
+    lost = set[int]()
+    for number, share in enumerate(shares):
+        which = number % len(pipes)
+        if which not in lost:
             try:
-                theirs, count = answer.recv()
+                yield pipes[which].recv()
+                continue
             except EOFError:
-                raise _ProcessLostError("a process that filtered it ended early") from None
-            flags[share] |= theirs
-            inflated += count
-    return inflated
+                lost.add(which)
+        yield np.full(share.positions.size, DAMAGED, np.uint8), 0
 
 
-@contextmanager
-def _others(work: _Work, shares: list[NDArray[np.int32]]) -> Iterator[list[Connection]]:
-    """Run a process for each share, and end it when the block is left."""
-    context = multiprocessing.get_context("fork")
-    started = []
-    try:
-        for share in shares:
-            receiving, sending = context.Pipe(duplex=False)
-            process = context.Process(target=_answer, args=(work, share, sending), daemon=True)
-            process.start()
-            sending.close()
-            started.append((process, receiving))
-        yield [receiving for _, receiving in started]
-    finally:
-        for process, receiving in started:
-            receiving.close()
-            process.terminate()
-            process.join()
-
-
-def _answer(work: _Work, share: NDArray[np.int32], sending: Connection) -> None:
-    sending.send(_flagged(work, share))
+def _answer(work: _Work, shares: Sequence[_Share], sending: Connection) -> None:
+    for share in shares:
+        sending.send(_flagged(work, share))
     sending.close()
 
 
-def _flagged(work: _Work, share: NDArray[np.int32]) -> tuple[NDArray[np.uint8], int]:
+def _deepened(pipe: Connection) -> None:
+    """Give a pipe room, so that a process need not wait for its answers to be taken."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with suppress(OSError):  # it only saves time
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
+
+
+def _flagged(work: _Work, share: _Share) -> _Answer:
     """Flag the objects of one share, and say how many bytes they inflate to."""
     import hyperscan
 
-    flags = np.zeros(share.size, np.uint8)
+    pack, _ = work.asked[share.pack]
+    flags = np.zeros(share.positions.size, np.uint8)
     inflated = 0
     found: tuple[list[int], list[int]] = ([], [])
 
@@ -186,21 +259,22 @@ def _flagged(work: _Work, share: NDArray[np.int32]) -> tuple[NDArray[np.uint8], 
         found[which].append(end)
 
     scratch = hyperscan.Scratch(work.database)
+    classes, common, places = tables()
     text = np.empty(0, np.uint8)
-    for first, source, starts, ends in _inflated(work.listing, share, flags):
+    for first, source, starts, ends in _inflated(pack, share.positions, flags):
         count = starts.size
         part = flags[first : first + count]
-        if text.size < source.size + 2 * count:
-            text = np.empty(source.size + 2 * count + _BATCH, np.uint8)
+        if text.size < ends[-1] + 2 * count:
+            text = np.empty(ends[-1] + 2 * count + _BATCH, np.uint8)
         at = np.empty(count, np.int64)
-        deltas = work.listing.bases[share[first : first + count]] >= 0
-        size = work.kernels.inserted(source, starts, ends, deltas, text, at, work.kernels.tables[1], part)
-        work.kernels.runs(text[:size], at, *work.kernels.tables, part)
+        deltas = (pack.bases[share.positions[first : first + count]] >= 0).view(np.uint8)
+        size = work.kernels.inserted(source, starts, ends, deltas, count, text, at, common, part)
+        work.kernels.runs(text, size, at, count, classes, common, places, part)
         work.database.scan(text[:size], match_event_handler=note, scratch=scratch)
-        for flag, places in zip((HEAD, WORD), found, strict=True):
-            if places:
-                part[np.searchsorted(at, np.array(places) - 1, side="right") - 1] |= flag
-                places.clear()
+        for flag, ended in zip((HEAD, WORD), found, strict=True):
+            if ended:
+                part[np.searchsorted(at, np.array(ended) - 1, side="right") - 1] |= flag
+                ended.clear()
         inflated += int(ends[-1])
     return flags, inflated
 
@@ -208,22 +282,25 @@ def _flagged(work: _Work, share: NDArray[np.int32]) -> tuple[NDArray[np.uint8], 
 _Batch = tuple[int, NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
 
 
-def _inflated(listing: PackListing, share: NDArray[np.int32], flags: NDArray[np.uint8]) -> Iterator[_Batch]:
-    """Inflate the entries of a share, a batch at a time: its place in the share, its bytes, where each begins and ends.
+def _inflated(listing: PackListing, positions: NDArray[np.int32], flags: NDArray[np.uint8]) -> Iterator[_Batch]:
+    """Inflate entries, a batch at a time: its place among them, its bytes, where each begins and ends.
 
-    One whose stored bytes do not have the index's checksum, that is damaged, or is too large, is flagged and empty.
+    One whose stored bytes do not have the index's checksum, that is damaged, or is too large, is flagged and empty. The
+    bytes are overwritten by the next batch.
     """
     from isal import isal_zlib
 
     broken: Any = isal_zlib.IsalError
+    source = np.empty(_BATCH + LARGEST + _SLACK, np.uint8)  # takes memory as far as it is written
+    room = memoryview(source.data)
     with (
         listing.pack.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         memoryview(mapped) as stored,
     ):
-        parts: list[bytes] = []
+        stops = list[int]()
         first, total = 0, 0
-        for i, (begin, end, skip, length, check) in enumerate(_entries(listing, share)):
+        for i, (begin, end, skip, length, check) in enumerate(_entries(listing, positions)):
             part = b""
             if length > LARGEST or isal_zlib.crc32(stored[begin:end]) != check:
                 flags[i] = DAMAGED
@@ -238,20 +315,20 @@ def _inflated(listing: PackListing, share: NDArray[np.int32], flags: NDArray[np.
                 if len(part) != length:
                     flags[i] = DAMAGED
                     part = b""
-            parts.append(part)
+            room[total : total + len(part)] = part
             total += len(part)
-            if total >= _BATCH or i + 1 == share.size:
-                sizes = np.array([len(one) for one in parts], np.int64)
-                stops = np.cumsum(sizes)
-                parts.append(_SLACK)
-                yield first, np.frombuffer(b"".join(parts), np.uint8), stops - sizes, stops
-                parts, first, total = [], i + 1, 0
+            stops.append(total)
+            if total >= _BATCH or i + 1 == positions.size:
+                room[total : total + _SLACK] = bytes(_SLACK)
+                ends = np.array(stops, np.int64)
+                yield first, source, np.append(0, ends[:-1]), ends
+                stops, first, total = [], i + 1, 0
 
 
-def _entries(listing: PackListing, share: NDArray[np.int32]) -> Iterator[tuple[int, int, int, int, int]]:
+def _entries(listing: PackListing, positions: NDArray[np.int32]) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield of each entry: begin, end, bytes of its header, inflated length, checksum. Few at a time are Python's."""
-    for first in range(0, share.size, _STEP):
-        part = share[first : first + _STEP]
+    for first in range(0, positions.size, _STEP):
+        part = positions[first : first + _STEP]
         after = np.minimum(part + 1, len(listing) - 1)
         ends = np.where(part + 1 < len(listing), listing.offsets[after], listing.end)
         columns = (
@@ -264,7 +341,14 @@ def _entries(listing: PackListing, share: NDArray[np.int32]) -> Iterator[tuple[i
         yield from zip(*(column.tolist() for column in columns), strict=True)
 
 
-def _database(seeds: Seeds, folder: Path) -> Any:  # hyperscan has no types
-    """Compile the seeds, or load them from folder: an id of 0 for a head, 1 for a context word."""
-    ids = [0] * len(seeds.heads) + [1] * len(seeds.words)
-    return prefilter.load((*seeds.heads, *seeds.words), ids, folder)
+def _database(folder: Path, seeds: Seeds | None) -> Any:  # hyperscan has no types
+    """Return the compiled seeds, with an id of 0 for a head, 1 for a context word; from folder if they are there."""
+
+    def expressions() -> tuple[list[bytes], list[int]]:
+        from firedamp.scanner.seeds import seeds as ordinary
+
+        sought = seeds or ordinary()
+        return [*sought.heads, *sought.words], [0] * len(sought.heads) + [1] * len(sought.words)
+
+    # A copy goes by the version of the sources that the seeds are made from: making them takes longer than loading.
+    return prefilter.load(("seeds", VERSION, seeds), expressions, folder)

@@ -6,9 +6,6 @@ One hyperscan database holds every form of `forms`. It only says where to look; 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import hyperscan
 
+from firedamp.scanner.kept import kept
 from firedamp.scanner.version import VERSION
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ class Prefilter:
 
     def __init__(self, folder: Path | None = None) -> None:
         # A copy goes by the version of the sources that the forms are made from: making them takes longer than loading.
-        self._database = _kept(("forms", VERSION), _all_forms, folder)
+        self._database = load(("forms", VERSION), _all_forms, folder)
         self._local = threading.local()
 
     def find(self, window: bytes | memoryview) -> list[Hit]:
@@ -86,38 +84,25 @@ class Prefilter:
         self._database.scan(window, match_event_handler=note, scratch=self._local.scratch)
 
 
-def load(expressions: Sequence[bytes], ids: Sequence[int], folder: Path | None) -> Any:  # hyperscan has no types
-    """Return the database of expressions: the folder's copy if it is ours and fits, else compiled and copied there.
+def load(
+    content: object, expressions: Callable[[], tuple[Sequence[bytes], Sequence[int]]], folder: Path | None
+) -> Any:  # hyperscan has no types
+    """Return the database of expressions and their ids: the folder's copy if it fits, else compiled and copied there.
 
-    A folder that cannot be read or written is worked without: it only saves the second that compiling takes.
+    content tells the expressions from others by its repr: they are made only where there is no copy.
     """
-    return _kept((list(expressions), list(ids)), lambda: _compiled(expressions, ids), folder)
+
+    def compiled() -> bytes:
+        return bytes(hyperscan.dumpb(_compiled(*expressions())))
+
+    known = (hyperscan.__version__, content)  # type: ignore[attr-defined]
+    return hyperscan.loadb(kept(folder, "hyperscan", known, compiled), hyperscan.HS_MODE_BLOCK)
 
 
-def _all_forms() -> Any:
+def _all_forms() -> tuple[Sequence[bytes], Sequence[int]]:
     from firedamp.scanner.forms import forms
 
-    return _compiled([form.expression for form in forms()], range(len(forms())))
-
-
-def _kept(content: object, compiled: Callable[[], Any], folder: Path | None) -> Any:
-    """Return the folder's copy of a database, or the compiled one, copied there. content tells it from all others."""
-    if folder is None:
-        return compiled()
-    known = repr((hyperscan.__version__, content)).encode()  # type: ignore[attr-defined]
-    path = folder / f"hyperscan-{hashlib.blake2b(known, digest_size=12).hexdigest()}"
-    with contextlib.suppress(OSError, hyperscan.HyperscanError), path.open("rb") as file:
-        # hyperscan trusts what it loads: a copy that another user could have written is not loaded.
-        status = os.fstat(file.fileno())
-        if not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022):
-            return hyperscan.loadb(file.read(), hyperscan.HS_MODE_BLOCK)
-    database = compiled()
-    with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as copy:
-            copy.write(hyperscan.dumpb(database))
-        Path(copy.name).replace(path)
-    return database
+    return [form.expression for form in forms()], range(len(forms()))
 
 
 def _compiled(expressions: Sequence[bytes], ids: Sequence[int]) -> Any:

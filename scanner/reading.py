@@ -14,9 +14,9 @@ import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Final, TypeAlias
 
 from firedamp.scanner.objects import ObjectAccess
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from firedamp.scanner.idset import Ids
+    from firedamp.scanner.idset import Ids, Memory
     from firedamp.scanner.packindex import PackListing
+    from firedamp.scanner.packs import Filtered
 
 Hits = Callable[[memoryview], Sequence[int]]
 """Where the prefilter sees something in these bytes: offsets behind each hit's last byte, ascending."""
@@ -49,8 +50,10 @@ _RESTARTS: Final = 20_000
 """How often one share of the objects is begun again behind a corrupt one: each costs a few milliseconds."""
 
 
-Suspects: TypeAlias = "Callable[[PackListing, NDArray[np.int32]], NDArray[np.int32]]"
-"""Given a pack and positions in it, returns those of them that can hold a key."""
+Filter: TypeAlias = (
+    "Callable[[Sequence[tuple[PackListing, NDArray[np.int32]]]], AbstractContextManager[Iterator[Filtered]]]"
+)
+"""The delta filter: given packs and positions in them, says share by share which of these can hold a key."""
 
 FILTER_FROM: Final = 8 << 20
 """Bytes of the smallest pack that the delta filter is used for: below, reading everything takes no longer."""
@@ -60,14 +63,14 @@ FILTER_FROM: Final = 8 << 20
 class Settings:
     """How repositories are read.
 
-    container says by its first bytes whether an object must be looked into. suspects is the delta filter, used for
-    packs of filter_from bytes and more; None reads everything.
+    container says by its first bytes whether an object must be looked into. delta_filter is used for packs of
+    filter_from bytes and more; None reads everything.
     """
 
     hits: Hits
     container: Callable[[bytes], bool]
     jobs: int = 2
-    suspects: Suspects | None = None
+    delta_filter: Filter | None = None
     filter_from: int = FILTER_FROM
 
 
@@ -84,24 +87,48 @@ class Unread:
         return self.why == _ABSENT
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Some of the objects to be read.
+
+    seen is where they are remembered, if anywhere: it is handed back with what was read. check: hash each object, which
+    git does not do when it reads. One whose content is another counts as not read, and is looked at all the same.
+    """
+
+    ids: Ids
+    seen: Memory | None = None
+    check: bool = False
+
+    def divided(self) -> Iterator[Part]:
+        """Yield it in pieces of a size that is worth a git of its own."""
+        if len(self.ids):
+            for ids in _split(self.ids, max(1, min(len(self.ids) // 2000, 16))):
+                yield replace(self, ids=ids)
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of the objects was read to its end: ids of all that were read, whatever stands in them."""
+    """A part was read to its end: ids of all that were read, whatever stands in them."""
 
     ids: Ids
     tally: Tally
+    seen: Memory | None = None
 
 
-Read = Blob | Unread | Share
+@dataclass(frozen=True, slots=True)
+class RuledOut:
+    """Objects that need not be read: the delta filter saw that they hold no key. seen is where that is remembered."""
+
+    ids: Ids
+    seen: Memory
+
+
+Read = Blob | Unread | Share | RuledOut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """Reads objects in shares, several at a time. window and overlap are settings for tests and measurements.
-
-    check: hash each object, which git does not do when it reads. One whose content is another counts as not read, and
-    is looked at all the same.
-    """
+    """Reads objects in parts, several at a time. window and overlap are settings for tests and measurements."""
 
     git: ObjectAccess
     hits: Hits
@@ -110,25 +137,27 @@ class Reader:
     jobs: int = 2
     window: int = WINDOW
     overlap: int = OVERLAP
-    check: bool = False
 
-    def read(self, ids: Ids) -> Iterator[Read]:
-        """Yield the objects worth a look, those that could not be read, and each share when it is done."""
-        if not len(ids):
-            return
-        shares = _split(ids, max(1, min(len(ids) // 2000, 16)))
-        if len(shares) == 1 or self.jobs == 1:
-            for share in shares:
-                yield from _Pass(self, share).read()
-            return
-        yield from self._together(shares)
+    def read(self, parts: Iterable[Part | RuledOut]) -> Iterator[Read]:
+        """Yield the objects worth a look, those that could not be read, each share when it is done, what is ruled out.
 
-    def _together(self, shares: Sequence[Ids]) -> Iterator[Read]:
-        """Read shares in threads: git, the pipe and the prefilter all work without Python's lock."""
-        todo: queue.SimpleQueue[Ids] = queue.SimpleQueue()
-        done = queue.Queue[Read | BaseException | None](_WAITING)
-        for share in shares:
-            todo.put(share)
+        parts are asked for as they can be read: to find them may take its time.
+        """
+        if self.jobs == 1:
+            for part in parts:
+                yield from self._one(part)
+            return
+        yield from self._together(iter(parts))
+
+    def _one(self, part: Part | RuledOut) -> Iterator[Read]:
+        if isinstance(part, RuledOut):
+            yield part
+        elif len(part.ids):
+            yield from _Pass(self, part).read()
+
+    def _together(self, parts: Iterator[Part | RuledOut]) -> Iterator[Read]:
+        """Read in threads: git, the pipe and the prefilter all work without Python's lock."""
+        done, asking = queue.Queue[Read | BaseException | None](_WAITING), threading.Lock()
         stopped = threading.Event()
 
         def put(item: Read | BaseException | None) -> None:
@@ -142,11 +171,14 @@ class Reader:
         def work() -> None:
             try:
                 while not stopped.is_set():
-                    for item in _Pass(self, todo.get_nowait()).read():
+                    with asking:
+                        part = next(parts, None)
+                    if part is None:
+                        break
+                    for item in self._one(part):
                         put(item)
                         if stopped.is_set():
                             return
-            except queue.Empty:
                 put(None)
             except BaseException as error:  # noqa: BLE001 - raised again where the results are taken
                 put(error)
@@ -176,10 +208,10 @@ class _LostStepError(Exception):
 
 @dataclass(slots=True)
 class _Pass:
-    """One share on its way through one window."""
+    """One part on its way through one window."""
 
     reader: Reader
-    ids: Ids
+    part: Part
     names: bytes = b""
     """The ids in hexadecimal digits, one after the other."""
     at: int = 0
@@ -190,7 +222,7 @@ class _Pass:
     trees: int = 0
 
     def __post_init__(self) -> None:
-        self.names = binascii.hexlify(self.ids.tobytes())
+        self.names = binascii.hexlify(self.part.ids.tobytes())
 
     def read(self) -> Iterator[Read]:
         try:
@@ -198,37 +230,37 @@ class _Pass:
         except _LostStepError:
             # Git hands out a loose object that lies about its size as it is. The liar is found by halves, so that it
             # hides nothing: alone it is corrupt.
-            if len(self.ids) == 1:
+            if len(self.part.ids) == 1:
                 yield Unread(self._name(0).decode())
                 return
-            for half in _split(self.ids, 2):
-                yield from _Pass(self.reader, half).read()
+            for half in _split(self.part.ids, 2):
+                yield from _Pass(self.reader, replace(self.part, ids=half)).read()
 
     def _through(self) -> Iterator[Read]:
         for _ in range(_RESTARTS):
             yield from self._once()
-            if self.at >= len(self.ids):
+            if self.at >= len(self.part.ids):
                 break
             self._not_read(self.at)
             self.at += 1
-        for number in range(self.at, len(self.ids)):
+        for number in range(self.at, len(self.part.ids)):
             self._not_read(number)
         yield from self.unread.values()
-        read = _without(self.ids, self.unread)
-        yield Share(read, Tally(objects=len(read) - self.trees, bytes=self.read_bytes))
+        read = _without(self.part.ids, self.unread)
+        yield Share(read, Tally(objects=len(read) - self.trees, bytes=self.read_bytes), self.part.seen)
 
     def _not_read(self, number: int, why: str = "corrupt object") -> None:
         self.unread[number] = Unread(self._name(number).decode(), why)
 
     def _name(self, number: int) -> bytes:
-        width = self.ids.shape[1] * 2
+        width = self.part.ids.shape[1] * 2
         return self.names[number * width : (number + 1) * width]
 
     def _once(self) -> Iterator[Read]:
         """Start git for what is left of the share and read until it ends, well or early."""
-        if self.at >= len(self.ids):
+        if self.at >= len(self.part.ids):
             return
-        lines = (self._name(number) + b"\n" for number in range(self.at, len(self.ids)))
+        lines = (self._name(number) + b"\n" for number in range(self.at, len(self.part.ids)))
         with self.reader.git.start("cat-file", "--batch", "--buffer", lines=lines) as running:
             stream = _Stream(running.stdout, bytearray(self.reader.window))
             while stream.fill():
@@ -245,7 +277,7 @@ class _Pass:
     def _whole(self, stream: _Stream) -> Generator[Read, None, int]:
         """Take every object that is whole in the window; return how many bytes they are."""
         buffer, held = stream.buffer, stream.held
-        width = self.ids.shape[1] * 2
+        width = self.part.ids.shape[1] * 2
         kind = width + 2  # where the second letter of the type stands, by which all four differ
         at = 0
         starts, ends, numbers = list[int](), list[int](), list[int]()
@@ -264,7 +296,7 @@ class _Pass:
                 break
             if buffer[end] != _LINE_END:
                 raise _LostStepError
-            if self.reader.check:
+            if self.part.check:
                 self._check(self._hash(bytes(buffer[at + width + 1 : begin - 1]), memoryview(buffer)[begin:end]))
             if buffer[at + kind] == _TREE:
                 self.trees += 1
@@ -286,22 +318,22 @@ class _Pass:
 
     def _hash(self, head: bytes, content: memoryview) -> hashlib._Hash:
         """Begin to hash an object as git does: its type and size, then its content."""
-        new = hashlib.sha256 if self.ids.shape[1] == 32 else hashlib.sha1
+        new = hashlib.sha256 if self.part.ids.shape[1] == 32 else hashlib.sha1
         digest = new(head + b"\0", usedforsecurity=False)
         digest.update(content)
         return digest
 
     def _check(self, digest: hashlib._Hash) -> None:
-        if digest.digest() != self.ids[self.at].tobytes():
+        if digest.digest() != self.part.ids[self.at].tobytes():
             self._not_read(self.at, "its content is another than its id says")
 
     def _large(self, stream: _Stream) -> Iterator[Read]:
         """Take an object that is larger than the window, in pieces; each begins with the end of the one before."""
-        name, kind = self._name(self.at).decode(), stream.buffer[self.ids.shape[1] * 2 + 2]
+        name, kind = self._name(self.at).decode(), stream.buffer[self.part.ids.shape[1] * 2 + 2]
         start = stream.buffer.index(b"\n") + 1
         left = size = int(stream.buffer[:start].rsplit(b" ", 1)[1])
         head = bytes(stream.buffer[start : start + _MAGIC])
-        digest = self._hash(bytes(stream.buffer[self.ids.shape[1] * 2 + 1 : start - 1]), memoryview(b""))
+        digest = self._hash(bytes(stream.buffer[self.part.ids.shape[1] * 2 + 1 : start - 1]), memoryview(b""))
         line, column = 1, 1
         with self._spool(kind == _BLOB and self.reader.container(head), size) as spool:
             while True:
@@ -312,7 +344,7 @@ class _Pass:
                     yield Blob(name, bytes(piece), line, column, window=True)
                 if spool is not None:
                     spool.write(piece[:step])
-                if self.reader.check:
+                if self.part.check:
                     digest.update(piece[:step])
                 if last:
                     break
@@ -323,7 +355,7 @@ class _Pass:
                 if stream.held <= self.reader.overlap:
                     return
             stream.drop(min(start + left + 1, stream.held))
-        if self.reader.check:
+        if self.part.check:
             self._check(digest)
         if spool is not None:
             yield Blob(name, head, path=spool.name)

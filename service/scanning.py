@@ -282,7 +282,7 @@ class _Opener:
 
         return Settings(
             hits=self._sense.hits, container=lambda head: must_open(head) is not None, jobs=self._jobs,
-            suspects=None if self._whole else delta_filter(_cache(), self._jobs),
+            delta_filter=None if self._whole else delta_filter(_cache(), self._jobs),
             filter_from=FILTER_FROM if self._filter_from is None else self._filter_from,
         )  # fmt: skip
 

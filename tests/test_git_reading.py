@@ -18,7 +18,7 @@ from firedamp.scanner.fetch import without_user
 from firedamp.scanner.gitfiles import Content, pieces, read
 from firedamp.scanner.idset import IdSet, empty, from_hex
 from firedamp.scanner.objects import ObjectAccess, find, unquote
-from firedamp.scanner.reading import Hits, Reader, Share, Unread
+from firedamp.scanner.reading import Hits, Part, Reader, Share, Unread
 from firedamp.scanner.source import Blob
 from firedamp.storage.errors import UsageFailure
 from firedamp.storage.records import Outcome, Skipped
@@ -55,7 +55,7 @@ class Shelf:
             )  # fmt: skip
             return [
                 (item, Path(item.path).read_bytes()) if isinstance(item, Blob) and item.path else item
-                for item in reader.read(from_hex(list(names), 20))
+                for item in reader.read([Part(from_hex(list(names), 20))])
             ]
 
 
@@ -140,7 +140,7 @@ def test_readers_side_by_side_stop_when_told_and_pass_errors_on(tmp_path: Path) 
     with ObjectAccess(find(shelf.repository.path)) as git:
 
         def reading(how: Hits) -> Iterator[object]:
-            return Reader(git=git, hits=how, container=no_container, window=4096).read(from_hex(listed, 20))
+            return Reader(git=git, hits=how, container=no_container, window=4096).read([Part(from_hex(listed, 20))])
 
         assert sum(isinstance(item, Blob) for item in reading(hits)) == 100
         begun = reading(hits)

@@ -9,6 +9,7 @@ import stat
 import threading
 from pathlib import Path
 
+import hyperscan
 import pytest
 from tests.builders import make_key_id
 
@@ -154,16 +155,20 @@ def test_the_compiled_database_is_kept_private_and_reused(tmp_path: Path, rng: r
     assert copy.stat().st_mtime_ns == before
 
 
+def one_head() -> tuple[list[bytes], list[int]]:
+    return [b"AKIA"], [0]
+
+
 def test_a_copy_that_is_damaged_or_writable_by_others_is_not_loaded(tmp_path: Path) -> None:
-    load([b"AKIA"], [0], tmp_path)
+    load("one", one_head, tmp_path)
     [copy] = tmp_path.iterdir()
     copy.write_bytes(b"damaged")
-    load([b"AKIA"], [0], tmp_path)
+    load("one", one_head, tmp_path)
     good = copy.read_bytes()
     assert good != b"damaged"
     inode = copy.stat().st_ino
     copy.chmod(0o666)
-    load([b"AKIA"], [0], tmp_path)
+    load("one", one_head, tmp_path)
     assert copy.stat().st_ino != inode
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
 
@@ -171,9 +176,10 @@ def test_a_copy_that_is_damaged_or_writable_by_others_is_not_loaded(tmp_path: Pa
 def test_a_cache_that_cannot_be_written_is_worked_without(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"")
-    database = load([b"AKIA"], [0], file / "folder")
+    database = load("one", one_head, file / "folder")
     found: list[int] = []
-    database.scan(b"AKIA", match_event_handler=lambda *match: found.append(match[2]))
+    scratch = hyperscan.Scratch(database)
+    database.scan(b"AKIA", match_event_handler=lambda *match: found.append(match[2]), scratch=scratch)
     assert found == [4]
     assert list(tmp_path.iterdir()) == [file]
 

@@ -22,7 +22,7 @@ def marks(expressions: tuple[bytes, ...], text: bytes) -> bool:
 
 def is_head(text: bytes) -> bool:
     flags = np.zeros(1, np.uint8)
-    runs(np.frombuffer(text + b"\0", np.uint8), np.zeros(1, np.int64), *tables(), flags)
+    runs(np.frombuffer(text + b"\0", np.uint8), len(text) + 1, np.zeros(1, np.int64), 1, *tables(), flags)
     return bool(flags[0] & HEAD)
 
 

@@ -1,0 +1,98 @@
+"""Plain functions as machine code: numba compiles them once, and what it made is loaded by llvmlite alone.
+
+To import numba and to load a function from its own cache takes half a second each time. A function over pointers and
+integers needs nothing of numba when it runs, so its object code is kept and linked into the process: some milliseconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Final
+
+from firedamp.scanner.kept import kept
+
+_POINTERS: Final = {"B": "uint8", "L": "int64"}
+"""The letters of arguments that are arrays, and what these hold; `l` is an integer of 64 bits."""
+
+
+class NoCompilerError(Exception):
+    """There is no numba, or it can make nothing of a function that runs without it."""
+
+
+@cache
+def compiled(function: Callable[..., int], takes: str, folder: Path) -> Callable[..., int]:
+    """Return function as machine code, which runs without Python's lock.
+
+    takes has a letter an argument: `B` for an array of bytes, `L` for one of 64-bit integers, `l` for an integer.
+    Arrays lie in one piece, and nothing checks where function reads and writes in them. Raises NoCompilerError.
+    """
+    try:
+        import llvmlite
+        from llvmlite import binding as llvm
+    except ImportError as error:
+        raise NoCompilerError("numba is missing") from error
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    processor = (llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+    sources = [Path(path).read_bytes() for path in (function.__code__.co_filename, __file__)]
+    content = (llvmlite.__version__, processor, sources, takes)
+    code = kept(folder, f"code-{function.__name__}", content, partial(_object_code, function, takes))
+    engine = _engine()
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    # numba's calling convention: where the result goes, where an exception would go, the arguments; 0 is success.
+    numbers = [ctypes.c_int64 if letter == "l" else ctypes.c_void_p for letter in takes]
+    convention = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *numbers)
+    called = convention(engine.get_function_address(function.__name__))
+
+    def call(*arguments: Any) -> int:
+        result, exception = ctypes.c_int64(), ctypes.c_void_p()
+        given = (one if letter == "l" else one.ctypes.data for one, letter in zip(arguments, takes, strict=True))
+        if called(ctypes.addressof(result), ctypes.addressof(exception), *given):
+            raise RuntimeError(f"{function.__name__} raised what nothing was compiled for")
+        return result.value
+
+    return call
+
+
+@cache
+def _engine() -> Any:
+    """Return what holds all linked code: it lives as long as the process."""
+    from llvmlite import binding as llvm
+
+    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+
+def _object_code(function: Callable[..., int], takes: str) -> bytes:
+    """Compile function for this processor: object code in which it has its plain name."""
+    try:
+        import numba
+        from numba import types
+    except ImportError as error:
+        raise NoCompilerError("numba is missing") from error
+    from llvmlite import binding as llvm
+
+    pointer: Any = types.CPointer
+    arguments = [types.int64 if letter == "l" else pointer(getattr(types, _POINTERS[letter])) for letter in takes]
+    compiled: Any = numba.cfunc  # has types, but not those of its own keywords
+    unit = compiled(types.int64(*arguments), nopython=True)(function)
+    module = llvm.parse_assembly(unit.inspect_llvm())
+    # What calls from C would tell Python of exceptions: there is no such call, and without it nothing of numba is left.
+    module.get_function(unit.native_name).linkage = "internal"
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.add_strip_dead_prototype_pass()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3, jit=True
+    )
+    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+    (code,) = (each for each in module.functions if not each.is_declaration)
+    code.name = function.__name__
+    # To link what names something that is not there would end the process.
+    if any(each.is_declaration and not each.name.startswith("llvm.") for each in module.functions):
+        raise NoCompilerError(f"{function.__name__} cannot run without numba")
+    return bytes(machine.emit_object(module))

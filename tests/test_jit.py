@@ -1,0 +1,75 @@
+"""Machine code is made once, kept for this user alone, and does what the plain function does."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from firedamp.scanner import jit
+
+
+def total(numbers: Any, count: int, doubled: Any) -> int:
+    """Add up the numbers, and write each one twice as large."""
+    found = 0
+    for i in range(count):
+        found += numbers[i]
+        doubled[i] = 2 * numbers[i]
+    return found
+
+
+def calling_python(count: int) -> int:
+    """Need Python to run: it raises."""
+    if count > 3:
+        raise ValueError
+    return count
+
+
+def test_compiled_code_does_what_the_function_does_and_is_not_compiled_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "code"
+    numbers, doubled = np.array([5, -7, 1 << 40]), np.zeros(3, np.uint8)
+    assert jit.compiled(total, "LlB", folder)(numbers, 3, doubled) == (1 << 40) - 2
+    assert doubled.tolist() == [10, 242, 0]
+    [copy] = folder.iterdir()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+
+    jit.compiled.cache_clear()
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert jit.compiled(total, "LlB", folder)(numbers, 2, doubled) == -2
+
+
+def test_code_that_is_damaged_or_writable_by_others_is_made_again(tmp_path: Path) -> None:
+    numbers, doubled = np.array([3, 4]), np.zeros(2, np.uint8)
+    for spoil in (lambda copy: copy.write_bytes(copy.read_bytes()[:-9]), lambda copy: copy.chmod(0o666)):
+        jit.compiled.cache_clear()
+        jit.compiled(total, "LlB", tmp_path)
+        [copy] = tmp_path.iterdir()
+        spoil(copy)
+        before = copy.stat().st_ino
+        jit.compiled.cache_clear()
+        assert jit.compiled(total, "LlB", tmp_path)(numbers, 2, doubled) == 7
+        [copy] = tmp_path.iterdir()
+        assert copy.stat().st_ino != before
+
+
+def test_a_function_that_raises_says_so(tmp_path: Path) -> None:
+    code = jit.compiled(calling_python, "l", tmp_path)
+    assert code(2) == 2
+    with pytest.raises(RuntimeError, match="raised"):
+        code(4)
+
+
+def test_without_numba_nothing_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(jit.NoCompilerError, match="numba is missing"):
+        jit.compiled(calling_python, "l", tmp_path / "other")
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    with pytest.raises(jit.NoCompilerError, match="numba is missing"):
+        jit.compiled(calling_python, "l", tmp_path / "third")
