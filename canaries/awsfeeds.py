@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,58 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, parse_qs, unquote
 
 from firedamp.canaries import notices
-from firedamp.canaries.feeds import LARGEST, Page, World, hashed
+from firedamp.canaries.again import Again, Root
+from firedamp.canaries.buckets import Bucket, failures, root_of
+from firedamp.canaries.feeds import Page, World, hashed
 from firedamp.canaries.notices import TrailObject
 from firedamp.canaries.trailfiles import Document
-from firedamp.storage.errors import SourceFailure, UsageFailure
+from firedamp.storage.errors import UsageFailure
 from firedamp.storage.records import Outcome, Rejected, Skipped, Watermark
 
 if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
     from types_boto3_sqs import SQSClient
 
 _INVISIBLE: Final = 300
 """Seconds for which a message that was received is hidden from other readers; renewed while it is worked on."""
-
-_MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound"})
-
-
-@contextlib.contextmanager
-def failures(what: str) -> Iterator[None]:
-    """Turn what botocore raises into a SourceFailure that says what was tried, and AWS's own reason."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        told = error.response.get("Error", {})
-        raise SourceFailure(f"{what}: {told.get('Code', 'no code')}: {told.get('Message', 'no message')}") from error
-    except BotoCoreError as error:
-        raise SourceFailure(f"{what}: {error}", "firedamp doctor says what is set up") from error
-
-
-class Bucket:
-    """Objects of S3, read whole within a limit."""
-
-    def __init__(self, client: S3Client, largest: int = LARGEST) -> None:
-        self._client, self._largest = client, largest
-
-    def get(self, found: TrailObject) -> Document | Skipped:
-        """Read one object: gone when it is not there any more, failed when it cannot be read."""
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-
-        try:
-            answer = self._client.get_object(Bucket=found.bucket, Key=found.key)
-            if answer["ContentLength"] > self._largest:
-                return Skipped(outcome=Outcome.FAILED, what=found.where, why=f"more than {self._largest} bytes")
-            return Document(found.where, answer["Body"].read())
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
-            gone = code in _MISSING
-            why = "deleted before it was read" if gone else f"S3 does not give it: {code}"
-            return Skipped(outcome=Outcome.GONE if gone else Outcome.FAILED, what=found.where, why=why)
-        except (BotoCoreError, HTTPClientError) as error:
-            return Skipped(outcome=Outcome.FAILED, what=found.where, why=f"S3 cannot be reached: {error}")
 
 
 @dataclass(slots=True)
@@ -93,9 +53,27 @@ class QueueFeed:
         self._buckets: dict[str, Bucket] = {}
         self._url = ""
         self._open: dict[str, _Message] = {}
+        self._roots: dict[Root, None] = {}
 
-    def pages(self, since: Watermark | None) -> Iterator[Page]:  # noqa: ARG002 - a queue knows itself what is new
-        """Yield a page for each batch of messages until the queue is empty."""
+    def pages(self, since: Watermark | None) -> Iterator[Page]:
+        """Yield a page for each batch of messages until the queue is empty, then what is read again for new keys."""
+        kept = json.loads(since.position) if since is not None and since.position else {}
+        again = Again.of(kept.get("again"))
+        self._roots = {tuple(each): None for each in kept.get("roots", [])}
+        watched = self._world.watched()
+        again.begin(watched)
+        yield Page(position=self._position(again))
+        yield from self._messages()
+        again.meet(self.name, watched, self._roots, self._world.clock())
+        roots = list(self._roots)
+        for documents, skipped in again.pages(self.name, roots, self._bucket, self._world.clock):
+            yield Page(documents=documents, skipped=skipped, position=self._position(again))
+        yield Page(skipped=again.told, position=self._position(again, self._world.clock()))
+
+    def _position(self, again: Again, ended: datetime | None = None) -> str:
+        return json.dumps({"roots": list(self._roots), "again": again.kept(ended)})
+
+    def _messages(self) -> Iterator[Page]:
         with failures(f"the queue {self._queue} cannot be read"):
             client: SQSClient = self._world.clients("sqs", self._region, self._profile)
             self._url = client.get_queue_url(QueueName=self._queue, QueueOwnerAWSAccountId=self._account)["QueueUrl"]
@@ -125,7 +103,9 @@ class QueueFeed:
                 taken: notices.Notice = notice
                 if isinstance(notice, TrailObject):
                     renew.when_due()
-                    taken = self._bucket(notice).get(notice)
+                    taken = self._bucket(notice.bucket).get(notice)
+                    if len(self._roots) < _ROOTS:
+                        self._roots[notice.bucket, root_of(notice.key)] = None
                 match taken:
                     case Document():
                         documents.append(taken)
@@ -139,10 +119,10 @@ class QueueFeed:
                         raise AssertionError("it was read just now")
         return Page(documents=documents, rejected=rejected, skipped=skipped, receipt=tuple(self._open))
 
-    def _bucket(self, found: TrailObject) -> Bucket:
-        if found.bucket not in self._buckets:
-            self._buckets[found.bucket] = Bucket(self._world.clients("s3", self._region, self._profile))
-        return self._buckets[found.bucket]
+    def _bucket(self, name: str) -> Bucket:
+        if name not in self._buckets:
+            self._buckets[name] = Bucket(self._world.clients("s3", self._region, self._profile), name)
+        return self._buckets[name]
 
     def acknowledge(self, page: Page) -> None:
         """Delete the messages of a page that were read in full."""
@@ -177,6 +157,8 @@ class _Renewal:
         self._since = self._clock()
 
 
+_ROOTS: Final = 50
+"""Trails whose files a queue announces and that can be read again."""
 _PAGE_BYTES: Final = 1 << 25
 _PAGE_OBJECTS: Final = 100
 _OVERLAP: Final = 300
@@ -219,15 +201,19 @@ class BucketFeed:
         self._world = world
 
     def pages(self, since: Watermark | None) -> Iterator[Page]:
-        """Yield pages of files, folder by folder, each in order of time."""
+        """Yield pages of files, folder by folder, each in order of time; then those read again for new keys."""
         with failures(f"the bucket {self._bucket} cannot be listed"):
-            client: S3Client = self._world.clients("s3", self._region, self._profile)
-            reached = _reached(since)
+            bucket = Bucket(self._world.clients("s3", self._region, self._profile), self._bucket)
+            kept = json.loads(since.position) if since is not None and since.position else {}
+            reached, again = _reached(kept.get("folders", {})), Again.of(kept.get("again"))
+            watched = self._world.watched()
+            again.begin(watched)
+            yield Page(position=_position(reached, again))
             unsaved = 0
-            for folder in self._folders(client):
+            for folder in bucket.folders(self._prefix):
                 reach = reached.setdefault(folder, _Reach())
                 listed: list[str] = []
-                for page in self._new(client, folder, reach, listed):
+                for page in self._new(bucket, folder, reach, listed):
                     yield page
                     # What could not be read is not remembered, and tried again as long as it is among the last names.
                     tags = {_tag(document.where.partition(f"{self._bucket}/")[2]) for document in page.documents}
@@ -235,16 +221,19 @@ class BucketFeed:
                     unsaved += len(tags)
                 reach.advance(listed)
                 if unsaved >= _SAVE:
-                    yield Page(position=_position(reached))
+                    yield Page(position=_position(reached, again))
                     unsaved = 0
-            yield Page(position=_position(reached))
+            roots = [(self._bucket, self._prefix)]
+            again.meet(self.name, watched, roots, self._world.clock())
+            for documents, skipped in again.pages(self.name, roots, lambda _: bucket, self._world.clock):
+                yield Page(documents=documents, skipped=skipped, position=_position(reached, again))
+            yield Page(skipped=again.told, position=_position(reached, again, self._world.clock()))
 
-    def _new(self, client: S3Client, folder: str, reach: _Reach, listed: list[str]) -> Iterator[Page]:
+    def _new(self, bucket: Bucket, folder: str, reach: _Reach, listed: list[str]) -> Iterator[Page]:
         """Yield pages of what is new in a folder; listed gets every name behind the start."""
-        bucket = Bucket(client)
         documents: list[Document] = []
         skipped: list[Skipped] = []
-        for key in self._keys(client, folder, reach.start):
+        for key, _ in bucket.keys(folder, reach.start):
             listed.append(key)
             if _tag(key) in reach.read:
                 continue
@@ -267,27 +256,6 @@ class BucketFeed:
             return Skipped(outcome=Outcome.LEFT_OUT, what=found.where, why="no trail file")
         return bucket.get(found)
 
-    def _keys(self, client: S3Client, folder: str, start: str) -> Iterator[str]:
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=folder, StartAfter=start)
-        for answer in pages:
-            yield from (each["Key"] for each in answer.get("Contents", []) if not each["Key"].endswith("/"))
-
-    def _folders(self, client: S3Client) -> list[str]:
-        """Return the folders of records: `…AWSLogs/[o-ORG/]ACCOUNT/CloudTrail/REGION/`, or the prefix as it is."""
-        prefix = self._prefix if not self._prefix or self._prefix.endswith("/") else f"{self._prefix}/"
-        logs = prefix if "AWSLogs/" in prefix else f"{prefix}AWSLogs/"
-        below = [] if "/CloudTrail/" in logs else self._below(client, logs)
-        accounts = [
-            account
-            for each in below
-            for account in (self._below(client, each) if _last(each).startswith("o-") else [each])
-        ]
-        return [region for each in accounts for region in self._below(client, f"{each}CloudTrail/")] or [self._prefix]
-
-    def _below(self, client: S3Client, prefix: str) -> list[str]:
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/")
-        return [each["Prefix"] for page in pages for each in page.get("CommonPrefixes", [])]
-
     def acknowledge(self, page: Page) -> None:
         """Nothing: a bucket keeps its files."""
 
@@ -296,19 +264,15 @@ def _tag(key: str) -> str:
     return base64.b64encode(hashed(key)[:6]).decode()
 
 
-def _last(prefix: str) -> str:
-    return prefix.rstrip("/").rpartition("/")[2]
+def _position(reached: dict[str, _Reach], again: Again, ended: datetime | None = None) -> str:
+    folders = {folder: [each.start, "".join(sorted(each.read))] for folder, each in reached.items()}
+    return json.dumps({"folders": folders, "again": again.kept(ended)})
 
 
-def _position(reached: dict[str, _Reach]) -> str:
-    return json.dumps({folder: [each.start, "".join(sorted(each.read))] for folder, each in reached.items()})
-
-
-def _reached(since: Watermark | None) -> dict[str, _Reach]:
-    told = json.loads(since.position) if since is not None and since.position else {}
+def _reached(folders: dict[str, Any]) -> dict[str, _Reach]:
     return {
         folder: _Reach(start, {tags[at : at + 8] for at in range(0, len(tags), 8)})
-        for folder, (start, tags) in told.items()
+        for folder, (start, tags) in folders.items()
     }
 
 

@@ -2,8 +2,8 @@
 
 2 calls a second for each account and region, 50 records a page, 90 days back, one attribute a call, management events
 only (CloudTrail API reference, LookupEvents). Up to 200 watched keys are looked up by id and by the name of their
-owner; above that the history is swept as a whole. Records come up to 15 minutes late, so every window begins 20
-minutes before the last one ended.
+owner; above that the history is swept as a whole, and only new keys made elsewhere are looked up on their own. Records
+come up to 15 minutes late, so every window begins 20 minutes before the last one ended.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult
 
-from firedamp.canaries.awsfeeds import failures, option
+from firedamp.canaries.again import ours
+from firedamp.canaries.awsfeeds import option
+from firedamp.canaries.buckets import failures
 from firedamp.canaries.feeds import Page, World
 from firedamp.canaries.trailfiles import Document
+from firedamp.canaries.watchlist import tag
 from firedamp.storage.errors import Failure
 from firedamp.storage.records import Outcome, Skipped, WatchedKey, Watermark
 from firedamp.storage.times import parse_time, rfc3339
@@ -44,7 +47,7 @@ _WAITING: Final = 4
 
 @dataclass(slots=True)
 class _Reach:
-    """How far a region is looked up, and which keys were among those looked for."""
+    """How far a region is looked up, and the tags of the keys that were among those looked for."""
 
     until: datetime
     keys: frozenset[str]
@@ -92,7 +95,7 @@ class LookupFeed:
                 if each.ended:
                     running -= 1
                     if not any(skipped.outcome is Outcome.FAILED for skipped in each.skipped):
-                        reached[each.region] = _Reach(now, frozenset(key.key_id for key in keys))
+                        reached[each.region] = _Reach(now, frozenset(tag(key) for key in keys))
                         position = _position(reached)
                 yield Page(documents=each.documents, skipped=each.skipped, position=position)
         finally:
@@ -129,10 +132,26 @@ class _Task:
         if len(self.keys) > MOST_KEYS:
             start = self.now - SWEEP_BACK if self.reach is None else self._until(self.reach) - OVERLAP
             yield {"StartTime": start, "EndTime": self.now}
-            return
+            yield from self._by_key(() if self.left_out() else self._new())
+        else:
+            yield from self._by_key(self.keys)
+
+    def left_out(self) -> str:
+        """Say what no request looks for, or nothing."""
+        new = len(self._new())
+        if len(self.keys) <= MOST_KEYS or new <= MOST_KEYS:
+            return ""
+        return f"of {new} new keys: what came before this sweep (firedamp usage KEYID looks it up)"
+
+    def _new(self) -> list[WatchedKey]:
+        """Return the keys that were not looked for before and that may be older than our watching."""
+        known = frozenset[str]() if self.reach is None else self.reach.keys
+        return [key for key in self.keys if tag(key) not in known and not ours(key)]
+
+    def _by_key(self, keys: Iterable[WatchedKey]) -> Iterator[dict[str, Any]]:
         asked = dict[tuple[str, str], None]()
-        for key in self.keys:
-            known = self.reach is not None and key.key_id in self.reach.keys
+        for key in keys:
+            known = self.reach is not None and tag(key) in self.reach.keys
             start = self._until(self.reach) - KEY_OVERLAP if self.reach is not None and known else self.now - HISTORY
             names = [("AccessKeyId", key.key_id)]
             if key.owner.user_name:
@@ -175,9 +194,11 @@ def _look(client: CloudTrailClient, task: _Task, sleep: Callable[[float], None],
                     found.put(_Found(task.region, tuple(batch)))
                     batch = []
         found.put(_Found(task.region, tuple(batch)))
+        if task.left_out():
+            skipped = (Skipped(outcome=Outcome.LEFT_OUT, what=what, why=task.left_out()),)
         if rate.took > _SLOW:
             why = f"{rate.calls} calls take over 5 minutes: this feed cannot alarm in minutes, use a trail"
-            skipped = (Skipped(outcome=Outcome.LEFT_OUT, what=what, why=why),)
+            skipped = (*skipped, Skipped(outcome=Outcome.LEFT_OUT, what=what, why=why))
     except Failure as failure:
         skipped = (Skipped(outcome=Outcome.FAILED, what=what, why=str(failure)),)
     except Exception as error:  # noqa: BLE001 - a thread that dies in silence would leave the poll waiting for ever

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain, islice
 from typing import Final
 
 from firedamp.canaries import facts, heard, trailfiles
@@ -80,16 +81,19 @@ def poll(
 
     now is when the poll began; clock, when given, dates each page's alerts by the time it is committed.
     """
-    keys = store.watched()
-    guarded = guard(keys) if rules.guarded is None else rules.guarded
-    watchlist = compiled(tuple(keys), frozenset(guarded.calls))
-    placements = store.placements()
     since = store.watermark(feed.name)
     position, newest = "" if since is None else since.position, ""
     counted = _Counted()
     with ThreadPoolExecutor(_READERS) as readers:
         try:
-            for page in feed.pages(since):
+            pages = feed.pages(since)
+            first = list(islice(pages, 1))
+            # Only now: the feed takes no key for known that is not looked for here.
+            keys = store.watched()
+            guarded = guard(keys) if rules.guarded is None else rules.guarded
+            watchlist = compiled(tuple(keys), frozenset(guarded.calls))
+            placements = store.placements()
+            for page in chain(first, pages):
                 at = now if clock is None else clock()
                 known = Known(
                     keys=watchlist.keys, placements=placements, now=at, quiet=rules.quiet, locate=rules.locate

@@ -7,6 +7,7 @@ escape, and `\u0041KIA…` must not hide an id: an escape that stands for a char
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -128,6 +129,12 @@ def digest(keys: Iterable[WatchedKey]) -> str:
     """Return what is looked for, in 16 digits: what was read before is read again when this changes."""
     told = sorted(repr((key.key_id, key.owner)) for key in keys)
     return hashlib.blake2b("\n".join(told).encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def tag(key: WatchedKey) -> str:
+    """Return 8 characters that stand for a key and its owner: another owner is something new to look for."""
+    told = repr((key.key_id, key.owner)).encode("utf-8", "replace")
+    return base64.b64encode(hashlib.blake2b(told, digest_size=6).digest()).decode()
 
 
 class _Owners:

@@ -20,8 +20,9 @@ from firedamp.canaries.awsfeeds import BucketFeed, QueueFeed, _Reach, _tag
 from firedamp.canaries.feeds import Feed, FolderFeed, Page, World
 from firedamp.canaries.lookup import LookupFeed
 from firedamp.canaries.opening import open_feed
+from firedamp.canaries.watch import Polled
 from firedamp.service.loopback import Loopback
-from firedamp.storage.records import Canary, Outcome, Owner
+from firedamp.storage.records import Canary, Outcome, Owner, PageRead, Watermark
 from firedamp.storage.store import Store
 
 NOW = datetime(2026, 11, 20, 11, tzinfo=UTC)
@@ -206,8 +207,9 @@ def test_a_crash_between_commit_and_acknowledge_loses_and_doubles_nothing(rig: R
     rig.deliver(record(user(key_id)))
     feed = rig.feed()
 
-    def crash(_: Page) -> None:
-        raise KeyboardInterrupt
+    def crash(page: Page) -> None:
+        if page.documents:
+            raise KeyboardInterrupt
 
     feed.acknowledge = crash  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
@@ -320,7 +322,7 @@ def test_an_organisation_trail_is_read_account_by_account(bucket: BucketRig, sto
     assert (polled.failed, polled.records) == ((), 2)
     mark = store.watermark(feed.name)
     assert mark is not None
-    assert sorted(json.loads(mark.position)) == [
+    assert sorted(json.loads(mark.position)["folders"]) == [
         f"audit/AWSLogs/o-abc123/{account}/CloudTrail/us-east-1/" for account in (ACCOUNT, "210987654321")
     ]
 
@@ -371,6 +373,167 @@ def test_a_bucket_that_is_none_has_failed(aws: Loopback, store: Store) -> None:
     assert "cannot be listed" in watch.poll(feed, store, NOW).failed[0].why
 
 
+# Keys that are new: what was read before is read again for them.
+
+
+def adopt(store: Store, rng: random.Random, **more: Any) -> str:
+    """Watch one more key, of another owner."""
+    made = make_key_id(rng, ACCOUNT)
+    store.watch(Canary(key_id=made, name=made, **({"since": NOW, "adopted": True} | more)))
+    return made
+
+
+def uses(store: Store) -> dict[str | None, int]:
+    return {each.key_id: each.use for each in store.incidents()}
+
+
+@pytest.fixture(params=["file", "s3", "sqs", "lookup"])
+def history(request: pytest.FixtureRequest, tmp_path: Path, store: Store) -> Rig:
+    """Every feed that can be read again."""
+    if request.param == "file":
+        return FolderRig(tmp_path, store)
+    aws: Loopback = request.getfixturevalue("aws")
+    made: dict[str, type[Any]] = {"s3": BucketRig, "sqs": QueueRig, "lookup": LookupRig}
+    rig: Rig = made[request.param](aws, store)
+    return rig
+
+
+def test_a_key_adopted_later_is_found_in_what_was_read_before(
+    history: Rig, store: Store, key_id: str, rng: random.Random
+) -> None:
+    later = make_key_id(rng, ACCOUNT)
+    stranger = user(later, "other") | {"principalId": "AIDAEXAMPLEEXAMPLE777"}
+    history.deliver(record(stranger), record(user(key_id), 1))
+    watch.poll(history.feed(), store, NOW)
+    assert uses(store) == {key_id: 1}
+    store.watch(Canary(key_id=later, name="later", since=NOW, adopted=True))
+    polled = watch.poll(history.feed(), store, NOW)
+    assert (polled.failed, uses(store)) == ((), {key_id: 1, later: 1})
+    assert watch.poll(history.feed(), store, NOW).grown == ()
+
+
+def test_an_owner_learned_later_joins_what_was_read_before(history: Rig, store: Store, rng: random.Random) -> None:
+    made = adopt(store, rng)
+    session = user("ASIAEXAMPLEEXAMPLE55", "other") | {"principalId": "AIDAEXAMPLEEXAMPLE777"}
+    history.deliver(record(session), record(role(), 1))
+    watch.poll(history.feed(), store, NOW)
+    assert store.incidents() == []
+    adopted = Owner(arn=session["arn"], user_name="other", account_id=ACCOUNT)
+    store.watch(Canary(key_id=made, name="later", since=NOW, adopted=True, owner=adopted))
+    watch.poll(history.feed(), store, NOW)
+    assert [each.derived for each in store.incidents()] == [1]
+
+
+def told(polled: Polled) -> list[str]:
+    return [each.why for each in polled.skipped if "new" in each.why]
+
+
+def test_a_queue_of_records_says_from_when_on_a_new_key_is_looked_for(
+    aws: Loopback, store: Store, key_id: str, rng: random.Random
+) -> None:
+    rig = EventBridgeRig(aws, store)
+    rig.deliver(record(role()))
+    assert told(watch.poll(rig.feed(), store, NOW)) == []
+    new = adopt(store, rng)
+    (why,) = told(watch.poll(rig.feed(), store, NOW))
+    assert why.startswith(f"of {new}, new: what came before 2026-11-20T11:00:00Z")
+    assert told(watch.poll(rig.feed(), store, NOW)) == []
+
+
+def test_for_a_key_of_ours_only_what_was_read_after_it_was_made_is_read_again(
+    bucket: BucketRig, store: Store, key_id: str, rng: random.Random
+) -> None:
+    for _ in range(3):
+        bucket.deliver(record(role()))
+    watch.poll(bucket.feed(), store, NOW)
+    adopt(store, rng, since=NOW + timedelta(seconds=1), adopted=False)
+    polled = watch.poll(bucket.feed(), store, NOW)
+    assert (polled.records, told(polled)) == (0, []), "it was made when that poll had ended"
+    bucket.aws.client("s3").put_object(
+        Bucket=BUCKET, Key=trail_key(9, minute=50), Body=trail(record(role()))
+    )  # fmt: skip
+    watch.poll(bucket.feed(), store, NOW)
+    new = adopt(store, rng, since=NOW - timedelta(minutes=1), adopted=False)
+    polled = watch.poll(bucket.feed(), store, NOW)
+    assert polled.records == 1, "the files of its own time only, which that poll may have read without it"
+    assert [new in why for why in told(polled)] == [True]
+
+
+def test_a_poll_that_was_cut_off_owes_its_files_to_the_keys_that_came_meanwhile(
+    bucket: BucketRig, store: Store, key_id: str, rng: random.Random
+) -> None:
+    watch.poll(bucket.feed(), store, NOW)
+    later = make_key_id(rng, ACCOUNT)
+    bucket.count = 50
+    bucket.deliver(record(user(later, "other") | {"principalId": "AIDAX"}))
+    feed = bucket.feed()
+    mark = store.watermark(feed.name)
+    pages = feed.pages(mark)
+    begun = next(pages).position
+    pages.close()
+    assert begun is not None
+    store.record_page(PageRead(feed=feed.name, watermark=Watermark(feed=feed.name, position=begun)), lambda *_: [], NOW)
+    store.watch(Canary(key_id=later, name="later", since=NOW + timedelta(minutes=1)))
+    assert told(watch.poll(bucket.feed(), store, NOW)) != []
+
+
+def test_reading_again_stops_after_a_minute_and_goes_on_with_the_next_poll(
+    aws: Loopback, store: Store, key_id: str, rng: random.Random
+) -> None:
+    rig = QueueRig(aws, store)
+    rig.deliver(record(role()))
+    for number in range(2, 61):
+        aws.client("s3").put_object(Bucket=BUCKET, Key=trail_key(number), Body=trail(record(role())))
+    watch.poll(rig.feed(), store, NOW)
+    adopt(store, rng)
+    ticks = iter(range(10_000))
+
+    def poll() -> Polled:
+        world = make_world(store, aws, lambda: NOW + timedelta(seconds=70 * next(ticks)))
+        feed = QueueFeed(urlsplit(f"sqs://us-east-1/{ACCOUNT}/{QUEUE}"), world, wait=0, invisible=0)
+        return watch.poll(feed, store, NOW)
+
+    polls = [poll() for _ in range(4)]
+    assert [each.records for each in polls] == [50, 10, 0, 0]
+    assert ["the next poll reads on there" in " ".join(told(each)) for each in polls] == [True, True, True, False]
+
+
+def test_what_cannot_be_read_again_is_said_and_ends_nothing(
+    aws: Loopback, store: Store, key_id: str, rng: random.Random
+) -> None:
+    rig = QueueRig(aws, store)
+    rig.deliver(record(role()))
+    rig.deliver(record(role()))
+    watch.poll(rig.feed(), store, NOW)
+    adopt(store, rng)
+    aws.refuse_next("s3:GetObject", "InvalidObjectState", times=1)
+    polled = watch.poll(rig.feed(), store, NOW)
+    assert (polled.records, polled.failed) == (1, ())
+    assert any("InvalidObjectState" in why for why in told(polled))
+    adopt(store, rng)
+    aws.refuse_next("s3:GetObject", "KMS.DisabledException", times=1)
+    assert watch.poll(rig.feed(), store, NOW).failed
+    assert watch.poll(rig.feed(), store, NOW).records == 2, "tried again"
+    adopt(store, rng)
+    aws.refuse_next("s3:ListObjectsV2", "AccessDenied", times=1)
+    polled = watch.poll(rig.feed(), store, NOW)
+    assert any("cannot be listed" in why for why in told(polled))
+    assert told(watch.poll(rig.feed(), store, NOW)) == [], "given up, and said"
+
+
+def test_any_folder_is_read_again_by_when_its_files_were_written(
+    bucket: BucketRig, store: Store, key_id: str, rng: random.Random
+) -> None:
+    later = make_key_id(rng, ACCOUNT)
+    s3 = bucket.aws.client("s3")
+    stranger = user(later, "other") | {"principalId": "AIDAEXAMPLEEXAMPLE777"}
+    s3.put_object(Bucket=BUCKET, Key="export/x.json", Body=gzip.decompress(trail(record(stranger))))
+    feed = open_feed(f"s3://{BUCKET}/export/?region=us-east-1", make_world(store, bucket.aws))
+    watch.poll(feed, store, NOW)
+    store.watch(Canary(key_id=later, name="later", since=NOW, adopted=True))
+    assert watch.poll(feed, store, NOW).opened
+
+
 # The event history.
 
 
@@ -402,6 +565,14 @@ def test_above_two_hundred_keys_the_history_is_swept_as_a_whole(
     assert counts(store) == [(1, 120, 0)]
     assert polled.failed == ()
     assert slept == [0.5, 0.5], "50 records a page, two calls a second"
+    new = adopt(store, rng)
+    aws.trail.add(record(user(new, "other") | {"principalId": "AIDAX"}, -60 * 24 * 40))
+    watch.poll(LookupFeed(urlsplit("lookup://us-east-1"), world), store, NOW)
+    assert uses(store)[new] == 1, "a new key is looked up on its own"
+    for _ in range(201):
+        adopt(store, rng)
+    (why,) = told(watch.poll(LookupFeed(urlsplit("lookup://us-east-1"), world), store, NOW))
+    assert why.startswith("of 201 new keys")
 
 
 def test_a_look_up_that_takes_too_long_says_that_it_cannot_alarm_in_minutes(

@@ -1,0 +1,110 @@
+"""Trail files in buckets of S3: found by listing, read whole within a limit."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from firedamp.canaries.feeds import LARGEST
+from firedamp.canaries.notices import TrailObject
+from firedamp.canaries.trailfiles import Document
+from firedamp.storage.errors import SourceFailure
+from firedamp.storage.records import Outcome, Skipped
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+TOO_LARGE: Final = "it is larger than what is read"
+
+_MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound"})
+_LOGS: Final = re.compile(r"(?:[^/]+/)*?AWSLogs/(?:o-[^/]+/)?")
+_FOLDER: Final = re.compile(r"(?:[^/]+/)*AWSLogs/(?:o-[^/]+/)?([^/]+)/CloudTrail/([^/]+)/\Z")
+
+
+@contextlib.contextmanager
+def failures(what: str) -> Iterator[None]:
+    """Turn what botocore raises into a SourceFailure that says what was tried, and AWS's own reason."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        told = error.response.get("Error", {})
+        raise SourceFailure(f"{what}: {told.get('Code', 'no code')}: {told.get('Message', 'no message')}") from error
+    except BotoCoreError as error:
+        raise SourceFailure(f"{what}: {error}", "firedamp doctor says what is set up") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket with trail files. What cannot be listed raises botocore's own errors; `failures` words them."""
+
+    client: S3Client
+    name: str
+    largest: int = LARGEST
+
+    def get(self, found: TrailObject) -> Document | Skipped:
+        """Read one object: gone when it is not there any more, failed when it cannot be read."""
+        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+        try:
+            answer = self.client.get_object(Bucket=found.bucket, Key=found.key)
+            if answer["ContentLength"] > self.largest:
+                return Skipped(outcome=Outcome.FAILED, what=found.where, why=TOO_LARGE)
+            return Document(found.where, answer["Body"].read())
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            gone = code in _MISSING
+            why = "deleted before it was read" if gone else f"S3 does not give it: {code}"
+            return Skipped(outcome=Outcome.GONE if gone else Outcome.FAILED, what=found.where, why=why)
+        except (BotoCoreError, HTTPClientError) as error:
+            return Skipped(outcome=Outcome.FAILED, what=found.where, why=f"S3 cannot be reached: {error}")
+
+    def keys(self, folder: str, start: str) -> Iterator[tuple[str, datetime]]:
+        """Yield (key, last modified) of every object below a folder behind start, in order of key."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=folder, StartAfter=start)
+        for answer in pages:
+            for each in answer.get("Contents", []):
+                if not each["Key"].endswith("/"):
+                    yield each["Key"], each["LastModified"]
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the folders of records: `…AWSLogs/[o-ORG/]ACCOUNT/CloudTrail/REGION/`, or the prefix as it is."""
+        whole = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
+        logs = whole if "AWSLogs/" in whole else f"{whole}AWSLogs/"
+        below = [] if "/CloudTrail/" in logs else self._below(logs)
+        accounts = [
+            account for each in below for account in (self._below(each) if _last(each).startswith("o-") else [each])
+        ]
+        return [region for each in accounts for region in self._below(f"{each}CloudTrail/")] or [prefix]
+
+    def _below(self, prefix: str) -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix, Delimiter="/")
+        return [each["Prefix"] for page in pages for each in page.get("CommonPrefixes", [])]
+
+
+def name_at(folder: str, time: datetime) -> str:
+    """Return what the name of a trail file begins with that was made at a time; nothing where names do not tell.
+
+    `…/CloudTrail/REGION/2026/11/20/ACCOUNT_CloudTrail_REGION_20261120T1005Z_….json.gz` (CloudTrail guide, "log file
+    names").
+    """
+    found = _FOLDER.match(folder)
+    if found is None:
+        return ""
+    account, region = found.groups()
+    return f"{folder}{time:%Y/%m/%d}/{account}_CloudTrail_{region}_{time:%Y%m%dT%H%M}"
+
+
+def root_of(key: str) -> str:
+    """Return the folder that holds all that a trail file's trail wrote, or the file's own folder."""
+    found = _LOGS.match(key)
+    return key.rpartition("/")[0] + "/" if found is None else found[0]
+
+
+def _last(prefix: str) -> str:
+    return prefix.rstrip("/").rpartition("/")[2]
