@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from firedamp.storage.secret import Secret
 if TYPE_CHECKING:
     import boto3
     from botocore.awsrequest import AWSPreparedRequest
+    from botocore.loaders import Loader
     from types_boto3_cloudtrail import CloudTrailClient
     from types_boto3_iam import IAMClient
     from types_boto3_s3 import S3Client
@@ -61,7 +63,7 @@ class Aws:
             from botocore.exceptions import BotoCoreError
 
             try:
-                session = boto3.Session(profile_name=profile)
+                session = share_models(boto3.Session(profile_name=profile))
                 _cache_roles(session)
             except BotoCoreError as error:
                 raise AwsFailure(
@@ -81,7 +83,7 @@ class Aws:
         core.set_config_variable("config_file", os.devnull)
         core.set_credentials(key_id, secret.reveal(), None if token is None else token.reveal())
         other = Aws(now=self._now, random=self._random, write_down=self._write_down, user_agent=self._user_agent)
-        other._sessions[None] = boto3.Session(botocore_session=core)
+        other._sessions[None] = share_models(boto3.Session(botocore_session=core))
         other._about.set(key_id)
         return other
 
@@ -204,6 +206,23 @@ def _hint(code: str) -> str:
     if "ExpiredToken" in code:
         return "log in again: the session has ended"
     return ""
+
+
+def share_models(session: boto3.Session) -> boto3.Session:
+    """Return session, which now knows the services' models from the other sessions of this process.
+
+    Each would parse two megabytes of JSON for its first client: 60 to 100 ms a profile, an account, a drilled canary.
+    """
+    core: Any = session._session  # noqa: SLF001 - boto3 has no public door to the loader
+    core.register_component("data_loader", _models(core.get_config_variable("data_path")))
+    return session
+
+
+@cache
+def _models(folders: str | None) -> Loader:
+    from botocore.loaders import create_loader
+
+    return create_loader(folders)
 
 
 def _cache_roles(session: boto3.Session) -> None:

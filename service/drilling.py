@@ -21,7 +21,7 @@ from firedamp.scanner.candidates import Located
 from firedamp.scanner.reread import reread
 from firedamp.scanner.source import Blob
 from firedamp.service import alerting, alerts, health, ledger, minting, proving, scanning, show, watching
-from firedamp.service.aws import PRODUCT, Aws, failures
+from firedamp.service.aws import PRODUCT, Aws, failures, share_models
 from firedamp.service.config import Config
 from firedamp.service.options import CanaryOptions, Common, Format
 from firedamp.service.spots import Places
@@ -220,7 +220,8 @@ class Driller:
         from botocore.exceptions import ClientError
 
         region = self._aws.session(self._profile).region_name or "us-east-1"
-        session = boto3.Session(aws_access_key_id=key_id, aws_secret_access_key=secret.reveal(), region_name=region)
+        given = boto3.Session(aws_access_key_id=key_id, aws_secret_access_key=secret.reveal(), region_name=region)
+        session = share_models(given)
         # One attempt a call: a retry of botocore's own would carry the same nonce, and a nonce met twice is an alarm.
         client = session.client("sts", config=Settings(retries={"total_max_attempts": 1}))
         made: list[OwnCall] = []
