@@ -27,7 +27,7 @@ _FEW: Final = 500
 _RESTARTS: Final = 100
 """How often the walk goes on behind a commit whose trees are damaged or absent."""
 _SHARE: Final = 2_000
-_SHARES: Final = 8
+_SHARES: Final = 4
 _JOBS: Final = 2
 _PERSON: Final = re.compile(rb"^(?:author|tagger) (.*) (-?\d+) ([+-]\d{4})$", re.MULTILINE)
 _WRITTEN: Final = re.compile(rb"^committer .* (-?\d+) [+-]\d{4}$", re.MULTILINE)

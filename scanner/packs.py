@@ -38,7 +38,7 @@ LARGEST: Final = 16 << 20
 """Bytes an entry may inflate to here; a larger one is read in full, and what is derived from it."""
 _BATCH: Final = 4 << 20
 """Inflated bytes handled at a time: small enough to stay in the processor's cache."""
-_SHARE: Final = 6 << 20
+_SHARE: Final = 12 << 20
 """Stored bytes of a share of the work: what is found in one is read while the next ones are filtered."""
 _STEP: Final = 1 << 13
 """Entries whose places are Python integers at a time: those take ten times the room they have in an array."""
