@@ -32,6 +32,7 @@ from firedamp.storage.errors import Failure, UsageFailure
 CLEAN: Final = 0
 FOUND: Final = 1
 INCOMPLETE: Final = 2
+MOST_JOBS: Final = 64
 
 Command = Callable[[argparse.Namespace, Common], int]
 
@@ -347,6 +348,14 @@ def _positive(text: str) -> int:
     return number
 
 
+def _jobs(text: str) -> int:
+    """Read how many processes may work: each holds tens of megabytes, and more than a few wait for each other."""
+    number = _positive(text)
+    if number > MOST_JOBS:
+        raise argparse.ArgumentTypeError(f"{number} is more than {MOST_JOBS}; 2 to 8 are sensible")
+    return number
+
+
 def _common_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     group = common.add_argument_group("common options")
@@ -354,7 +363,7 @@ def _common_parser() -> argparse.ArgumentParser:
     group.add_argument("--config", type=Path, metavar="FILE")
     group.add_argument("--format", choices=[each.value for each in Format])
     group.add_argument("--output", type=Path, metavar="FILE", help="where results go instead of stdout")
-    group.add_argument("--jobs", type=_positive, metavar="N")
+    group.add_argument("--jobs", type=_jobs, metavar="N", help=f"processes that read at once, up to {MOST_JOBS}")
     group.add_argument("--offline", action="store_true", help="contact nobody")
     group.add_argument("--quiet", action="store_true", help="no progress, no remarks")
     return common

@@ -24,6 +24,7 @@ def status(*arguments: str) -> int:
 
 WRONG = (
     (), ("nonsense",), ("scan", "--nonsense"), ("scan", ".", "--state", "bogus"), ("scan", ".", "--jobs", "0"),
+    ("scan", ".", "--jobs", "65"),
     ("scan", ".", "--jobs", "x"), ("scan", ".", "--output", "/nonexistent/x"), ("scan", ".", "--output", "/"),
     ("scan", ".", "--write-baseline", "/nonexistent/x"), ("scan", ".", "--baseline", "/nonexistent/x"),
     ("scan", ".", "--db", "/"), ("scan", ".", "--config", "/nonexistent"), ("scan", ".", "--honour-allow", "nope"),
