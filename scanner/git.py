@@ -23,7 +23,7 @@ from firedamp.scanner.absent import Absent
 from firedamp.scanner.belonging import belonging
 from firedamp.scanner.bundle import unbundled
 from firedamp.scanner.fetch import clone_of, is_url
-from firedamp.scanner.history import kinds_of, trace
+from firedamp.scanner.history import Walked, brief, kinds_of, trace
 from firedamp.scanner.idset import Ids, Memory, Seen, from_hex, keys
 from firedamp.scanner.jit import NoCompilerError
 from firedamp.scanner.listing import Listing, list_objects
@@ -100,6 +100,7 @@ class GitSource:
         self._placed: dict[str, list[GitProvenance]] = {}
         self._hits: set[str] = set()
         self._unread: set[str] = set()
+        self._walked = b""
         self._skipped: list[Skipped] = []
 
     def blobs(self) -> Iterator[Item]:
@@ -145,6 +146,9 @@ class GitSource:
         # State and places are committed together: a scan that ends before this looks again.
         met = tuple(Met(source=self.name, blob=blob, provenance=p) for blob in holding for p in self._placed[blob])
         states = list[SourceState]()
+        if self._walked and not self._unread and all(each.outcome is not Outcome.FAILED for each in self._skipped):
+            target = f"walk:{self.target}"
+            states.append(SourceState(target=target, detector=self._seen.detector, value=self._walked))
         if stamp.settled and not self._unread:
             value = _Before(stamp.digest, counted, tuple(self._skipped)).encoded()
             states.append(SourceState(target=self._state, detector=self._seen.detector, value=value))
@@ -270,11 +274,30 @@ class GitSource:
             names = {*blobs, *pointers}
             mine = belonging(git, names) if self._borrows and len(git.layout.stores) > 1 else None
             commits = self._listing.commits(_commits(git, self._listing.rest)) if mine is None else mine.commits
-            for name, place in trace(git, commits, names, self.target):
+            walked = None if pointers else self._walked_before(names)
+            for name, place in trace(git, commits, names, self.target, walked):
                 if mine is not None and not mine.has(name, place):
                     continue
                 for blob in {name, pointers.get(name, name)}.intersection(blobs):
                     self._placed[blob].append(place)
+            self._walked = np.sort(brief(commits)).tobytes()
+
+    def _walked_before(self, names: Collection[str]) -> Walked | None:
+        """Return what the last whole walk over this repository found out."""
+        state = self._store.source_state(f"walk:{self.target}", self._seen.detector)
+        if state is None:
+            return None
+        places, sought = dict[tuple[str, str], str](), set[str]()
+        for met in self._store.held(repositories=[self.target]):
+            match met.provenance:
+                case GitProvenance(commit=str(commit), path=str(path)) if met.blob in names:
+                    places[met.blob, path] = commit
+                    sought.add(met.blob)
+                case GitProvenance(commit=None, path=None):
+                    sought.add(met.blob)
+                case _:  # a commit's own text, or a file beside the objects
+                    pass
+        return Walked(np.frombuffer(state.value, np.int64), places, sought)
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield ways recorded before that no longer hold: pruned objects, rewritten history, edited configuration."""

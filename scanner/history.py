@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from firedamp.scanner.idset import Ids
 from firedamp.scanner.objects import ObjectAccess, resolve, unquote
@@ -46,16 +47,39 @@ class _Signed:
 _NOBODY: Final = _Signed(None, None, 0)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Walked:
+    """What an earlier walk over the same repository found out. A commit never changes, so none is walked twice."""
+
+    commits: NDArray[np.int64]
+    """The first eight bytes of the ids of the commits that were walked, ascending."""
+    places: Mapping[tuple[str, str], str]
+    """For each path that a blob had: the first commit that put it there."""
+    sought: Collection[str]
+    """The blobs that were looked for."""
+
+    def covers(self, commits: Ids) -> NDArray[np.bool_] | None:
+        """Return for each of commits whether it was walked. None if some that was is no longer there."""
+        now = brief(commits)
+        return np.isin(now, self.commits) if np.isin(self.commits, now).all() else None
+
+
+def brief(ids: Ids) -> NDArray[np.int64]:
+    """Return the first eight bytes of each id: as good as the id where nobody gains by a collision."""
+    return np.ascontiguousarray(ids[:, :8]).view(np.int64)[:, 0]
+
+
 def trace(
-    git: ObjectAccess, commits: Ids, names: Collection[str], repository: str
+    git: ObjectAccess, commits: Ids, names: Collection[str], repository: str, walked: Walked | None = None
 ) -> Iterator[tuple[str, GitProvenance]]:
     """Yield (id, one way it is met) for each of names, at least one for each that the repository has.
 
-    A blob: each path it ever had, with the first commit that put it there. A commit or tag: itself.
+    A blob: each path it ever had, with the first commit that put it there. A commit or tag: itself. Where an earlier
+    walk is known, and each blob that it did not look for came with newer commits, only these are walked.
     """
     kinds = _kinds(git, names)
     blobs = {name for name, kind in kinds.items() if kind == "blob"}
-    places = _introduced(git, commits, blobs) if blobs else {}
+    places = _put(git, commits, blobs, walked) if blobs else {}
     head = resolve(git.layout)
     in_head = set(_in_head(git, head, blobs)) if head is not None else set[tuple[str, str]]()
     texts = [name for name, kind in kinds.items() if kind in {"commit", "tag"}]
@@ -89,6 +113,22 @@ def kinds_of(git: ObjectAccess, ids: Iterable[str]) -> Iterator[tuple[str, str]]
 
 def _kinds(git: ObjectAccess, names: Collection[str]) -> dict[str, str]:
     return dict(kinds_of(git, names))
+
+
+def _put(
+    git: ObjectAccess, commits: Ids, blobs: Collection[str], walked: Walked | None
+) -> dict[tuple[str, str], list[str]]:
+    """Return, for each blob and path, the commits that put it there, of those walked before the first one only."""
+    done = None if walked is None else walked.covers(commits)
+    if walked is None or done is None:
+        return _introduced(git, commits, blobs)
+    places = _introduced(git, commits[~done], blobs)
+    if {blob for blob, _ in places}.union(walked.sought).issuperset(blobs):
+        for (blob, path), commit in walked.places.items():
+            if blob in blobs:
+                places.setdefault((blob, path), []).append(commit)
+        return places
+    return _introduced(git, commits, blobs)
 
 
 def _introduced(git: ObjectAccess, commits: Ids, blobs: Collection[str]) -> dict[tuple[str, str], list[str]]:

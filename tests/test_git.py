@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from tests.builders import make_key_id, make_secret
 from tests.repositories import Repository, hiding_places, leak
-from tests.scans import Scan, scanner
+from tests.scans import Scan, Scanned, scanner
 
 from firedamp.scanner.git import read_again
 from firedamp.storage.records import GitProvenance
@@ -94,6 +94,61 @@ def test_commits_of_the_same_second_are_ordered_by_ancestry(tmp_path: Path, rng:
         tip = repository.git("commit-tree", empty if number % 2 else tree, "-p", tip, "-m", str(number), **same)
     repository.git("update-ref", "refs/heads/main", tip)
     assert scan(tmp_path / "r").match(key_id)["commit"] == first
+
+
+def places(scanned: Scanned) -> dict[str, list[tuple[object, ...]]]:
+    fields = ("commit", "path", "author", "date", "in_head")
+    return {key: [tuple(match[name] for name in fields) for match in one["matches"]]
+            for key, one in scanned.findings.items()}  # fmt: skip
+
+
+def test_only_new_commits_are_walked_and_the_places_are_those_of_a_whole_walk(
+    tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = Repository(tmp_path / "r")
+    (_, old), (_, new), (_, lost) = leak(rng), leak(rng), leak(rng)
+    real, walked = shutil.which("git"), tmp_path / "walked"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").write_text(
+        f'#!/bin/sh\ncase "$*" in *diff-tree*) tee -a {walked} | {real} "$@" ;; *) exec {real} "$@" ;; esac\n'
+    )
+    (tmp_path / "bin" / "git").chmod(0o755)
+
+    def commits_walked() -> int:
+        return len(walked.read_text().split())
+
+    def both() -> tuple[int, bool]:
+        """Scan with the memory of earlier scans and without any: commits that the first walked, whether they agree."""
+        walked.write_text("")
+        with monkeypatch.context() as patched:
+            patched.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+            remembering = scan(tmp_path / "r")
+        count = commits_walked()
+        fresh = scan(tmp_path / "r", options=("--offline", "--db", str(tmp_path / f"{rng.random()}.db")))
+        return count, places(remembering) == places(fresh)
+
+    for number in range(5):
+        repository.commit(f"{number}", {"a": f"{number}\n"})
+    repository.commit("leak", {"leaked": old})
+    repository.git("hash-object", "-w", "--stdin", given=lost.encode())
+    assert both() == (6, True)
+    repository.commit("copy", {"b/copy": old})
+    assert both() == (1, True)
+    repository.git("rm", "-q", "leaked")
+    repository.commit("another", {"c": new})
+    assert both() == (1, True)
+    early = {"GIT_COMMITTER_DATE": "2020-01-01T00:00:00+00:00", "GIT_AUTHOR_DATE": "2020-01-01T00:00:00+00:00"}
+    repository.commit("earlier, by its clock", {"b/copy": "x", "leaked": old}, **early)
+    assert both() == (1, True)
+    repository.git("checkout", "-q", "--orphan", "other")
+    repository.commit("other", {"only": lost})
+    assert both() == (1, True)
+    # A commit is gone: what it put there is so too.
+    repository.git("checkout", "-q", "-f", "main")
+    repository.git("branch", "-q", "-D", "other")
+    repository.git("reflog", "expire", "--expire=now", "--all")
+    repository.git("prune", "--expire=now")
+    assert both() == (9, True)
 
 
 def test_what_is_in_no_commit_says_so_until_it_is(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
