@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 _INVISIBLE: Final = 300
 """Seconds for which a message that was received is hidden from other readers; renewed while it is worked on."""
+
+
+_BATCH: Final = 10
+"""Messages that one call of SQS takes at most."""
+_AT_ONCE: Final = 8
+"""Calls that are made at the same time: each waits for the network most of its time."""
 
 
 @dataclass(slots=True)
@@ -78,46 +85,62 @@ class QueueFeed:
             client: SQSClient = self._world.clients("sqs", self._region, self._profile)
             self._url = client.get_queue_url(QueueName=self._queue, QueueOwnerAWSAccountId=self._account)["QueueUrl"]
             met: set[str] = set()
-            while True:
-                answer = client.receive_message(
-                    QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=self._wait,
-                    VisibilityTimeout=self._invisible,
-                )  # fmt: skip
-                messages = answer.get("Messages", [])
-                ids = {each.get("MessageId", "") for each in messages}
-                if ids <= met:  # nothing, or what could not be read a moment ago
-                    return
-                met |= ids
-                yield self._page(client, messages)
+            with ThreadPoolExecutor(2 * _AT_ONCE) as callers:
+                asked = [callers.submit(self._receive, client)]
+                while True:
+                    messages = [message for each in asked for message in each.result()]
+                    ids = {each.get("MessageId", "") for each in messages}
+                    if ids <= met:  # nothing, or what could not be read a moment ago
+                        return
+                    met |= ids
+                    # A call takes ten messages and some milliseconds: a queue that has more is asked several times,
+                    # while what came is read.
+                    long = 2 * len(messages) >= _BATCH * len(asked)
+                    asked = [callers.submit(self._receive, client) for _ in range(_AT_ONCE if long else 0)]
+                    yield self._page(client, messages, callers)
+                    asked = asked or [callers.submit(self._receive, client)]
 
-    def _page(self, client: SQSClient, messages: Sequence[Any]) -> Page:
+    def _receive(self, client: SQSClient) -> list[Any]:
+        answer = client.receive_message(
+            QueueUrl=self._url, MaxNumberOfMessages=_BATCH, WaitTimeSeconds=self._wait,
+            VisibilityTimeout=self._invisible,
+        )  # fmt: skip
+        return list(answer.get("Messages", []))
+
+    def _page(self, client: SQSClient, messages: Sequence[Any], callers: ThreadPoolExecutor) -> Page:
         renew = _Renewal(client, self._url, [each["ReceiptHandle"] for each in messages], self._world.clock)
         documents: list[Document] = []
         rejected: list[Rejected] = []
         skipped: list[Skipped] = []
         self._open = {}
+        taking: list[tuple[_Message, Future[notices.Taken]]] = []
         for message in messages:
             owed = _Message(message["ReceiptHandle"])
             self._open[owed.handle] = owed
-            for notice in notices.read(message.get("Body", ""), f"{self._queue}/{message.get('MessageId', '')}"):
-                taken: notices.Notice = notice
-                if isinstance(notice, TrailObject):
-                    renew.when_due()
-                    taken = self._bucket(notice.bucket).get(notice)
-                    if len(self._roots) < _ROOTS:
-                        self._roots[notice.bucket, root_of(notice.key)] = None
-                match taken:
-                    case Document():
-                        documents.append(taken)
-                        owed.wheres.append(taken.where)
-                    case Skipped():
-                        skipped.append(taken)
-                        owed.failed = owed.failed or taken.outcome is Outcome.FAILED
-                    case Rejected():
-                        rejected.append(taken)
-                    case TrailObject():
-                        raise AssertionError("it was read just now")
+            told = notices.read(message.get("Body", ""), f"{self._queue}/{message.get('MessageId', '')}")
+            taking += [(owed, self._take(notice, callers)) for notice in told]
+        for owed, future in taking:
+            renew.when_due()
+            match future.result():
+                case Document() as document:
+                    documents.append(document)
+                    owed.wheres.append(document.where)
+                case Skipped() as left:
+                    skipped.append(left)
+                    owed.failed = owed.failed or left.outcome is Outcome.FAILED
+                case Rejected() as refused:
+                    rejected.append(refused)
         return Page(documents=documents, rejected=rejected, skipped=skipped, receipt=tuple(self._open))
+
+    def _take(self, notice: notices.Notice, callers: ThreadPoolExecutor) -> Future[notices.Taken]:
+        """Fetch the file that a notice announces; what it carries itself is there already."""
+        if isinstance(notice, TrailObject):
+            if len(self._roots) < _ROOTS:
+                self._roots[notice.bucket, root_of(notice.key)] = None
+            return callers.submit(self._bucket(notice.bucket).get, notice)
+        there = Future[notices.Taken]()
+        there.set_result(notice)
+        return there
 
     def _bucket(self, name: str) -> Bucket:
         if name not in self._buckets:
@@ -133,10 +156,19 @@ class QueueFeed:
         ]
         if not done:
             return
-        with failures(f"messages of the queue {self._queue} cannot be deleted"):
+        with failures(f"messages of the queue {self._queue} cannot be deleted"), ThreadPoolExecutor(_AT_ONCE) as pool:
             client: SQSClient = self._world.clients("sqs", self._region, self._profile)
-            entries: Any = [{"Id": str(n), "ReceiptHandle": handle} for n, handle in enumerate(done)]
-            client.delete_message_batch(QueueUrl=self._url, Entries=entries)
+            list(pool.map(lambda some: self._delete(client, some), _batches(done)))
+
+    def _delete(self, client: SQSClient, handles: Sequence[str]) -> None:
+        entries: Any = [{"Id": str(n), "ReceiptHandle": handle} for n, handle in enumerate(handles)]
+        client.delete_message_batch(QueueUrl=self._url, Entries=entries)
+
+
+def _batches(handles: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield so many at a time as one call of SQS takes."""
+    for at in range(0, len(handles), _BATCH):
+        yield handles[at : at + _BATCH]
 
 
 class _Renewal:
@@ -149,11 +181,12 @@ class _Renewal:
     def when_due(self) -> None:
         if (self._clock() - self._since).total_seconds() < _INVISIBLE / 3:
             return
-        entries: Any = [
-            {"Id": str(n), "ReceiptHandle": handle, "VisibilityTimeout": _INVISIBLE}
-            for n, handle in enumerate(self._handles)
-        ]
-        self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+        for some in _batches(self._handles):
+            entries: Any = [
+                {"Id": str(n), "ReceiptHandle": handle, "VisibilityTimeout": _INVISIBLE}
+                for n, handle in enumerate(some)
+            ]
+            self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
         self._since = self._clock()
 
 

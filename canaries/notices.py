@@ -34,7 +34,8 @@ class TrailObject:
         return f"s3://{self.bucket}/{self.key}"
 
 
-Notice = TrailObject | Document | Skipped | Rejected
+Taken = Document | Skipped | Rejected
+Notice = TrailObject | Taken
 
 
 def read(body: str, where: str) -> list[Notice]:

@@ -266,6 +266,17 @@ def test_messages_are_deleted_after_what_they_showed_is_kept(queue: QueueRig, st
     assert counts(store) == [(1, 1, 0)]
 
 
+def test_a_long_queue_is_emptied_by_several_calls_at_once(queue: QueueRig, store: Store, key_id: str) -> None:
+    for number in range(12):
+        queue.deliver(record(user(key_id), number))
+    for number in range(25):
+        queue.send({"detail-type": "AWS API Call via CloudTrail", "detail": record(user(key_id), number)})
+    url = urlsplit(f"sqs://us-east-1/{ACCOUNT}/{QUEUE}")
+    polled = watch.poll(QueueFeed(url, make_world(store, queue.aws), wait=0), store, NOW)
+    assert (polled.records, polled.failed, queue.left()) == (37, (), 0)
+    assert counts(store) == [(1, 37, 0)]
+
+
 def test_a_message_whose_file_cannot_be_read_stays_in_the_queue(queue: QueueRig, store: Store, key_id: str) -> None:
     queue.spoil()
     queue.deliver(record(user(key_id)))
