@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import io
+import itertools
 import random
 import sqlite3
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,6 +96,40 @@ def test_a_sense_sees_the_users_own_values_too(folder: Path, rng: random.Random)
     assert Sense(folder).hits(data) == []
     assert own.keys[0].kind == "aws-temporary-key"
     assert secret not in repr(own)
+
+
+ENCODERS: dict[str, Callable[[bytes], bytes]] = {
+    "base64": base64.b64encode,
+    "utf-16": lambda raw: raw.decode("latin-1").encode("utf-16-le"),
+    "hex": lambda raw: raw.hex().encode(),
+    "percent": lambda raw: b"".join(b"%%%02X" % byte for byte in raw),
+    "escape": lambda raw: b"".join(rb"\x%02x" % byte for byte in raw),
+    "entity": lambda raw: b"".join(b"&#%d;" % byte for byte in raw),
+}
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        *itertools.permutations(ENCODERS, 2),
+        *itertools.product(("base64", "utf-16", "hex", "percent"), repeat=3),
+        *[("base64",) * depth for depth in (1, 4, 5)],
+    ],
+    ids=">".join,
+)
+def test_the_users_own_values_are_seen_through_encodings_of_encodings(
+    rng: random.Random, chain: tuple[str, ...]
+) -> None:
+    own = OWN
+    before, after = (bytes(rng.choices(b"abc :=", k=rng.randrange(9))) for _ in range(2))
+    data = before + own.keys[0].secret.reveal().encode() + after
+    for name in reversed(chain):
+        data = ENCODERS[name](data)
+    (found,) = own.find(data, 1, 1, [])
+    assert found.credential.decoder == ">".join(chain)
+
+
+OWN = OwnKeys((OwnKey("work", make_key_id(random.Random(5)), Secret(make_secret(random.Random(6)))),))
 
 
 def test_a_program_that_knows_the_mark_of_a_zip_is_none(rng: random.Random) -> None:
