@@ -4,6 +4,7 @@
 PYTHON ?= python3
 TARGET ?= $(HOME)
 BIN := .venv/bin
+WORKERS := --numprocesses=auto --dist=worksteal
 
 .PHONY: scan test test-all bench demo clean
 
@@ -26,7 +27,7 @@ test: .venv/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow" --cov --cov-report=term:skip-covered
 
 .venv-second/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-second
@@ -38,7 +39,7 @@ test-all: .venv/ready-dev .venv-second/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term:skip-covered
 
 bench: .venv/ready-dev
 	$(BIN)/python -m bench $(REPOS)

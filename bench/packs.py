@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from firedamp.scanner.packindex import PackListing, Unfilterable, list_pack
 from firedamp.scanner.packs import Filtered, suspects
 from firedamp.scanner.prefilter import Prefilter
-from firedamp.scanner.seeds import seeds
 
 _KEY = re.compile(rb"A(?:KI|SI|BI|CC)A[A-Z2-7]{16}")
 
@@ -77,9 +76,9 @@ def measure(repository: Path, cache: Path, *, quick: bool) -> None:
         print(repository, listing.why)
         return
     listed = time.perf_counter() - begun
-    suspects(listing, seeds(), cache_folder=cache, wanted=np.zeros(len(listing), np.bool_))
+    suspects(listing, cache_folder=cache, wanted=np.zeros(len(listing), np.bool_))
     begun = time.perf_counter()
-    result = suspects(listing, seeds(), cache_folder=cache, processes=2)
+    result = suspects(listing, cache_folder=cache, processes=2)
     filtered = time.perf_counter() - begun
     if not isinstance(result, Filtered):
         print(repository, result.why)

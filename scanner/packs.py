@@ -78,7 +78,8 @@ def filtering(
     comes out does not depend on it. cache_folder takes what is compiled; it is made for this user alone. seeds replace
     the ordinary ones. Raises NoCompilerError without numba.
     """
-    work = _Work(asked, _database(cache_folder, seeds), compiled(cache_folder))
+    # The kernels first: without numba, nothing is compiled in vain.
+    work = _Work(asked, kernels=compiled(cache_folder), database=_database(cache_folder, seeds))
     shares = [share for number, (pack, positions) in enumerate(asked) for share in _shares(number, pack, positions)]
     with _working(work, shares, processes) as parts:
         yield parts
@@ -86,11 +87,11 @@ def filtering(
 
 def suspects(
     listing: PackListing,
-    seeds: Seeds,
     *,
     cache_folder: Path,
     processes: int = 1,
     wanted: NDArray[np.bool_] | None = None,
+    seeds: Seeds | None = None,
 ) -> Filtered | Unfilterable:
     """Filter one pack to its end. wanted has one element an object and says which are asked for: else all but trees."""
     positions = listing.besides_trees()

@@ -20,8 +20,15 @@ class ForbiddenError(AssertionError):
     """A test reached for the world outside."""
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the user's cache folder of this run, for all its processes: what is compiled stays in it, 10 s of work."""
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
+
+
 @pytest.fixture(autouse=True)
-def _no_real_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_real_home(tmp_path_factory: pytest.TempPathFactory, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every test a home of its own, and an environment without the user's AWS, git or firedamp settings."""
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
@@ -36,8 +43,7 @@ def _no_real_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    # The compiled prefilter is kept for the whole session: it takes a second to make.
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     # Child processes of a test import this checkout, as an editable install would.
     links = Path(__file__).parent.parent / ".links"
     monkeypatch.setenv("PYTHONPATH", str(links))

@@ -443,7 +443,7 @@ def _no_verification(folder: Path) -> Path:
 
 
 def test_a_secret_in_a_bundle_or_a_clone_is_read_again_from_the_cache(
-    tmp_path: Path, rng: random.Random, scan: Scan
+    tmp_path: Path, cache: Path, rng: random.Random, scan: Scan
 ) -> None:
     repository = Repository(tmp_path / "r")
     key_id, text = leak(rng)
@@ -454,8 +454,9 @@ def test_a_secret_in_a_bundle_or_a_clone_is_read_again_from_the_cache(
     url, online = (tmp_path / "r").as_uri(), ("--config", str(_no_verification(tmp_path)))
     shown = scan(url, options=(*online, "--show-secrets"))
     assert shown.findings[key_id]["secret"] == text.split()[-1]
-    for clone in (Path(os.environ["XDG_CACHE_HOME"]) / "firedamp" / "repositories").glob("*.git"):
-        shutil.rmtree(clone)
+    clones = (cache / "firedamp" / "repositories").glob("*.git")
+    (ours,) = (each for each in clones if url in (each / "config").read_text())
+    shutil.rmtree(ours)
     assert list(read_again(GitProvenance(repository=url, commit="0"), "0" * 40, tmp_path)) == []
 
 

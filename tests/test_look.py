@@ -27,8 +27,8 @@ from firedamp.storage.secret import Secret
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "cache" / "firedamp"
+def folder(cache: Path) -> Path:
+    return cache / "firedamp"
 
 
 def looked(folder: Path, blob: Blob) -> list[Located | Skipped]:

@@ -33,13 +33,13 @@ from firedamp.scanner.keys import KINDS, shape
 from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, list_pack
 from firedamp.scanner.packs import Filtered, suspects
 from firedamp.scanner.prefilter import Prefilter
-from firedamp.scanner.seeds import CONTAINERS, Seeds, seeds
+from firedamp.scanner.seeds import CONTAINERS, Seeds
 
 
 @pytest.fixture(scope="session")
-def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for compiled kernels, shared by the tests of one run: compiling takes seconds."""
-    return tmp_path_factory.mktemp("kernels") / "numba"
+def kernel_cache(cache: Path) -> Path:
+    """Return the folder in which scans keep compiled kernels too."""
+    return cache / "firedamp"
 
 
 def git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
@@ -74,7 +74,7 @@ def listed(written: Written, width: int = 20) -> PackListing:
 
 
 def filtered(listing: PackListing, cache: Path, using: Seeds | None = None, processes: int = 1) -> Filtered:
-    result = suspects(listing, using or seeds(), cache_folder=cache, processes=processes)
+    result = suspects(listing, cache_folder=cache, processes=processes, seeds=using)
     assert isinstance(result, Filtered)
     return result
 
@@ -201,7 +201,7 @@ def test_only_what_is_asked_for_is_judged_but_what_it_derives_from_is_read(tmp_p
     entries = [Whole(b"x" * 90 + key), Delta(0, (Copy(0, 110), b"!")), Whole(key), Whole(b"y" * 50)]
     listing = listed(write_pack(tmp_path, entries))
     wanted = np.array([False, True, False, True])
-    result = suspects(listing, seeds(), cache_folder=kernel_cache, wanted=wanted)
+    result = suspects(listing, cache_folder=kernel_cache, wanted=wanted)
     assert isinstance(result, Filtered)
     assert result.suspects.tolist() == [1]
     assert result.ruled_out.size == 1
@@ -565,4 +565,4 @@ def test_without_numba_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     jit.compiled.cache_clear()
     monkeypatch.setitem(sys.modules, "numba", None)
     listing = listed(write_pack(tmp_path, [Whole(b"text")]))
-    assert suspects(listing, seeds(), cache_folder=tmp_path / "k") == Unfilterable("numba is missing")
+    assert suspects(listing, cache_folder=tmp_path / "k") == Unfilterable("numba is missing")
