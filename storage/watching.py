@@ -55,13 +55,21 @@ class WatchRows(Rows):
                 (key.key_id, isinstance(key, Canary), key.name, owner.arn, owner.principal_id, owner.user_name,
                  owner.account_id, key.note, rfc3339(key.since), *rest),
             )  # fmt: skip
-            # Findings made before we watched it: a canary's never go to AWS, a real key's do.
-            if isinstance(key, Canary):
-                self._db.execute(
-                    """UPDATE finding SET canary = 1, status = 'CANARY', detail = 'a canary of ours'
-                    WHERE access_key_id = ?""",
-                    (key.key_id,),
-                )
+            # Findings made before we watched it: a canary's never go to AWS, a real key's do, though it was taken for
+            # a canary meanwhile.
+            match key:
+                case Canary():
+                    self._db.execute(
+                        """UPDATE finding SET canary = 1, status = 'CANARY', detail = 'a canary of ours'
+                        WHERE access_key_id = ?""",
+                        (key.key_id,),
+                    )
+                case RealKey():
+                    self._db.execute(
+                        """UPDATE finding SET canary = 0, status = 'UNCHECKED', detail = ''
+                        WHERE access_key_id = ? AND canary = 1 AND detail = 'a canary of ours'""",
+                        (key.key_id,),
+                    )
 
     def watched(self) -> list[WatchedKey]:
         """Return every watched key, retired ones too: they are watched as long as they can be used."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -293,6 +294,21 @@ def test_a_real_key_stays_a_finding() -> None:
         store.watch(key)
         assert store.watched() == [key]
         assert not store.findings()[0].canary
+
+
+def test_a_real_key_that_was_taken_for_a_canary_is_a_finding_again_and_one_of_a_known_service_is_not() -> None:
+    with Store(None) as store:
+        store.record(batch(found=((finding(), match()),)))
+        store.watch(Canary(key_id=KEY, name="deploy", since=NOW))
+        store.watch(RealKey(key_id=KEY, name="deploy", since=NOW))
+        (real,) = store.findings()
+        assert (real.canary, real.verification.status) == (False, Status.UNCHECKED)
+    said = Verification(status=Status.CANARY, detail="account 1 issues honeytokens to the public")
+    with Store(None) as store:
+        store.record(batch(found=((replace(finding(), canary=True, verification=said), match()),)))
+        store.watch(RealKey(key_id=KEY, name="deploy", since=NOW))
+        (known,) = store.findings()
+        assert (known.canary, known.verification) == (True, said)
 
 
 def test_placements_and_own_calls_are_kept() -> None:
