@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from firedamp.storage.errors import StoreFailure
-from firedamp.storage.records import Counts, Heard, Instance, JobRun, ScanRun, Watermark
+from firedamp.storage.records import Counts, FeedTrouble, Heard, Instance, JobRun, ScanRun, Watermark
 from firedamp.storage.store import Store
 
 STALE: Final = timedelta(seconds=60)
@@ -31,6 +32,7 @@ class Snapshot:
     runs: tuple[JobRun, ...]
     feeds: tuple[Watermark, ...]
     heard: tuple[Heard, ...]
+    troubles: tuple[FeedTrouble, ...]
     scans: tuple[ScanRun, ...]
 
     @property
@@ -43,7 +45,8 @@ def snapshot(store: Store, now: datetime) -> Snapshot:
     """Read the state of the service."""
     return Snapshot(
         at=now, instance=store.instance(), counts=store.counts(now), runs=tuple(store.last_runs()),
-        feeds=tuple(store.watermarks()), heard=tuple(store.heard()), scans=tuple(store.scan_runs(limit=20)),
+        feeds=tuple(store.watermarks()), heard=tuple(store.heard()),
+        troubles=tuple(store.troubles()), scans=tuple(store.scan_runs(limit=20)),
     )  # fmt: skip
 
 
@@ -86,6 +89,15 @@ def metrics(state: Snapshot) -> Iterator[GaugeMetricFamily]:
     for each in state.heard:
         regions.add_metric([each.feed, each.region], (state.at - each.newest).total_seconds())
     yield regions
+    unread = GaugeMetricFamily(
+        "firedamp_feed_not_read", "What a feed brought and was not read, so far.", labels=["feed", "outcome"]
+    )
+    counted = Counter[tuple[str, str]]()
+    for trouble in state.troubles:
+        counted[trouble.feed, trouble.outcome] += trouble.count
+    for (feed, how), count in counted.items():
+        unread.add_metric([feed, how], count)
+    yield unread
     yield polled
     yield GaugeMetricFamily("firedamp_deliveries_waiting", "Deliveries not made yet.", value=state.counts.waiting)
     lag = state.counts.lag.total_seconds()

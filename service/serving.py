@@ -27,6 +27,8 @@ _log = logging.getLogger("firedamp.serve")
 _NET_CALLS: Final = timedelta(days=90)
 """As long as CloudTrail's event history may show their records again."""
 _NET_RECORDS: Final = timedelta(days=7)
+_TROUBLES: Final = 5
+"""Reasons of one feed that a screen shows."""
 BEAT: Final = 10.0
 """Seconds between heartbeats."""
 
@@ -206,6 +208,17 @@ def status(common: Common, prune: bool) -> int:
             "incidents": dict(state.counts.incidents),
             "watched": dict(state.counts.watched),
             "waiting": state.counts.waiting,
+            "not_read": [
+                {
+                    "feed": each.feed,
+                    "outcome": each.outcome,
+                    "why": each.why,
+                    "count": each.count,
+                    "last": each.what,
+                    "at": rfc3339(each.last),
+                }
+                for each in state.troubles
+            ],
         }
         show.json_lines([line], sys.stdout.write)
     return 2 if bad or not state.alive else 0
@@ -223,8 +236,21 @@ def status_lines(state: health.Snapshot) -> list[str]:
         newest += regions(state.heard, mark.feed, state.at)
         polled = "never polled to its end" if mark.polled is None else f"polled {age(state.at, mark.polled)} ago"
         lines.append(f"feed    {show.safe(mark.feed)}: {polled}, newest record {newest}")
+        lines += _not_read(state, mark.feed)
     lines += [f"job     {_run(state.at, run)}" for run in state.runs]
     return lines
+
+
+def _not_read(state: health.Snapshot, feed: str) -> list[str]:
+    """Say what a feed brought that was not read, the latest first."""
+    troubles = sorted((each for each in state.troubles if each.feed == feed), key=lambda each: each.last, reverse=True)
+    lines = [
+        f"        {each.count} {each.outcome}, last {age(state.at, each.last)} ago: "
+        f"{show.safe(each.why)} ({show.safe(each.what)})"
+        for each in troubles[:_TROUBLES]
+    ]
+    more = len(troubles) - len(lines)
+    return lines + ([f"        and {more} other reasons: status --format jsonl"] if more > 0 else [])
 
 
 def _who(state: health.Snapshot) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from datetime import UTC, datetime, timedelta
@@ -124,3 +125,32 @@ def test_a_region_that_falls_silent_is_blind_and_every_screen_says_how_old_its_n
     with Store(Path(os.environ["FIREDAMP_DB"])) as store:
         blind = [dict(alert.facts)["condition"] for _, alert in store.alerts() if alert.kind is AlertKind.BLIND]
     assert blind == [f"feed {feed}: newest record of {EU}"]
+
+
+def test_what_a_feed_brought_and_was_not_read_stands_in_the_status_and_the_metrics(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "trail"
+    folder.mkdir()
+    texts = ("hello", "{}", '{"digestStartTime": 1, "logFiles": []}', '{"messageType": "CONTROL_MESSAGE"}')
+    for number, text in enumerate(texts):
+        (folder / f"{number}.json").write_text(text)
+    (folder / "link").symlink_to("/etc/passwd")
+    (folder / "broken.json.gz").write_bytes(trail(record(role()))[:-9])
+    assert main(["watch", "--once", "--feed", folder.as_uri(), "--quiet"]) == 2
+    assert main(["watch", "--once", "--feed", folder.as_uri(), "--quiet"]) == 2
+    capsys.readouterr()
+    main(["status"])
+    out = capsys.readouterr().out
+    assert "2 failed, last " in out
+    assert f"({folder}/broken.json.gz)" in out
+    assert "and 1 other reasons" in out
+    main(["status", "--format", "jsonl"])
+    told = json.loads(capsys.readouterr().out)["not_read"]
+    assert {each["outcome"] for each in told} == {"failed", "left out"}
+    assert len(told) == 6
+    with Store(Path(os.environ["FIREDAMP_DB"])) as store:
+        families = health.metrics(health.snapshot(store, datetime.now(UTC)))
+        samples = {each.labels["outcome"]: each.value for family in families for each in family.samples
+                   if family.name == "firedamp_feed_not_read"}  # fmt: skip
+    assert samples == {"failed": 2, "left out": 6}
