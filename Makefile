@@ -1,6 +1,6 @@
 # make scan [TARGET=…]   find AWS keys, by default in your home directory
 # make test              format, lint, types, tests with coverage     make test-all   the slow ones too
-# make bench [REPOS=…]   measure                                      make demo       the whole story, no account needed
+# make bench [REPOS=… TREE=…]   measure                                      make demo       the whole story, no account needed
 PYTHON ?= python3
 TARGET ?= $(HOME)
 BIN := .venv/bin
@@ -42,7 +42,7 @@ test-all: .venv/ready-dev .venv-second/ready
 	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term:skip-covered
 
 bench: .venv/ready-dev
-	$(BIN)/python -m bench $(REPOS)
+	$(BIN)/python -m bench $(REPOS) $(TREE)
 	$(BIN)/python -m bench.pairing
 	$(BIN)/python -m bench.verify
 
