@@ -41,6 +41,12 @@ _Array = Any
 """An array of one dimension: plain Python gets one of numpy, compiled code a pointer. A table of two is laid flat."""
 _wide: Final[Any] = np.int64
 """Makes room for arithmetic on a byte."""
+_EACH: Final = int.from_bytes(bytes([1] * 8), "little")
+_LONG_ENOUGH: Final = int.from_bytes(bytes([128 - 21] * 4 + [128 - 40] * 4), "little")
+_TOP: Final = int.from_bytes(bytes([128] * 8), "little", signed=True)
+"""Eight counters in one integer: what each grows by, what lifts it to 128 when it is long enough, the bits of 128."""
+_UPPER_OR_DIGIT: Final = 1 << 2 | 1 << 3
+_UPPER_AND_LOWER: Final = 1 << 2 | 1 << 1
 _ONES: Final = 0x4332322132212110
 """How many bits are set in each number from 0 to 15: a digit for each, from the right."""
 
@@ -192,7 +198,7 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
     decode to printable ASCII; 100 that look random, as only a long key without other marks has. RUN: 20 that look
     random, in a run no longer than a secret in some notation.
 
-    places (4 x 256) tells whether a byte can stand at an offset, modulo 4: a bit for each alignment, twice. Random is:
+    places (4 x 256) tells whether a byte can stand at an offset, modulo 4: a byte for each alignment, twice. Random is:
     upper and lower case, often changing between upper, lower, digit and sign (classes), and few pairs of letters that
     are common in words and names (common, 256 x 256).
     """
@@ -214,95 +220,86 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
                 p += _TAIL
                 continue
         a = p
+        met = 1 << classes[text[p]]
         while a > 0 and p - a < _TAIL and classes[text[a - 1]] != 0:
             a -= 1
+            met |= 1 << classes[text[a]]
         b = p + 1
         while b < size and classes[text[b]] != 0:
+            met |= 1 << classes[text[b]]
             b += 1
         if b - a < _TAIL:
             p = b + _TAIL
             continue
+        found = 0
+        keys = 0
+        even = 0
+        odd = 0
+        streaks = 0
+        for q in range(a, b):
+            d = _wide(text[q])
+            # The streaks of base64 that go on, each in a byte of its own: one for each alignment and each sort of text
+            # that it decodes to. None grows beyond 40.
+            streaks = (streaks + _EACH) & int(places[(q & 3) << 8 | d])
+            if (streaks + _LONG_ENOUGH) & _TOP:
+                found |= HEAD
+            if met & _UPPER_OR_DIGIT:
+                if 65 <= d <= 90 or 50 <= d <= 55:
+                    keys += 1
+                    if keys >= 17 and text[q - 16] == 65:
+                        # Many A stand in the head of an SSH key. Of a whole `AIDA…` the first A is met before the
+                        # second, with three more key characters behind.
+                        named = 0
+                        if q - 19 >= a and text[q - 19] == 65:
+                            named = _wide(text[q - 18]) << 8 | _wide(text[q - 17])
+                        elif q + 3 < b and text[q - 13] == 65:
+                            named = _wide(text[q - 15]) << 8 | _wide(text[q - 14])
+                            for x in range(q + 1, q + 4):
+                                if not (65 <= text[x] <= 90 or 50 <= text[x] <= 55):
+                                    named = 0
+                        same = 0
+                        for x in range(q - 15, q + 1):
+                            same += text[x] == 65
+                        if same < 7 and named not in _IDENTITIES:
+                            found |= HEAD
+                else:
+                    keys = 0
+                if q + 1 < b and 50 <= d <= 55 and (48 <= text[q + 1] <= 57 or 65 <= text[q + 1] & 0xDF <= 70):
+                    odd, even = even + 1, odd
+                    if odd >= 16:
+                        found |= HEAD
+                else:
+                    odd, even = 0, odd
+            if found:
+                break
+        if not found and b - a >= 26 and a > 0 and text[a - 1] == 45:
+            small = True
+            beyond_hex = False
+            same = 0
+            for q in range(a, a + 26):
+                small &= classes[text[q]] == 1 or classes[text[q]] == 3
+                beyond_hex |= text[q] > 102
+                if q > a:
+                    same += common[_wide(text[q - 1]) << 8 | text[q]]
+            if small and beyond_hex and same <= 13:
+                found |= HEAD
         window = 0
         if b - a >= _SHORT and b - a < _SHORTEST_LINE:
             window = _SHORT
         elif b - a >= _LONG:
             window = _LONG
-        found = 0
-        upper = 0
-        lower = 0
-        changes = 0
-        words = 0
-        keys = 0
-        small = 0
-        beyond_hex = False
-        even = 0
-        odd = 0
-        plain_0 = plain_1 = plain_2 = plain_3 = text_0 = text_1 = text_2 = text_3 = a - 1
-        for q in range(a, b):
-            d = _wide(text[q])
-            c = classes[d]
-            # Streaks, counted to where they break.
-            if 65 <= d <= 90 or 50 <= d <= 55:
-                keys += 1
-                if keys >= 17 and text[q - 16] == 65:
-                    # Many A stand in the head of an SSH key.
-                    # Of a whole `AIDA…` the first A is met before the second, with three more key characters behind.
-                    named = 0
-                    if q - 19 >= a and text[q - 19] == 65:
-                        named = _wide(text[q - 18]) << 8 | _wide(text[q - 17])
-                    elif q + 3 < b and text[q - 13] == 65:
-                        named = _wide(text[q - 15]) << 8 | _wide(text[q - 14])
-                        for x in range(q + 1, q + 4):
-                            if not (65 <= text[x] <= 90 or 50 <= text[x] <= 55):
-                                named = 0
-                    same = 0
-                    for x in range(q - 15, q + 1):
-                        same += text[x] == 65
-                    if same < 7 and named not in _IDENTITIES:
-                        found |= HEAD
-            else:
-                keys = 0
-            if small == q - a and c in (1, 3):
-                small += 1
-                beyond_hex |= d > 102
-                if small == 26 and beyond_hex and a > 0 and text[a - 1] == 45:
-                    same = 0
-                    for x in range(a + 1, q + 1):
-                        same += common[_wide(text[x - 1]) << 8 | text[x]]
-                    if same <= 13:
-                        found |= HEAD
-            if q + 1 < b and 50 <= d <= 55 and (48 <= text[q + 1] <= 57 or 65 <= text[q + 1] & 0xDF <= 70):
-                odd, even = even + 1, odd
-                if odd >= 16:
-                    found |= HEAD
-            else:
-                odd, even = 0, odd
-            # Where each streak of base64 last broke: one for each alignment and each sort of text it decodes to.
-            good = places[(q & 3) << 8 | d]
-            if not good & 1:
-                plain_0 = q
-            if not good & 2:
-                plain_1 = q
-            if not good & 4:
-                plain_2 = q
-            if not good & 8:
-                plain_3 = q
-            if not good & 16:
-                text_0 = q
-            if not good & 32:
-                text_1 = q
-            if not good & 64:
-                text_2 = q
-            if not good & 128:
-                text_3 = q
-            if q - min(plain_0, plain_1, plain_2, plain_3) >= 21 or q - min(text_0, text_1, text_2, text_3) >= 40:
-                found |= HEAD
-            if window > 0:
+        if not found and window > 0 and met & _UPPER_AND_LOWER == _UPPER_AND_LOWER:
+            upper = 0
+            lower = 0
+            changes = 0
+            words = 0
+            for q in range(a, b):
+                c = classes[text[q]]
                 upper += c == 2
                 lower += c == 1
                 if q > a:
                     changes += c != classes[text[q - 1]]
-                    words += common[_wide(text[q - 1]) << 8 | d]
+                    words += common[_wide(text[q - 1]) << 8 | text[q]]
                 if q - a >= window:
                     c = classes[text[q - window]]
                     upper -= c == 2
@@ -313,8 +310,7 @@ def runs(  # noqa: PLR0917 -- a kernel is called by position
                     short = window == _SHORT
                     if changes >= (6 if short else 32) and words <= (8 if short else 40):
                         found |= RUN if short else HEAD
-            if found & HEAD:
-                break
+                        break
         if found:
             while k + 1 < count and at[k + 1] <= a:
                 k += 1
@@ -332,7 +328,7 @@ _COMMON_PAIRS: Final = """
 """
 """The commonest pairs of letters in names and prose of public source code, in either case: 0.8 of all pairs there."""
 
-_Tables = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+_Tables = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64]]
 
 
 @cache
@@ -348,7 +344,7 @@ def tables() -> _Tables:
         for first in (pair[0], pair[0].upper()):
             for second in (pair[1], pair[1].upper()):
                 common[ord(first), ord(second)] = 1
-    places = np.zeros((4, 256), np.uint8)
+    bits = np.zeros((4, 256), np.uint8)
     alphabet64 = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
     for shift, decoded in ((0, string.ascii_letters + string.digits), (4, string.printable)):
         codes = decoded.encode()
@@ -360,8 +356,10 @@ def tables() -> _Tables:
         )
         for place, alignment in itertools.product(range(4), repeat=2):
             for sextet in sextets[place]:
-                places[(place + alignment) % 4, ord(alphabet64[sextet])] |= 1 << (shift + alignment)
-    return classes, common.ravel(), places.ravel()
+                bits[(place + alignment) % 4, ord(alphabet64[sextet])] |= 1 << (shift + alignment)
+    # A bit becomes a byte of ones.
+    places = np.unpackbits(bits.ravel()[:, None], axis=1, bitorder="little") * np.uint8(255)
+    return classes, common.ravel(), places.view(np.int64)[:, 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,4 +372,4 @@ class Kernels:
 
 def compiled(folder: Path) -> Kernels:
     """Compile the kernels, or load them from folder: some seconds once, then milliseconds. Raises NoCompilerError."""
-    return Kernels(jit.compiled(inserted, "BLLBlBLBB", folder), jit.compiled(runs, "BlLlBBBB", folder))
+    return Kernels(jit.compiled(inserted, "BLLBlBLBB", folder), jit.compiled(runs, "BlLlBBLB", folder))

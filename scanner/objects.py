@@ -216,7 +216,7 @@ def environment(**more: str) -> dict[str, str]:
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_TERMINAL_PROMPT": "0",
         "LC_ALL": "C",
-        # glibc gives memory back after each large object, and gets it again, page by page: a fifth of git's system time.
+        # glibc gives memory back after each large object, and gets it again: a fifth of git's system time.
         "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
         "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
     } | more  # fmt: skip
