@@ -15,6 +15,7 @@ from firedamp.canaries import drill as drills
 from firedamp.canaries import watch
 from firedamp.canaries.blind import KEY
 from firedamp.canaries.drill import World
+from firedamp.canaries.heard import RHYTHM
 from firedamp.canaries.mint import Minted, Order, pending
 from firedamp.canaries.opening import open_feed
 from firedamp.scanner.candidates import Located
@@ -40,7 +41,11 @@ _TRIES: Final = 50
 """Canaries of one account that are tried for a secret that can be read back, before the path alone is drilled."""
 _NEW_KEY: Final = 12
 """Times a new key is tried: IAM needs some seconds to make it known everywhere (IAM guide, "eventual consistency")."""
+_KNOWN_KEY: Final = 3
+"""The same in a region that is not the first."""
 _PAUSE: Final = 3.0
+_REGIONS: Final = 30
+"""Regions that a path is drilled in at most."""
 
 
 def drill(options: CanaryOptions, common: Common, store: Store) -> int:
@@ -58,7 +63,8 @@ def drill(options: CanaryOptions, common: Common, store: Store) -> int:
         driller.clear()
         # A name may mean several keys of one user: the one that can be read back is drilled.
         chosen = [ledger.chosen([name], store) for name in options.names]
-        ended = [driller.one(each) for each in chosen] if chosen else driller.every_account()
+        several = [driller.one(each) for each in chosen] if chosen else driller.every_account()
+        ended = [each for one in several for each in one]
     out = common.out()
     with closing(out) if common.output is not None else nullcontext():
         for each in ended:
@@ -121,6 +127,7 @@ class Driller:
         self._aws, self._store, self._world = aws, store, world
         self._profile = minting.profile_of(options, config)
         self._accounts = proving.Accounts(aws, store, config, self._profile)
+        self._feeds = config.watch.feeds
         self._places = Places(store, offline=False, profile=self._profile)
 
     def clear(self) -> None:
@@ -133,7 +140,7 @@ class Driller:
                     with failures(f"{each.name}, left by a drill, cannot be taken back"):
                         mint.take_back(each)
 
-    def every_account(self) -> list[Ended]:
+    def every_account(self) -> list[list[Ended]]:
         """Drill once in every account that has canaries."""
         by_account: dict[str, list[Canary]] = {}
         canaries = [key for key in self._store.watched() if isinstance(key, Canary)]
@@ -142,7 +149,7 @@ class Driller:
             by_account.setdefault(account, []).append(canary)
         return [self.one(each) for each in by_account.values()]
 
-    def one(self, canaries: Sequence[Canary]) -> Ended:
+    def one(self, canaries: Sequence[Canary]) -> list[Ended]:
         """Drill the first of these canaries that can be read back, or the path of the account they share."""
         name = canaries[0].name
         try:
@@ -150,11 +157,10 @@ class Driller:
                 secret = self._read_back(canary)
                 if secret is not None:
                     name = canary.name
-                    return Ended(name, self._itself(canary, secret))
-            account = canaries[0].owner.account_id or account_of(canaries[0].key_id) or ""
-            return Ended(f"the path of account {account}", self._path(account))
+                    return [Ended(name, self._itself(canary, secret))]
+            return self._path(canaries[0].owner.account_id or account_of(canaries[0].key_id) or "")
         except Failure as failure:
-            return Ended(name, None, str(failure))
+            return [Ended(name, None, str(failure))]
 
     def _read_back(self, canary: Canary) -> Secret | None:
         """Read a canary's secret from where it was planted, or where the scanner met it."""
@@ -189,8 +195,8 @@ class Driller:
             raise
         return drills.wait(self._started(used, canary.key_id, path_only=False), canary.name, self._world)
 
-    def _path(self, account: str) -> Drill:
-        """Drill with a user of its own, made for it and taken back whatever happens."""
+    def _path(self, account: str) -> list[Ended]:
+        """Drill in every region with a user of its own, made for it and taken back whatever happens."""
         found, profile = self._accounts.profile(account)
         if not found:
             raise UsageFailure(f"no profile acts in account {account}, and no canary there can be read back")
@@ -201,25 +207,52 @@ class Driller:
             self._store.ask([asked])
             try:
                 mint.make(asked, handed.append)
-                key_id = handed[0].canary.key_id
-                used = self._use(key_id, handed[0].secret, tries=_NEW_KEY)
-                return drills.wait(self._started(used, key_id, path_only=True), asked.name, self._world)
+                return self._by_region(account, handed[0])
             finally:
                 for each in [each for each in self._store.mintings() if each.name == asked.name]:
                     mint.take_back(each)
+
+    def _by_region(self, account: str, made: Minted) -> list[Ended]:
+        """Call in each region first, then wait: the records come at the same time."""
+        called: list[tuple[str, Drill | Failure]] = []
+        for number, region in enumerate(self._regions()):
+            name = f"the path of account {account} in {region}"
+            try:
+                used = self._use(
+                    made.canary.key_id, made.secret, tries=_KNOWN_KEY if number else _NEW_KEY, region=region
+                )
+                called.append((name, self._started(used, made.canary.key_id, path_only=True)))
+            except Failure as failure:  # a region that is not enabled
+                called.append((name, failure))
+        return [
+            Ended(name, None, str(each)) if isinstance(each, Failure)
+            else Ended(name, drills.wait(each, name, self._world))
+            for name, each in called
+        ]  # fmt: skip
+
+    def _regions(self) -> list[str]:
+        """Return the regions that the feeds watch: those they name, and those that records came of within a week."""
+        feeds = [urlsplit(url) for url in self._feeds]
+        named = [region for url in feeds if url.scheme == "lookup" for region in url.netloc.split(",") if region]
+        since = self._world.now() - RHYTHM
+        heard = [each.region for each in self._store.heard() if each.feed in self._feeds and each.newest > since]
+        return sorted({*named, *heard})[:_REGIONS] or [self._region()]
+
+    def _region(self) -> str:
+        return self._aws.session(self._profile).region_name or "us-east-1"
 
     def _started(self, used: OwnCall, key_id: str, *, path_only: bool) -> Drill:
         drill = Drill(nonce=used.nonce, key_id=key_id, path_only=path_only, called=used.at)
         self._store.set_drill(drill)
         return drill
 
-    def _use(self, key_id: str, secret: Secret, tries: int) -> OwnCall:
+    def _use(self, key_id: str, secret: Secret, tries: int, region: str | None = None) -> OwnCall:
         """Call GetCallerIdentity with a canary, written down before it is sent. Return what was written down."""
         import boto3
         from botocore.config import Config as Settings
         from botocore.exceptions import ClientError
 
-        region = self._aws.session(self._profile).region_name or "us-east-1"
+        region = region or self._region()
         given = boto3.Session(aws_access_key_id=key_id, aws_secret_access_key=secret.reveal(), region_name=region)
         session = share_models(given)
         # One attempt a call: a retry of botocore's own would carry the same nonce, and a nonce met twice is an alarm.

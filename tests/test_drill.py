@@ -233,6 +233,20 @@ def test_where_no_canary_can_be_read_back_the_path_is_drilled_and_nothing_stays_
     assert json.loads(stage.capsys.readouterr().out)["proof"] == "path"
 
 
+def test_the_path_is_drilled_in_every_region_that_the_feeds_watch(stage: Stage) -> None:
+    stage.config.write_text(stage.config.read_text().replace("us-east-1", "us-east-1,eu-west-1"))
+    status, lines = stage.run()
+    assert status == 0
+    assert [line["name"] for line in lines] == [
+        f"the path of account {ACCOUNT} in {region}" for region in ("eu-west-1", "us-east-1")
+    ]
+    assert all(line["path_only"] and line["delivered"] for line in lines)
+    assert stage.users() == {"admin", "svc-1"}
+    with Store(Path(os.environ["FIREDAMP_DB"])) as store:
+        assert store.incidents() == []
+        assert [key.name for key in store.watched()] == ["svc-1"]
+
+
 def test_a_drill_over_budget_ends_with_one_and_the_table_says_what_is_missing(stage: Stage, tmp_path: Path) -> None:
     stage.place()
     (tmp_path / "logs").mkdir()
