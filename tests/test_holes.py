@@ -57,7 +57,6 @@ def test_keys_in_a_terabyte_of_holes_are_found(folder: Path, rng: random.Random,
         key_id: text.split()[-1] for key_id, text in keys
     }
     assert scanned.summary["read"]["bytes"] < 1 << 30
-    assert scan(folder).summary["read"]["files"] == 0
 
 
 def test_a_git_folder_may_hold_a_terabyte_of_holes(folder: Path, rng: random.Random, scan: Scan) -> None:
