@@ -170,7 +170,7 @@ def test_syslog_and_standard_output_take_alerts() -> None:
     assert "may be a repeat" in out.getvalue()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
-        server.settimeout(5)
+        server.settimeout(60)
         make(f"syslog://127.0.0.1:{server.getsockname()[1]}").send(USED, False)
         line = server.recv(65536)
     assert b"backup-writer" in line

@@ -59,11 +59,12 @@ def test_several_layouts_in_one_file_keep_their_pairs() -> None:
 
 
 class TestShape:
-    def test_no_filter_costs_one_of_200000_random_secrets(self, rng: random.Random) -> None:
-        secrets = [base64.b64encode(rng.randbytes(30)).decode() for _ in range(200_000)]
+    @pytest.mark.parametrize("count", [40_000, pytest.param(400_000, marks=pytest.mark.slow)])
+    def test_no_filter_costs_a_random_secret(self, count: int, rng: random.Random) -> None:
+        secrets = [base64.b64encode(rng.randbytes(30)).decode() for _ in range(count)]
         assert all(map(shape.plausible, secrets))
-        assert sum(map(shape.is_placeholder, secrets)) <= 1
-        assert sum(map(shape.wordlike, secrets)) < 300
+        assert sum(map(shape.is_placeholder, secrets)) <= 1 + count // 200_000
+        assert sum(map(shape.wordlike, secrets)) < count * 0.0015
 
     @pytest.mark.parametrize(
         "value",

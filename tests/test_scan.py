@@ -256,7 +256,7 @@ def test_two_scans_at_once_share_one_database(
         subprocess.Popen(command("scan", target, "--offline", "--quiet"), stdout=subprocess.DEVNULL)
         for target in (tmp_path / "a", tmp_path / "b", tmp_path)
     ]
-    assert [each.wait(60) for each in running] == [1, 1, 1]
+    assert [each.wait(300) for each in running] == [1, 1, 1]
     cli.main(["findings", "--format", "jsonl"])
     assert ids([json.loads(line) for line in capsys.readouterr().out.splitlines()]) == planted
     modes = {path.name: path.stat().st_mode & 0o777 for path in Path.home().glob("firedamp.db*")}
@@ -301,7 +301,7 @@ def test_a_readers_parent_that_is_killed_leaves_no_reader_behind(tmp_path: Path)
     for number in range(3000):
         (tmp_path / str(number)).write_text("x" * 2000)
     process = subprocess.Popen(command("scan", tmp_path, "--offline", "--quiet"), stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     children: list[int] = []
     while not children and process.poll() is None and time.monotonic() < deadline:
         children = _children(process.pid)

@@ -226,7 +226,7 @@ def test_the_health_page_tells_the_truth(tmp_path: Path) -> None:
 
         def get(path: str) -> tuple[int, str]:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{page.port}{path}", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{page.port}{path}", timeout=60) as answer:
                     return answer.status, answer.read().decode()
             except urllib.error.HTTPError as error:
                 with error:

@@ -366,7 +366,7 @@ def test_two_processes_make_one_database(tmp_path: Path) -> None:
         "    for n in range(50): store.add_job_run(JobRun(job=sys.argv[2], started=datetime.now(UTC)))\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", code, str(path), name]) for name in ("a", "b", "c")]
-    assert [each.wait(60) for each in running] == [0, 0, 0]
+    assert [each.wait(300) for each in running] == [0, 0, 0]
     with Store(path) as store:
         assert len(store.job_runs(limit=1000)) == 150
 

@@ -257,9 +257,9 @@ def test_a_plist_that_refers_to_itself_a_million_times_ends() -> None:
     nest: list[object] = ["laugh"]
     for _ in range(40):
         nest = [nest, nest]
-    began = time.monotonic()
+    began = time.process_time()
     assert walked(plistlib.dumps(nest, fmt=plistlib.FMT_BINARY))
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,12 @@ def walked(data: bytes) -> list[Member | Skipped]:
     kind = container_of(data[:HEAD], data[-66000:])
     if kind is None:
         return []
-    budget = Budget(LIMITS, len(data), time.monotonic)
+    budget = Budget(LIMITS, len(data), time.process_time)
     return list(walk(kind, opened(kind, in_memory(data), budget), budget, lambda _: True))
 
 
 def check(data: bytes) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     for item in walked(data):
         if isinstance(item, Member):
             assert 0 < len(item.data) <= WINDOW
@@ -39,7 +39,7 @@ def check(data: bytes) -> None:
         else:
             assert item.outcome is Outcome.FAILED
             assert item.why
-    assert time.monotonic() - began < LIMITS.seconds + 5
+    assert time.process_time() - began < LIMITS.seconds + 5
 
 
 def test_there_is_a_sample_of_every_format() -> None:

@@ -200,9 +200,9 @@ def test_severity_follows_the_answer() -> None:
 def ask() -> Iterator[Callable[..., Verification]]:
     askers: list[Asker] = []
 
-    def ask(url: str, credential: Credential | None = None, **environ: str) -> Verification:
+    def ask(url: str, credential: Credential | None = None, *, timeout: float = 60, **environ: str) -> Verification:
         asker = Asker(
-            user_agent="firedamp", timeout=0.5, concurrency=2, now=lambda: datetime.now(UTC), random=os.urandom,
+            user_agent="firedamp", timeout=timeout, concurrency=2, now=lambda: datetime.now(UTC), random=os.urandom,
             environ={"AWS_ENDPOINT_URL_STS": url, **environ},
         )  # fmt: skip
         askers.append(asker)
@@ -241,7 +241,7 @@ def test_each_answer_and_each_failure_over_http(
     ask: Callable[..., Verification], fault: faults.Fault, status: Status, words: str
 ) -> None:
     with faults.FaultServer(fault) as server:
-        said = ask(server.url)
+        said = ask(server.url, timeout=0.5 if fault is faults.HANG else 60)
     assert said.status is status
     assert words in said.detail
 
