@@ -129,6 +129,7 @@ def _findings(given: argparse.Namespace, common: Common) -> int:
         state=given.state,
         reason=given.reason,
         allowed=given.allowed,
+        examples=given.examples,
         by=given.by,
     )
     return triage.findings(options, common)
@@ -267,6 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     findings.add_argument("ids", nargs="*", metavar="ID")
     findings.add_argument("--state", choices=["open", "accepted", "false-positive", "revoked"])
     findings.add_argument("--reason", default="")
+    findings.add_argument("--examples", action="store_true", help="documentation keys and placeholders, too")
     findings.add_argument("--allowed", action="store_true", help="what a mark in its line allows")
     findings.add_argument("--by", choices=["repository", "team", "author"], help="who should act, and on how much")
 

@@ -110,6 +110,7 @@ class FindingsOptions:
     state: str | None = None
     reason: str = ""
     allowed: bool = False
+    examples: bool = False
     by: str | None = None
 
 

@@ -39,7 +39,10 @@ def findings(options: FindingsOptions, common: Common) -> int:
 
 
 def _named(store: Store, options: FindingsOptions) -> list[Finding]:
-    """Return the findings that the ids name, by fingerprint or key id; without ids all, of one state if it is given."""
+    """Return the findings that the ids name, by fingerprint or key id; without ids all but examples.
+
+    A state, where it is given, narrows them.
+    """
     if options.action in {"show", "set"} and not options.ids:
         raise UsageFailure(f"findings {options.action} needs an ID", "see firedamp findings list")
     wanted = None
@@ -50,7 +53,10 @@ def _named(store: Store, options: FindingsOptions) -> list[Finding]:
                 raise UsageFailure(f"no finding is named {prefix}", "see firedamp findings list")
         wanted = {finding.fingerprint for found in named.values() for finding in found}
     state = None if options.state is None or options.action == "set" else TriageState(options.state)
-    return [each for each in store.findings(state=state) if wanted is None or each.fingerprint in wanted]
+    found = store.findings(state=state)
+    if wanted is None:
+        return [each for each in found if options.examples or not each.example]
+    return [each for each in found if each.fingerprint in wanted]
 
 
 def _judge(store: Store, chosen: list[Finding], options: FindingsOptions) -> None:

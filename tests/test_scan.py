@@ -325,3 +325,13 @@ def test_a_nice_scan_finds_as_much(tmp_path: Path, rng: random.Random) -> None:
     done = subprocess.run(command("scan", tmp_path, "--offline", "--nice"), capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert done.stderr == ""
+
+
+def test_examples_are_listed_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = "AKIAIOSFODNN7" + "EXAMPLE"
+    (tmp_path / "readme").write_text(f"aws_access_key_id = {example}\n")
+    assert cli.main(["scan", str(tmp_path), "--offline", "--quiet"]) == 0
+    for arguments, names in ((("list",), []), (("--examples",), [example]), (("show", example), [example])):
+        capsys.readouterr()
+        assert cli.main(["findings", *arguments, "--format", "json"]) == 0
+        assert [each["access_key_id"] for each in json.loads(capsys.readouterr().out)["findings"]] == names
