@@ -57,6 +57,7 @@ _DATALESS: Final = 0x40000000
 _ELSEWHERE: Final = 0x1000 | 0x40000 | 0x400000
 """Windows OFFLINE, RECALL_ON_OPEN and RECALL_ON_DATA_ACCESS."""
 _NO_LINK: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_READV: Final = hasattr(os, "readv")
 _FOLDER: Final = _NO_LINK | getattr(os, "O_DIRECTORY", 0)
 _ESCAPED: Final = re.compile(rb"\\x([89a-f][0-9a-f])")
 _GIT_OWN: Final = frozenset({"objects", "refs", "logs", "worktrees", "modules", "lfs"})
@@ -269,10 +270,10 @@ class Walker:
 
     def _candidate(self, path: str, status: os.stat_result, key: int, files: list[Listed], done: Step) -> None:
         world = self._world
-        if contains(world.early, key):
+        if world.early and contains(world.early, key):
             done.keys.append(key)
             return
-        if not world.everything and contains(world.known, media_key(key)):
+        if world.known and not world.everything and contains(world.known, media_key(key)):
             done.left_out[rules.MEDIA.name] += 1
             done.keys.append(media_key(key))
             return
@@ -322,7 +323,7 @@ class Walker:
                 return False
             # One byte more, which shows that it grew meanwhile, or is one of /proc's that have no size.
             buffer = self._together[start : start + size + 1]
-            length = os.readv(handle, [buffer]) if hasattr(os, "readv") else _filled(handle, buffer)
+            length = os.readv(handle, [buffer]) if _READV else _filled(handle, buffer)
         finally:
             os.close(handle)
         if length != size:
@@ -384,7 +385,7 @@ class Walker:
     def _content(self, handle: int, size: int, done: Step, holes: bool) -> bool | None:
         world = self._world
         buffer = self._room(size + 1)
-        length = os.readv(handle, [buffer]) if hasattr(os, "readv") else _filled(handle, buffer)
+        length = os.readv(handle, [buffer]) if _READV else _filled(handle, buffer)
         verdict = self._head(buffer[:length])
         if verdict is None:
             return None
