@@ -7,6 +7,7 @@ names: 1 to 64 of letters, digits and `+=,.@_-`, no two that differ in case only
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Collection
 from typing import Final
@@ -30,6 +31,9 @@ _LETTERS: Final = {
     "alnum": "abcdefghijkmnpqrstuvwxyz23456789",
 }
 _TRIES: Final = 200
+_ROOM: Final = 24
+"""So long may a beginning be that the longest default name still fits behind it."""
+_ROOM_AT_MOST: Final = 59
 
 
 def names(pattern: str, count: int, taken: Collection[str], random: Callable[[int], bytes]) -> list[str]:
@@ -56,6 +60,15 @@ def names(pattern: str, count: int, taken: Collection[str], random: Callable[[in
         used.add(name.lower())
         made.append(name)
     return made
+
+
+def like(others: Collection[str]) -> str:
+    """Return a pattern of names that begin as all of these do: rights and rules may go by how names begin."""
+    letters = zip(*others, strict=False)
+    begin = "".join(each[0] for each in itertools.takewhile(lambda each: len(set(each)) == 1, letters))
+    if begin in others or len(begin) > _ROOM:
+        return begin[:_ROOM_AT_MOST] + "-{alnum:4}"
+    return begin + DEFAULT
 
 
 def _name(pattern: str, number: int, random: Callable[[int], bytes]) -> str:

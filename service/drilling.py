@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from firedamp.canaries import drill as drills
-from firedamp.canaries import watch
+from firedamp.canaries import naming, watch
 from firedamp.canaries.blind import KEY
 from firedamp.canaries.drill import World
 from firedamp.canaries.heard import RHYTHM
@@ -203,7 +203,8 @@ class Driller:
         mint = minting.make_mint(self._aws, self._store, profile, "drill")
         handed: list[Minted] = []
         with failures("a key for the drill cannot be made"):
-            [asked] = mint.plan(Order(account_id=account, profile=profile, purpose=MintPurpose.DRILL))
+            pattern = naming.like(self._names(account))
+            [asked] = mint.plan(Order(account_id=account, profile=profile, pattern=pattern, purpose=MintPurpose.DRILL))
             self._store.ask([asked])
             try:
                 mint.make(asked, handed.append)
@@ -240,6 +241,16 @@ class Driller:
 
     def _region(self) -> str:
         return self._aws.session(self._profile).region_name or "us-east-1"
+
+    def _names(self, account: str) -> set[str]:
+        """Return what the users of an account's canaries are called, of those that were minted here if there are any.
+
+        The rights to make users, the rule and the trail may know canaries by how their names begin.
+        """
+        canaries = [key for key in self._store.watched() if isinstance(key, Canary) and key.owner.user_name]
+        ours = [each for each in canaries if (each.owner.account_id or account_of(each.key_id)) == account]
+        minted = [each for each in ours if not each.adopted]
+        return {each.owner.user_name for each in minted or ours if each.owner.user_name}
 
     def _started(self, used: OwnCall, key_id: str, *, path_only: bool) -> Drill:
         drill = Drill(nonce=used.nonce, key_id=key_id, path_only=path_only, called=used.at)

@@ -362,6 +362,8 @@ def resource_of(call: Call, identity: Identity) -> str | None:
             return f"arn:aws:ssm:{region}:{account}:parameter/{text('Name').removeprefix('/')}"
         case "lambda" if text("FunctionName"):
             return f"arn:aws:lambda:{region}:{account}:function:{text('FunctionName')}"
+        case "ec2" if text("InstanceId"):
+            return f"arn:aws:ec2:{region}:{account}:instance/{text('InstanceId')}"
         case _:
             return None
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.scenes import DENY_ALL, allow, code, drain, make_queue, session_key, start_trail
+from tests.test_plant import prepare
 
 from firedamp.service import cli, config, needs, serving
 from firedamp.service.loopback import Loopback, LoopbackKey
@@ -52,7 +53,7 @@ OPERATOR = "ana"
 ENDINGS = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
 
 
-@pytest.mark.parametrize("name", ["last-resort", "canary-account", "audit-account", "regions"])
+@pytest.mark.parametrize("name", ["last-resort", "canary-account", "audit-account", "regions", "places"])
 def test_cfn_lint_finds_nothing_in_a_template(name: str) -> None:
     from cfnlint.api import lint_all
 
@@ -197,6 +198,147 @@ def test_canaries_are_minted_and_audited_on_exactly_the_rights_of_their_roles(
     assert code(aws.client("iam", auditor).create_access_key, UserName="admin") == "AccessDenied"
 
 
+def with_profiles(aws: Loopback, monkeypatch: pytest.MonkeyPatch, roles: dict[str, str]) -> None:
+    """Let this user have a profile for each role, and nothing else: no default, no variables."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    folder, text = Path.home() / ".aws", ""
+    folder.mkdir(exist_ok=True)
+    for name, role in roles.items():
+        key = assume(aws, role)
+        assert key.token is not None
+        text += f"[{name}]\naws_access_key_id={key.id}\naws_secret_access_key={key.secret.reveal()}\n"
+        text += f"aws_session_token={key.token.reveal()}\n"
+    (folder / "credentials").write_text(text)
+    (folder / "config").write_text("".join(f"[profile {name}]\nregion=us-east-1\n" for name in roles))
+
+
+SERVICES = {"monitoring": "cloudwatch"}
+ACTIONS = {"ListObjects": "ListBucket", "ListObjectsV2": "ListBucket"}
+
+
+def called_by(aws: Loopback, role: str) -> set[str]:
+    """Return what a role's sessions called, as far as a trail tells: `service:Operation`."""
+    records = [json.loads(each.text) for each in aws.trail.entries]
+    own = [
+        each
+        for each in records
+        if each["userIdentity"].get("sessionContext", {}).get("sessionIssuer", {}).get("arn") == role
+    ]
+    return {f"{SERVICES.get(s := each['eventSource'].partition('.')[0], s)}:{named(each['eventName'])}" for each in own}
+
+
+def named(event: str) -> str:
+    """Return the action that allows a call: some are recorded under the name of their API, with its date or version."""
+    return ACTIONS.get(event, event.partition("2015")[0].removesuffix("Batch"))
+
+
+FORMS = {"s3": "env", "secretsmanager": "json", "ssm": "aws-profile", "lambda": "env", "ec2": "shell"}
+
+
+@pytest.mark.slow
+def test_canaries_are_planted_checked_drilled_and_retired_in_aws_places_on_exactly_the_rights_of_their_roles(
+    aws: Loopback, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    places = {kind: prepare(aws, kind) for kind in FORMS}
+    outputs = deploy_canary_account(aws)
+    ana = f"arn:aws:iam::{aws.account}:user/{OPERATOR}"
+    outputs |= deploy(
+        aws, "places", Operators=ana, Watchers=ana, Bucket="orders-exports", Objects="config/", Secrets="/orders/",
+        Parameters="orders/", Function="worker", Instance=places["ec2"].partition(":")[2],
+    )  # fmt: skip
+    roles = {"mint": outputs["MintRole"], "watch": outputs["WatchRole"]}
+    with_profiles(aws, monkeypatch, roles | {"bait": outputs["PlantRole"]})
+    monkeypatch.setenv("CHANNEL", "stdout://")
+    file = tmp_path / "firedamp.toml"
+    file.write_text(
+        f'[aws]\ncanary_profile = "mint"\nwatch_profile = "watch"\n[watch]\nfeeds = ["{outputs["RecordsFeed"]}"]\n'
+        '[[channel]]\nname = "out"\nurl = "env:CHANNEL"\n'
+    )
+
+    def run(*words: str) -> list[dict[str, Any]]:
+        capsys.readouterr()
+        status = cli.main([*words, "--config", str(file), "--format", "jsonl"])
+        told = capsys.readouterr()
+        assert (status, "Denied" in told.out + told.err) == (0, False), told.err + told.out
+        return [json.loads(line) for line in told.out.splitlines() if line.startswith("{")]
+
+    minted = run("canary", "mint", "--name", "svc-{task}-{alnum:4}", "-n", "5", "--force")
+    names = dict(zip(FORMS, (each["name"] for each in minted), strict=True))
+    for kind, form in FORMS.items():
+        run("canary", "plant", names[kind], "--at", f"{places[kind]}?region=us-east-1&profile=bait", "--as", form)
+
+    # The service's machine has a profile of the same name that may only look.
+    with_profiles(aws, monkeypatch, roles | {"bait": outputs["CheckRole"]})
+    assert [each["state"] for each in run("canary", "check")] == ["present"] * 5
+    (drilled,) = run("canary", "drill", names["ssm"])
+    assert (drilled["path_only"], drilled["over"]) == (False, False), "seen by the watch role"
+    (drilled,) = run("canary", "drill", minted[0]["access_key_id"])
+    assert drilled["path_only"], "a user of its own for it, made and taken back by the mint role"
+    assert not drilled["over"], "its name begins as the rule and the roles know canaries"
+
+    with_profiles(aws, monkeypatch, roles | {"bait": outputs["PlantRole"]})
+    for name in names.values():
+        run("canary", "retire", name)
+    assert aws.client("s3").list_objects_v2(Bucket="orders-exports").get("KeyCount") == 0
+
+    unheard = {"s3:ListBucket"}  # asked by S3 itself, to choose between 403 and 404
+    asked = {each.action for each in needs.CHECK} - unheard
+    assert called_by(aws, outputs["CheckRole"]) == asked
+    assert called_by(aws, outputs["PlantRole"]) == {each.action for each in needs.PLANT} - unheard
+    for role in ("check", "plant"):
+        assert rights(aws, outputs[f"{role.capitalize()}Role"]) == {each.action for each in needs.ROLES[role]}
+    planter, checker = assume(aws, outputs["PlantRole"]), assume(aws, outputs["CheckRole"])
+    ours = {"Bucket": "orders-exports", "Key": "config/x"}
+    elsewhere = [
+        (planter, "s3", "put_object", {"Bucket": "orders-exports", "Key": "data/x"}),
+        (planter, "s3", "put_object", {"Bucket": "other", "Key": "config/x"}),
+        (planter, "secretsmanager", "get_secret_value", {"SecretId": "prod/database"}),
+        (planter, "ssm", "delete_parameter", {"Name": "/prod/x"}),
+        (planter, "lambda", "get_function_configuration", {"FunctionName": "payments"}),
+        (planter, "ec2", "modify_instance_attribute", {"InstanceId": "i-12345678", "Attribute": "userData"}),
+        (planter, "iam", "list_users", {}),
+        (checker, "s3", "put_object", ours), (checker, "s3", "delete_object", ours),
+        (checker, "ssm", "put_parameter", {"Name": "/orders/y", "Value": "x", "Type": "String"}),
+        (checker, "secretsmanager", "delete_secret", {"SecretId": "/orders/prod/aws"}),
+    ]  # fmt: skip
+    for key, service, call, arguments in elsewhere:
+        assert code(getattr(aws.client(service, key), call), **arguments) in ENDINGS, (service, call)
+
+
+def test_places_that_are_not_named_give_no_rights(aws: Loopback) -> None:
+    ana = f"arn:aws:iam::{aws.account}:user/{OPERATOR}"
+    outputs = deploy(aws, "places", Operators=ana, Watchers=ana, Secrets="orders/")
+    assert rights(aws, outputs["CheckRole"]) == {"secretsmanager:GetSecretValue"}
+    assert {each.partition(":")[0] for each in rights(aws, outputs["PlantRole"])} == {"secretsmanager"}
+
+
+def test_the_nets_hang_on_exactly_the_rights_of_the_watch_role(
+    aws: Loopback, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    outputs = deploy_canary_account(aws)
+    canary = aws.add_user("svc-backup", inline={"none": DENY_ALL})
+    cli.main(["canary", "adopt", canary.id, "--arn", f"arn:aws:iam::{aws.account}:user/svc-backup"])
+    with_profiles(aws, monkeypatch, {"watch": outputs["WatchRole"]})
+    feeds = [outputs["FilesFeed"], outputs["RecordsFeed"], outputs["BackfillFeed"], "lookup://"]
+    monkeypatch.setenv("BEAT", "cloudwatch://us-east-1/firedamp/heartbeat")
+    file = tmp_path / "firedamp.toml"
+    file.write_text(f'[aws]\nwatch_profile = "watch"\n[watch]\nfeeds = {json.dumps(feeds)}\nheartbeat = "env:BEAT"\n')
+    aws.client("sts", canary).get_caller_identity()
+    aws.trail.flush()
+    assert cli.main(["watch", "--once", "--config", str(file)]) == 1
+    told = capsys.readouterr()
+    assert "Denied" not in told.out + told.err
+    aws.client("sts", canary).get_caller_identity()  # so that a message waits whose age is asked
+    cli.main(["canary", "nets", "--config", str(file), "--format", "jsonl"])
+    told = capsys.readouterr()
+    states = {line["check"]: line for line in map(json.loads, told.out.splitlines()) if "check" in line}
+    assert "Denied" not in told.out + told.err
+    unknown = [line["detail"] for line in states.values() if line["state"] == "unknown"]
+    assert sorted(unknown) == ["1 messages; CloudWatch does not say how old", "nobody serves this database"]
+    only_for_long_files = {"sqs:ChangeMessageVisibility"}
+    assert {each.action for each in needs.WATCH} - called_by(aws, outputs["WatchRole"]) == only_for_long_files
+
+
 @pytest.mark.parametrize("role", ["watch", "mint", "audit"])
 def test_the_canary_accounts_roles_may_do_what_the_service_calls_and_nothing_else(aws: Loopback, role: str) -> None:
     outputs = deploy_canary_account(aws)
@@ -220,15 +362,44 @@ def test_only_those_who_are_named_may_take_a_role(aws: Loopback) -> None:
         assert code(sts.assume_role, RoleArn=outputs[role], RoleSessionName="bo") == "AccessDenied", role
 
 
-def test_nobody_reads_and_nothing_was_readable_are_alarms(aws: Loopback) -> None:
+def test_every_queue_that_nobody_reads_or_that_gives_up_on_something_is_an_alarm(aws: Loopback) -> None:
     topic = f"arn:aws:sns:us-east-1:{aws.account}:alarm"
     deploy_canary_account(aws, AlarmTopic=topic)
     alarms = aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
-    assert {each["MetricName"] for each in alarms} == {
-        "ApproximateAgeOfOldestMessage",
-        "ApproximateNumberOfMessagesVisible",
-    }
     assert all(each["AlarmActions"] == [topic] for each in alarms)
+    told = {(each["MetricName"], each["Dimensions"][0]["Value"]) for each in alarms}
+    sqs = aws.client("sqs")
+    attributes = [
+        sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        for url in sqs.list_queues()["QueueUrls"]
+    ]
+    assert len(attributes) == 4
+    assert told == {
+        (
+            "ApproximateAgeOfOldestMessage" if "RedrivePolicy" in each else "ApproximateNumberOfMessagesVisible",
+            each["QueueArn"].rpartition(":")[2],
+        )
+        for each in attributes
+    }
+
+
+@pytest.mark.parametrize("name", ["canary-account", "audit-account"])
+def test_every_queue_of_a_template_has_the_alarm_of_its_kind(name: str) -> None:
+    from cfnlint.decode import decode_str
+
+    resources = decode_str(template(name))[0]["Resources"]
+    watched = {
+        each["Properties"]["Dimensions"][0]["Value"]["Fn::GetAtt"][0]: each["Properties"]["MetricName"]
+        for each in resources.values()
+        if each["Type"] == "AWS::CloudWatch::Alarm"
+    }
+    assert watched == {
+        key: "ApproximateAgeOfOldestMessage"
+        if "RedrivePolicy" in each["Properties"]
+        else "ApproximateNumberOfMessagesVisible"
+        for key, each in resources.items()
+        if each["Type"] == "AWS::SQS::Queue"
+    }
 
 
 def test_the_last_resort_mails_without_firedamp(aws: Loopback) -> None:
@@ -353,7 +524,7 @@ def test_no_template_gives_a_role_a_bucket_or_a_user_a_name_that_can_be_guessed(
 # Terraform, which deploys the same templates.
 
 PLUGINS = os.environ.get("FIREDAMP_TERRAFORM_PLUGINS")  # read before the tests' own surroundings are made
-MODULES = {"": ["last-resort", "canary-account"], "regions": ["regions"]}
+MODULES = {"": ["last-resort", "canary-account"], "regions": ["regions"], "places": ["places"]}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -21,7 +21,7 @@ from tests.scenes import allow, code
 
 from firedamp.canaries import mint as minter
 from firedamp.canaries.mint import Mint, Minted, Order, pending
-from firedamp.canaries.naming import DEFAULT, names
+from firedamp.canaries.naming import DEFAULT, like, names
 from firedamp.canaries.pace import Pace
 from firedamp.service.cli import main
 from firedamp.service.loopback import ACCOUNT, Loopback, LoopbackKey
@@ -438,3 +438,21 @@ def test_adopt_refuses_a_living_finding_unless_it_is_called_real(rng: random.Ran
     with Store(Path(os.environ["FIREDAMP_DB"])) as store:
         assert store.findings(key_id=key_id)[0].verification.status is Status.ACTIVE
     assert main(["canary", "adopt", key_id, "--force"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("others", "pattern"),
+    [
+        ([], DEFAULT),
+        (["svc-mail-prod", "svc-hr-dev"], "svc-" + DEFAULT),
+        (["mail-prod", "hr-dev"], DEFAULT),
+        (["svc-mail-prod-x7q2"], "svc-mail-prod-x7q2-{alnum:4}"),
+        (["x" * 64], "x" * 59 + "-{alnum:4}"),
+        (["a-rather-long-beginning-of-names-1", "a-rather-long-beginning-of-names-2"],
+         "a-rather-long-beginning-of-names--{alnum:4}"),
+    ],
+)  # fmt: skip
+def test_a_name_like_others_begins_as_they_do(others: list[str], pattern: str) -> None:
+    assert like(others) == pattern
+    (name,) = names(pattern, 1, others, os.urandom)
+    assert len(name) <= 64
