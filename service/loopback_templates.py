@@ -225,11 +225,8 @@ def _with_policies(make: Callable[..., Any]) -> Callable[..., Any]:
     def made_with_policies(
         kind: object, name: str, template: dict[str, Any], account_id: str, region: str, **more: Any
     ) -> Any:
-        properties = template.get("Properties", {})
-        # What a condition leaves out (`AWS::NoValue`) is no element of a list; moto keeps it as None.
-        whole = properties | {"Policies": [each for each in properties.get("Policies", []) if each is not None]}
-        holder = make(kind, name, template | {"Properties": whole}, account_id, region, **more)
-        said, backend = whole.get, iam_backends[account_id]["aws"]
+        holder = make(kind, name, template, account_id, region, **more)
+        said, backend = template.get("Properties", {}).get, iam_backends[account_id]["aws"]
         attach = backend.attach_user_policy if kind is User else backend.attach_role_policy
         for policy in said("Policies", []):
             holder.put_policy(policy["PolicyName"], _text(policy["PolicyDocument"]))
