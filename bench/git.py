@@ -132,12 +132,12 @@ def _descendants(roots: Sequence[int]) -> set[int]:
 
 
 def _anonymous(process: int) -> int:
-    """Return KiB of memory that are a process's own: mapped packs aside."""
+    """Return KiB of memory that are a process's own: mapped packs aside, pages that several hold counted once."""
     try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
 
 
 def generated(path: Path, files: int = 300, versions: int = 120, size: int = 24_000) -> Path:

@@ -27,8 +27,8 @@ _FEW: Final = 500
 """Up to so many blobs git itself is told what to look for, which leaves less to read."""
 _RESTARTS: Final = 100
 """How often the walk goes on behind a commit whose trees are damaged or absent."""
-_SHARE: Final = 2_000
-_SHARES: Final = 4
+_SHARE: Final = 16_000
+"""Commits that one git walks: it keeps a kilobyte of each."""
 _JOBS: Final = 2
 _PERSON: Final = re.compile(rb"^(?:author|tagger) (.*) (-?\d+) ([+-]\d{4})$", re.MULTILINE)
 _WRITTEN: Final = re.compile(rb"^committer .* (-?\d+) [+-]\d{4}$", re.MULTILINE)
@@ -136,7 +136,7 @@ def _introduced(git: ObjectAccess, commits: Ids, blobs: Collection[str]) -> dict
     command = ["diff-tree", "--stdin", "-r", "-c", "--root", "--no-renames", "--no-abbrev", "--always"]
     if len(blobs) <= _FEW:
         command += [f"--find-object={blob}" for blob in blobs]
-    shares = np.array_split(commits, max(1, min(_SHARES, len(commits) // _SHARE)))
+    shares = np.array_split(commits, max(min(_JOBS, len(commits) // 1_000), -(-len(commits) // _SHARE), 1))
     places = defaultdict[tuple[str, str], list[str]](list)
     with ThreadPoolExecutor(_JOBS) as pool:
         for found in pool.map(lambda share: list(_changes(git, command, share, blobs)), shares):
