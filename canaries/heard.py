@@ -19,6 +19,7 @@ RHYTHM: Final = timedelta(days=7)
 """How much of a region must be known before its silence means something: nights and a weekend are in it."""
 _USUAL: Final = 2
 """So many times the longest silence is unusual."""
+_LEFT: Final = timedelta(days=30)
 _SHORT: Final = timedelta(hours=1)
 """Records that lie closer together are not searched for silences: no limit is shorter."""
 _AHEAD: Final = timedelta(hours=1)
@@ -64,8 +65,8 @@ def _together(several: list[Heard]) -> Heard:
 def judge(feed: str, heard: Iterable[Heard], limit: timedelta, now: datetime) -> Iterator[Check]:
     """Judge each region that a feed brings records of. limit: a silence up to it is always usual.
 
-    A region of which less than a week is known is unsure while it is silent, and after a week of silence it is taken
-    for one that is not used.
+    A region of which less than a week is known is unsure while it is silent. After a week of silence such a one, and
+    after 30 days any, is taken for one that is not used any more: nothing is said of it.
     """
     for each in heard:
         condition = f"feed {feed}: newest record of {each.region}"
@@ -73,9 +74,10 @@ def judge(feed: str, heard: Iterable[Heard], limit: timedelta, now: datetime) ->
         usual = max(limit, _USUAL * each.longest)
         if silence <= limit:
             yield Sound(condition=condition, told=told)
+        elif silence > (RHYTHM if each.newest - each.first < RHYTHM else _LEFT):
+            continue
         elif each.newest - each.first < RHYTHM:
-            if silence <= RHYTHM:
-                yield Unsure(condition=condition, why=f"of {told}; how long it may be silent is not known yet")
+            yield Unsure(condition=condition, why=f"of {told}; how long it may be silent is not known yet")
         elif silence <= usual:
             yield Sound(condition=condition, told=f"{told}; it is silent so long at times")
         else:

@@ -45,6 +45,9 @@ def judged(first: timedelta, silence: timedelta, longest: timedelta) -> list[str
         (DAY, 3 * HOUR, HOUR, ["Unsure"]),
         (DAY, 8 * DAY, HOUR, []),
         (timedelta(0), 3 * HOUR, timedelta(0), ["Unsure"]),
+        (WEEK, 29 * DAY, HOUR, ["Blind"]),
+        (WEEK, 31 * DAY, HOUR, []),
+        (90 * DAY, 31 * DAY, 20 * DAY, []),
     ],
 )
 def test_a_silence_is_judged_by_what_is_usual_in_the_region(
