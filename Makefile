@@ -4,7 +4,7 @@
 PYTHON ?= python3
 TARGET ?= $(HOME)
 BIN := .venv/bin
-WORKERS := --numprocesses=auto --dist=worksteal
+WORKERS := --numprocesses=logical --dist=worksteal
 
 .PHONY: scan test test-all bench demo clean
 
