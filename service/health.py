@@ -60,9 +60,9 @@ class _Metrics(Collector):
 
 def metrics(state: Snapshot) -> Iterator[GaugeMetricFamily]:
     """Yield the metrics of a snapshot. Ages are in seconds."""
-    findings = GaugeMetricFamily("firedamp_findings", "Findings.", labels=["state", "verification"])
-    for triage, status, count in state.counts.findings:
-        findings.add_metric([triage, status], count)
+    findings = GaugeMetricFamily("firedamp_findings", "Findings.", labels=["state", "verification", "severity"])
+    for triage, status, severity, count in state.counts.findings:
+        findings.add_metric([triage, status, severity], count)
     yield findings
     incidents = GaugeMetricFamily("firedamp_incidents", "Incidents.", labels=["state"])
     for name, count in state.counts.incidents:

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -204,7 +205,7 @@ def status(common: Common, prune: bool) -> int:
             "serving": state.alive,
             "instance": None if state.instance is None else state.instance.owner,
             "jobs": runs,
-            "findings": [[triage, verification, count] for triage, verification, count in state.counts.findings],
+            "findings": [[triage, verification, count] for (triage, verification), count in _found(state)],
             "incidents": dict(state.counts.incidents),
             "watched": dict(state.counts.watched),
             "waiting": state.counts.waiting,
@@ -227,7 +228,7 @@ def status(common: Common, prune: bool) -> int:
 def status_lines(state: health.Snapshot) -> list[str]:
     """Return the state of the service for a person."""
     lines = [_who(state), ""]
-    lines += [f"{count:6}  findings {triage}, {said}" for triage, said, count in state.counts.findings]
+    lines += [f"{count:6}  findings {triage}, {said}" for (triage, said), count in _found(state)]
     lines += [f"{count:6}  incidents {name}" for name, count in state.counts.incidents]
     lines += [f"{count:6}  watched keys {name}" for name, count in state.counts.watched]
     lines.append(f"{state.counts.waiting:6}  deliveries waiting, the oldest for {_short(state.counts.lag.seconds)}")
@@ -251,6 +252,14 @@ def _not_read(state: health.Snapshot, feed: str) -> list[str]:
     ]
     more = len(troubles) - len(lines)
     return lines + ([f"        and {more} other reasons: status --format jsonl"] if more > 0 else [])
+
+
+def _found(state: health.Snapshot) -> list[tuple[tuple[str, str], int]]:
+    """Return how many findings there are of each state and verification, whatever their severity."""
+    found = Counter[tuple[str, str]]()
+    for triage, said, _, count in state.counts.findings:
+        found[triage, said] += count
+    return list(found.items())
 
 
 def _who(state: health.Snapshot) -> str:

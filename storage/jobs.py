@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from firedamp.storage.records import Counts, Instance, JobRun, KeyAction
+from firedamp.storage.records import Counts, Instance, JobRun, KeyAction, Severity
 from firedamp.storage.rows import Row, Rows, maybe_time, number, text, time
 from firedamp.storage.times import rfc3339
 
@@ -88,7 +88,8 @@ class JobRows(Rows):
     def counts(self, now: datetime) -> Counts:
         """Return the numbers that status and metrics show."""
         findings = self._all(
-            "SELECT state, status, count(*) FROM finding WHERE example = 0 GROUP BY 1, 2 ORDER BY 1, 2"
+            """SELECT state, status, severity, count(*) FROM finding WHERE example = 0
+            GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 DESC"""
         )
         incidents = self._all("SELECT state, count(*) FROM incident GROUP BY 1 ORDER BY 1")
         watched = self._all(
@@ -97,7 +98,15 @@ class JobRows(Rows):
         waiting = self._one("SELECT count(*), min(at) FROM delivery JOIN alert ON id = alert WHERE state = 'waiting'")
         count, oldest = waiting or (0, None)
         return Counts(
-            findings=tuple((text(r[0]), text(r[1]), number(r[2])) for r in findings),
+            findings=tuple(
+                (
+                    text(r[0]),
+                    text(r[1]),
+                    "unknown" if r[2] is None else Severity(number(r[2])).name.lower(),
+                    number(r[3]),
+                )
+                for r in findings
+            ),
             incidents=tuple((text(r[0]), number(r[1])) for r in incidents),
             watched=tuple((text(r[0]), number(r[1])) for r in watched),
             waiting=number(count),

@@ -870,8 +870,8 @@ class Instance:
 class Counts:
     """The numbers that status and metrics show."""
 
-    findings: tuple[tuple[str, str, int], ...]
-    """(state, verification status, how many), examples left out."""
+    findings: tuple[tuple[str, str, str, int], ...]
+    """(state, verification status, severity or `unknown`, how many), examples left out."""
     incidents: tuple[tuple[str, int], ...]
     watched: tuple[tuple[str, int], ...]
     """(a canary's state, or `real`, how many)."""

@@ -31,6 +31,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "container"
 TEXT = (FOLDER / "Dockerfile").read_text()
 USER = "10001"
+CHROOT = shutil.which("chroot", path="/usr/sbin:/sbin:/usr/bin") or "chroot"
 PYTHONS = [
     shutil.which("python3.12"),
     *map(str, Path("~/.pyenv/versions").expanduser().glob("3.12*/bin/python3.12")),
@@ -170,7 +171,7 @@ def contained(place: Path, environment: Path, *words: str) -> subprocess.Popen[s
     arguments = list(words) or [
         word.replace("/etc/firedamp/firedamp.toml", str(config)) for word in json.loads(steps("CMD")[-1])
     ]
-    program = shlex.join(["chroot", str(root), *drop.split(), *entry, *arguments])
+    program = shlex.join([CHROOT, str(root), *drop.split(), *entry, *arguments])
     return subprocess.Popen(
         ["unshare", "--mount", "sh", "-ec", "; ".join([*mounts, f"exec {program}"])], env=given, cwd="/",
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -22,7 +22,21 @@ from tests.builders import make_key_id
 from firedamp.service import cli, health, schedule, serving
 from firedamp.service.config import Config, JobConfig, ServeConfig, WatchConfig
 from firedamp.service.schedule import Ended, Runner, Schedule, command, first_run, jobs_of
-from firedamp.storage.records import Alert, AlertKind, JobRun, PageRead, ScanRun, Severity, Tally, Watermark
+from firedamp.storage.records import (
+    Alert,
+    AlertKind,
+    Batch,
+    Finding,
+    JobRun,
+    KeyKind,
+    Match,
+    PageRead,
+    ScanRun,
+    Severity,
+    Tally,
+    Watermark,
+)
+from firedamp.storage.secret import Fingerprint
 from firedamp.storage.store import Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -215,6 +229,18 @@ def fill(store: Store) -> None:
     store.add_scan_run(
         ScanRun(target="/r", detector="1", started=NOW, ended=NOW + timedelta(seconds=2), tally=Tally(bytes=4))
     )
+    store.record(Batch(at=NOW, detector="1", found=tuple(leaked(n, worst) for n, worst in enumerate(SEVERITIES))))
+
+
+SEVERITIES = (Severity.CRITICAL, None, Severity.CRITICAL)
+
+
+def leaked(number: int, severity: Severity | None) -> tuple[Finding, Match]:
+    finding = Finding(
+        fingerprint=Fingerprint(f"{number:032x}"), kind=KeyKind.ACCESS_KEY, access_key_id="AKIAEXAMPLEEXAMPLE33",
+        account_id=None, has_secret=True, severity=severity, first_seen=NOW, last_seen=NOW,
+    )  # fmt: skip
+    return finding, Match(blob="0" * 40, kind=KeyKind.ACCESS_KEY)
 
 
 def test_the_health_page_tells_the_truth(tmp_path: Path) -> None:
@@ -241,6 +267,8 @@ def test_the_health_page_tells_the_truth(tmp_path: Path) -> None:
             'firedamp_job_last_run{job="scan",outcome="failed"} 1.0',
             "firedamp_delivery_lag_seconds 300.0",
             'firedamp_scan_bytes_per_second{target="/r"} 2.0',
+            'firedamp_findings{severity="critical",state="open",verification="UNCHECKED"} 2.0',
+            'firedamp_findings{severity="unknown",state="open",verification="UNCHECKED"} 1.0',
         ):
             assert line in text
         times[0] = NOW + timedelta(minutes=5)
@@ -260,6 +288,7 @@ def test_status_is_one_screen_and_exits_2_when_something_is_wrong(
     assert cli.main(["status", "--db", str(database)]) == 2
     shown = capsys.readouterr().out
     assert "scan: failed in 3 s" in shown
+    assert "     3  findings open, UNCHECKED" in shown
     assert len(shown.splitlines()) < 24
     assert cli.main(["status", "--db", str(database), "--format", "jsonl"]) == 2
     assert json.loads(capsys.readouterr().out)["waiting"] == 1
