@@ -1,7 +1,7 @@
 """`python -m bench [REPOSITORY|FOLDER…]`: measure reading repositories and folders, generated ones if none is named.
 
-Then what decoders and containers cost, and the watch. The generated corpora are small: a few minutes in all. Figures
-for the goals want large ones, named; `python -m bench.files` by itself makes a folder of 100,000 files, 4 GB.
+Then what a start costs, decoders and containers, and the watch. The generated corpora are small: a few minutes in all.
+Figures for the goals want large ones, named; `python -m bench.files` by itself makes a folder of 100,000 files, 4 GB.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import detect, files, git, unpack, watch
+from bench import detect, files, git, start, unpack, watch
 
 _FILES = 20_000
 _BYTES = 800_000_000
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str]) -> None:
         for number, folder in enumerate(folders):
             print(f"\n{folder}")
             files.show(files.measure(folder, Path(place, f"{number}.db")))
+    print()
+    start.show()
     print()
     detect.show()
     print()
