@@ -98,7 +98,8 @@ def feeds(urls: Sequence[str], reach: Reach, limit: timedelta, now: datetime) ->
             yield Blind(condition=condition, why=f"of {rfc3339(mark.newest)}", since=mark.newest)
         else:
             yield Sound(condition=condition, told=rfc3339(mark.newest))
-        yield from heard.judge(url, [each for each in reach.heard if each.feed == url], limit, now)
+            # Where nothing comes at all, one alarm says so.
+            yield from heard.judge(url, [each for each in reach.heard if each.feed == url], limit, now)
 
 
 def channels(names: Sequence[str], standings: Sequence[ChannelStanding], now: datetime) -> Iterator[Check]:

@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.trails import START, record, role, trail
 
-from firedamp.canaries import heard, watch
+from firedamp.canaries import blind, heard, watch
+from firedamp.canaries.blind import Reach
 from firedamp.canaries.feeds import FolderFeed, World
 from firedamp.service import health
 from firedamp.service.cli import main
-from firedamp.storage.records import AlertKind, Heard
+from firedamp.storage.records import AlertKind, Heard, Watermark
 from firedamp.storage.store import Store
 from firedamp.storage.times import rfc3339
 
@@ -126,8 +127,17 @@ def test_a_region_that_falls_silent_is_blind_and_every_screen_says_how_old_its_n
         main([*command, "--config", str(tmp_path / "firedamp.toml")])
         assert f"({EU} 5 h, {US} " in capsys.readouterr().out
     with Store(Path(os.environ["FIREDAMP_DB"])) as store:
-        blind = [dict(alert.facts)["condition"] for _, alert in store.alerts() if alert.kind is AlertKind.BLIND]
-    assert blind == [f"feed {feed}: newest record of {EU}"]
+        told = [dict(alert.facts)["condition"] for _, alert in store.alerts() if alert.kind is AlertKind.BLIND]
+    assert told == [f"feed {feed}: newest record of {EU}"]
+
+
+def test_where_nothing_comes_of_any_region_one_alarm_says_so() -> None:
+    known = [Heard(feed="s3://b", region=each, first=START - WEEK, newest=START) for each in (EU, US)]
+    for silence, told in ((HOUR, ["Sound"] * 4), (3 * HOUR, ["Sound", "Blind"])):
+        now = START + silence
+        mark = Watermark(feed="s3://b", position="", newest=START, polled=now)
+        checks = blind.feeds(["s3://b"], Reach([mark], known), 2 * HOUR, now)
+        assert [type(each).__name__ for each in checks] == told
 
 
 def test_what_a_feed_brought_and_was_not_read_stands_in_the_status_and_the_metrics(
