@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import mmap
 import multiprocessing
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -233,9 +234,11 @@ def _answers(shares: Sequence[_Share], pipes: Sequence[Connection]) -> Iterator[
 
 
 def _answer(work: _Work, shares: Sequence[_Share], sending: Connection) -> None:
-    for share in shares:
-        sending.send(_flagged(work, share))
-    sending.close()
+    """Filter some shares, in a process of ours: it ends with the one that began it, and says nothing of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(OSError), sending:
+        for share in shares:
+            sending.send(_flagged(work, share))
 
 
 def _deepened(pipe: Connection) -> None:
@@ -248,7 +251,14 @@ def _deepened(pipe: Connection) -> None:
 
 
 def _flagged(work: _Work, share: _Share) -> _Answer:
-    """Flag the objects of one share, and say how many bytes they inflate to."""
+    """Flag the objects of one share, and say how many bytes they inflate to. Where the pack is gone, git tells it."""
+    try:
+        return _sought(work, share)
+    except OSError:
+        return np.full(share.positions.size, DAMAGED, np.uint8), 0
+
+
+def _sought(work: _Work, share: _Share) -> _Answer:
     import hyperscan
 
     pack, _ = work.asked[share.pack]

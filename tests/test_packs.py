@@ -551,6 +551,14 @@ def test_what_a_process_that_ends_early_leaves_is_read_in_full(tmp_path: Path, k
         assert [part.suspects.tolist() for part in parts] == [[*range(8)]]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_stands_in_a_pack_that_vanishes_is_left_to_git(processes: int, tmp_path: Path, kernel_cache: Path) -> None:
+    listing = listed(write_pack(tmp_path, [Whole(b"%d" % i) for i in range(8)]))
+    listing.pack.unlink()
+    result = filtered(listing, kernel_cache, processes=processes)
+    assert (result.suspects.tolist(), result.damaged) == ([*range(8)], 8)
+
+
 def test_an_entry_that_claims_less_than_it_holds_is_damaged(tmp_path: Path, kernel_cache: Path) -> None:
     noise = random.Random(9).randbytes(40000)
     written = write_pack(tmp_path, [Whole(noise), Whole(b"fine")])
