@@ -41,10 +41,23 @@ def of(times: Iterable[Mapping[str, Sequence[str]]], now: datetime) -> tuple[Hea
     return tuple(_together(each) for each in found.values())
 
 
+def newest(times: Iterable[Mapping[str, Sequence[str]]], now: datetime) -> datetime | None:
+    """Return the newest eventTime of documents, of whatever region. What is no time, or yet to come, is none."""
+    several = (written for each in times for written in each.values())
+    return max((found for written in several if (found := _newest(written, now)) is not None), default=None)
+
+
+def _newest(written: Sequence[str], now: datetime) -> datetime | None:
+    last = parse_time(max(written))
+    if last is not None and last <= now + _AHEAD:
+        return last
+    return max((time for each in set(written) if (time := parse_time(each)) and time <= now + _AHEAD), default=None)
+
+
 def _one(region: str, written: Sequence[str], now: datetime) -> Heard | None:
-    ends = parse_time(min(written)), parse_time(max(written))
     if _REGION.fullmatch(region) is None:
         return None
+    ends = parse_time(min(written)), parse_time(max(written))
     if ends[0] is not None and ends[1] is not None and ends[0] <= ends[1] <= min(now + _AHEAD, ends[0] + _SHORT):
         return Heard(region=region, first=ends[0], newest=ends[1])
     times = sorted(time for each in set(written) if (time := parse_time(each)) is not None and time <= now + _AHEAD)

@@ -71,11 +71,6 @@ class Contents:
     rejected: list[Rejected] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
-    @property
-    def newest(self) -> str:
-        """The latest eventTime, as it is written."""
-        return max((max(written) for written in self.times.values()), default="")
-
 
 class _Stamp(msgspec.Struct, gc=False):
     """What every record must have, and its region; the rest is passed over without being built."""

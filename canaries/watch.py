@@ -35,7 +35,6 @@ from firedamp.storage.records import (
     Watermark,
 )
 from firedamp.storage.store import Store
-from firedamp.storage.times import parse_time
 
 _READERS: Final = 2
 """Files that are inflated and searched at the same time: both let go of Python's lock."""
@@ -82,7 +81,7 @@ def poll(
     now is when the poll began; clock, when given, dates each page's alerts by the time it is committed.
     """
     since = store.watermark(feed.name)
-    position, newest = "" if since is None else since.position, ""
+    position, newest = "" if since is None else since.position, list[datetime]()
     counted = _Counted()
     with ThreadPoolExecutor(_READERS) as readers:
         try:
@@ -100,10 +99,10 @@ def poll(
                 )
                 several = readers.map(partial(_read, watchlist=watchlist, limit=rules.inflated), page.documents)
                 read, records, time = _joined(feed.name, page, several, _Judge(watchlist, guarded, known))
-                newest = max(newest, time)
+                newest += [] if time is None else [time]
                 mark = None
                 if page.position is not None:
-                    mark = Watermark(feed=feed.name, position=page.position, newest=parse_time(newest))
+                    mark = Watermark(feed=feed.name, position=page.position, newest=max(newest, default=None))
                 counted.grow(store.record_page(replace(read, watermark=mark), partial(decide, known=known), at))
                 # Only now: a page that could not be committed must not be passed over by what is written below.
                 position = position if page.position is None else page.position
@@ -116,7 +115,7 @@ def poll(
     polled = counted.polled(feed.name)
     # The time of a poll is the proof that the watch sees: what could not be read leaves the old one.
     ended = Watermark(
-        feed=feed.name, position=position, newest=parse_time(newest), polled=None if polled.failed else now
+        feed=feed.name, position=position, newest=max(newest, default=None), polled=None if polled.failed else now
     )
     store.record_page(PageRead(feed=feed.name, watermark=ended), partial(decide, known=_nothing(now)), now)
     return polled
@@ -168,14 +167,15 @@ class _Judge:
     known: Known
 
 
-def _joined(feed: str, page: Page, several: Iterator[trailfiles.Contents], judge: _Judge) -> tuple[PageRead, int, str]:
+def _joined(
+    feed: str, page: Page, several: Iterator[trailfiles.Contents], judge: _Judge
+) -> tuple[PageRead, int, datetime | None]:
     """Join what a page's documents hold to the watched keys; return it, the records counted, the newest eventTime."""
     found: list[Sighting] = []
     rejected, skipped = list(page.rejected), list(page.skipped)
-    records, newest, times = 0, "", list[Mapping[str, Sequence[str]]]()
+    records, times = 0, list[Mapping[str, Sequence[str]]]()
     for document, contents in zip(page.documents, several, strict=True):
         records += contents.total
-        newest = max(newest, contents.newest)
         times.append(contents.times)
         rejected += contents.rejected
         skipped += contents.skipped
@@ -193,7 +193,7 @@ def _joined(feed: str, page: Page, several: Iterator[trailfiles.Contents], judge
         skipped=tuple(skipped),
         alerts=tuple(alert for each in rejected for alert in lost(each, judge.known)),
     )  # fmt: skip
-    return read, records, newest
+    return read, records, heard.newest(times, judge.known.now)
 
 
 def _nothing(now: datetime) -> Known:

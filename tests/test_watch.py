@@ -490,7 +490,8 @@ def test_a_use_whose_time_cannot_be_read_is_an_alarm_with_the_time_it_was_read(s
     assert (polled.rejected, polled.failed) == ((), ())
     assert (kinds(scene.only()), scene.only().first) == ({"use": 1}, NOW)
     assert "its eventTime is yesterday" in scene.facts()["remark"]
-    scene.see(use, now=NOW + timedelta(hours=1))
+    scene.see(use, record(role(), 30), record(role(), eventTime="2999-01-01T00:00:00Z"), now=NOW + timedelta(hours=1))
+    assert [each.newest for each in scene.store.watermarks()] == [START + timedelta(minutes=30)]
     assert (kinds(scene.only()), scene.only().last) == ({"use": 1}, NOW), "read twice it is one"
 
 
