@@ -151,8 +151,12 @@ def test_the_compiled_database_is_kept_private_and_reused(tmp_path: Path, rng: r
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     before = copy.stat().st_mtime_ns
-    assert Prefilter(folder).any(make_key_id(rng).encode())
+    text = make_key_id(rng).encode()
+    assert Prefilter(folder).any(text)
     assert copy.stat().st_mtime_ns == before
+    found = [Prefilter(folder).find(text) for _ in range(2)]
+    assert found == [Prefilter().find(text)] * 2
+    assert {stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()} == {0o600}
 
 
 def one_head() -> tuple[list[bytes], list[int]]:
