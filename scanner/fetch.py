@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
 from firedamp.scanner.lending import borrow, lent_in, settle
@@ -102,12 +102,20 @@ class Fetch:
         self._process: git.Git.AutoInterrupt | None = None
         self._beside: tempfile.TemporaryDirectory[str] | None = None
         self._ended: Path | SourceFailure | None = None
-        # One at a time: two gits in one clone take each other's locks, and two clones each other's place.
-        self._turn = self._clone.with_suffix(".lock").open("ab")
-        if lock(self._turn.fileno(), shared=False):
-            self._begin()
+        self._began()
 
-    def _begin(self) -> None:
+    def _began(self) -> bool:
+        """Start git, unless another process has one at it: two in one clone take each other's locks.
+
+        The lock is git's own as soon as it runs, and given back by its end, whatever we do meanwhile.
+        """
+        if self._process is None:
+            with self._clone.with_suffix(".lock").open("ab") as turn:
+                if lock(turn.fileno(), shared=False):
+                    self._begin(turn.fileno())
+        return self._process is not None
+
+    def _begin(self, turn: int) -> None:
         """Start git: a clone beside where it will stand, or a fetch into what stands there."""
         import git
 
@@ -131,7 +139,9 @@ class Fetch:
             inside = str(Path(self._beside.name, "clone"))
             command = ["git", "clone", "--quiet", "--mirror", "--template=", *borrowed, "--", self._address, inside]
         try:
-            self._process = git.Git(str(self._clone.parent)).execute(command, as_process=True, env=settings)
+            self._process = git.Git(str(self._clone.parent)).execute(
+                command, as_process=True, env=settings, **_handed(turn)
+            )
         except git.GitCommandNotFound as error:
             self.stop()
             raise SourceFailure("git is not installed", "repositories are fetched with git: install it") from error
@@ -160,20 +170,12 @@ class Fetch:
         return self._ended
 
     def _finished(self) -> Path:
-        while self._process is None:
-            if lock(self._turn.fileno(), shared=False):
-                self._begin()
-            else:
-                self._in_time()
-                time.sleep(_PAUSE)
-        said, status = self._said(self._process)
+        said, status = self._said()
         if status and self._beside is not None and Path(self._beside.name, "lent").is_dir():
             # What was borrowed may be damaged, which is no reason to have no clone.
-            self._end_process()
-            self._beside.cleanup()
-            self._lender = None
-            self._begin()
-            said, status = self._said(self._process)
+            self.stop()
+            self._process = self._beside = self._lender = None
+            said, status = self._said()
         if status:
             words = said.decode("utf-8", "replace").strip()
             raise SourceFailure(f"{self.url} cannot be fetched: {words}", "may you read it?")
@@ -181,12 +183,19 @@ class Fetch:
             clone, lent = Path(self._beside.name, "clone"), Path(self._beside.name, "lent")
             if lent.is_dir():
                 settle(lent, clone)
-            clone.rename(self._clone)  # a clone appears whole, or not at all
+            try:
+                clone.rename(self._clone)  # a clone appears whole, or not at all
+            except OSError:
+                if not self._clone.is_dir():  # else another process has made it meanwhile
+                    raise
         return self._clone
 
-    def _said(self, running: git.Git.AutoInterrupt) -> tuple[bytes, int]:
+    def _said(self) -> tuple[bytes, int]:
         """Wait for git and return its words and status. Of a server that talks without end the beginning is kept."""
-        said, process = b"", running.proc
+        while not self._began():
+            self._in_time()
+            time.sleep(_PAUSE)
+        said, process = b"", None if self._process is None else self._process.proc
         assert process is not None  # noqa: S101 - it was started just before
         assert process.stderr is not None  # noqa: S101 - as GitPython makes it
         with selectors.DefaultSelector() as waiting:
@@ -217,9 +226,6 @@ class Fetch:
         self._end_process()
         if self._beside is not None:
             self._beside.cleanup()
-        if not self._turn.closed:
-            unlock(self._turn.fileno())
-            self._turn.close()
 
     def _end_process(self) -> None:
         process = None if self._process is None else self._process.proc
@@ -339,10 +345,9 @@ def lock(handle: int, *, shared: bool) -> bool:
     return True
 
 
-def unlock(handle: int) -> None:
-    """Give a lock back at once: a process that was forked meanwhile holds the file open too (flock(2))."""
-    if sys.platform != "win32":
-        fcntl.flock(handle, fcntl.LOCK_UN)
+def _handed(handle: int) -> dict[str, Any]:
+    """Return how a process is started that holds a locked file open (flock(2): the lock goes with the last holder)."""
+    return {} if sys.platform == "win32" else {"pass_fds": (handle,)}
 
 
 def own(folder: Path) -> None:

@@ -127,7 +127,7 @@ class Mirrors:
         """Return the network that was noted when url was cloned: a forge is asked only then."""
         return self._notes().get(clone_of(url, self.folder), "")
 
-    def _notes(self) -> Mapping[Path, str]:
+    def _notes(self) -> dict[Path, str]:
         if self._networks is None:
             self._networks = {note.with_suffix(".git"): note.read_text() for note in self.folder.glob("*.network")}
         return self._networks
@@ -137,7 +137,7 @@ class Mirrors:
         changed = {clone}
         if wanted.network:
             clone.with_suffix(".network").write_text(wanted.network)
-            self._networks = None
+            self._notes()[clone] = wanted.network
             changed |= {self._lender(wanted) or clone}
         if self._sizes is not None:
             self._sizes |= {each: _Taken.by(each) for each in changed}

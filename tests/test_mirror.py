@@ -319,15 +319,32 @@ def test_a_served_repository_has_no_say_in_where_objects_come_from(tmp_path: Pat
 
 def test_a_clone_that_another_process_makes_is_waited_for(tmp_path: Path, server: Server) -> None:
     url, folder = served(server, "r", 100_000), tmp_path / "cache"
-    first, second = Fetch(url, folder), Fetch(url, folder)
-    assert second._process is None, "it waits for the first"
-    clone = first.finish()
-    assert second.finish() == clone
+    folder.mkdir()
+    with clone_of(url, folder).with_suffix(".lock").open("ab") as turn:
+        assert fetch.lock(turn.fileno(), shared=False)
+        waiting, impatient = Fetch(url, folder), Fetch(url, folder, seconds=0.1)
+        assert waiting._process is None
+        with pytest.raises(SourceFailure, match="cannot be fetched in 0 s"):
+            impatient.finish()
+    clone = waiting.finish()
+    assert clone == waiting.finish() == Fetch(url, folder).finish()
     assert whole(clone) == ""
-    third, impatient = Fetch(url, folder), Fetch(url, folder, seconds=0.1)
-    with pytest.raises(SourceFailure, match="cannot be fetched in 0 s"):
-        impatient.finish()
-    assert third.finish() == third.finish() == clone
+
+
+def test_a_git_that_has_ended_holds_nobody_up_though_nobody_has_looked_at_it_yet(
+    tmp_path: Path, server: Server
+) -> None:
+    url, folder = served(server, "r", 100_000), tmp_path / "cache"
+    first = Fetch(url, folder)
+    assert first._process is not None
+    assert first._process.proc is not None
+    first._process.proc.wait()
+    second = Fetch(url, folder)
+    assert second._process is not None
+    clone = second.finish()
+    assert first.finish() == clone, "made twice, kept once"
+    assert whole(clone) == ""
+    assert not list(folder.glob("clone-*"))
 
 
 def test_many_processes_fetch_one_repository_at_once(tmp_path: Path, server: Server) -> None:
