@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -231,7 +232,10 @@ class Fetch:
         process = None if self._process is None else self._process.proc
         if process is not None:
             if process.poll() is None:
-                process.terminate()
+                # git does not end whom it has started, and one of them may wait for the server.
+                for number in (*_started_by(process.pid), process.pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(number, signal.SIGTERM)
                 try:
                     process.wait(_GRACE)
                 except subprocess.TimeoutExpired:
@@ -343,6 +347,15 @@ def lock(handle: int, *, shared: bool) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _started_by(number: int) -> Iterator[int]:
+    """Yield the processes that a process has started, and those that they have (proc(5)); none where none is told."""
+    for told in Path(f"/proc/{number}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, told.read_text().split()):
+                yield from _started_by(child)
+                yield child
 
 
 def _handed(handle: int) -> dict[str, Any]:
