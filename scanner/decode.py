@@ -113,7 +113,7 @@ DECODERS: Final[tuple[Decoder, ...]] = (
         "percent",
         spelled(styled(b"%", "02x")),
         replaced("percent", spelling.PERCENT, by_number({"a": 16})),
-        signs=re.compile(rb"%(?:3[AaDd]|2[0BbFf]|22|0[AaDd])"),
+        signs=re.compile(rb"%(?:3[AaDd]|2[05BbFf]|22|0[AaDd])"),
     ),
     Decoder(
         "escape",

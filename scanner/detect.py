@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from firedamp.scanner import keys, pairing
-from firedamp.scanner.candidates import Candidate, Credential, Located
+from firedamp.scanner.candidates import Candidate, Credential, Located, Role
 from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.prefilter import Hit, Prefilter
 from firedamp.scanner.runs import Mark, Run, Segment
@@ -74,8 +74,9 @@ class _Layer:
     depth: int
     chain: str = ""
     """How a pair is told whose id stood readable beside an encoded secret."""
-    guessed: bool = False
-    """Made because of signs alone: then signs are not followed a second time, or each layer would make five more."""
+    guess: int | None = None
+    """The decoder whose signs alone made it: then only its own are followed again, as in a URL in a URL, or each layer
+    would make five more."""
 
     def origin(self, offset: int) -> tuple[int, str]:
         """Return the offset in the stored bytes that offset comes from, and the encodings undone on the way."""
@@ -195,14 +196,14 @@ def _decoded(layer: _Layer, hits: Sequence[Hit], credentials: Sequence[Credentia
         if hit.form.decoder is not None and layer.is_fresh(hit.end):
             marks[hit.form.decoder].append(Mark(hit.end, hit.form.phase))
     sure = set(marks)
-    if not layer.guessed:
-        for number, offset in _signed(layer, hits, credentials):
+    for number, offset in _signed(layer, hits, credentials):
+        if layer.guess in {None, number}:
             marks[number].append(Mark(offset, -1))
     for number, places in sorted(marks.items()):
         places.sort(key=lambda mark: mark.end)
         for track in _tracks(DECODERS[number].runs(layer.text, places), work):
             for group in _groups(track):
-                made = _spliced(layer, group, guessed=number not in sure)
+                made = _spliced(layer, group, None if number in sure else number)
                 if len(made.text) > work.decoded:
                     work.cut["decoded text"] += 1
                     return
@@ -213,12 +214,17 @@ def _decoded(layer: _Layer, hits: Sequence[Hit], credentials: Sequence[Credentia
 def _signed(layer: _Layer, hits: Sequence[Hit], credentials: Sequence[Credential]) -> Iterator[tuple[int, int]]:
     """Yield (decoder, offset) where something is missing beside signs of an encoding that leaves most readable.
 
-    What is missing is the secret of an id, or the value after a secret's name.
+    What is missing is the secret of an id, the value after a secret's name, or an id that hangs on what stands before.
     """
     told = sorted(one.anchor for one in credentials if one.secret is not None)
     places = [one.anchor for one in credentials if one.key_id and one.secret is None and not one.example]
+    anchors = {one.anchor for one in credentials}
     for hit in hits:
-        if hit.form.kind is not None and not hit.form.size:
+        if hit.form.kind is None:
+            continue
+        if keys.KINDS[hit.form.kind].role is Role.KEY_ID and hit.end - hit.form.size not in anchors:
+            places.append(hit.end - 1)
+        if not hit.form.size:
             after = bisect.bisect_left(told, hit.end - _SIGN_REACH)
             if after == len(told) or told[after] > hit.end + _SIGN_REACH:
                 places.append(hit.end - 1)
@@ -273,7 +279,7 @@ def _groups(track: Sequence[Run]) -> Iterator[list[Run]]:
         yield group
 
 
-def _spliced(layer: _Layer, runs: Sequence[Run], *, guessed: bool) -> _Layer:
+def _spliced(layer: _Layer, runs: Sequence[Run], guess: int | None) -> _Layer:
     """Put the decoded runs in the place of what they were decoded from, with some of what stands around them."""
     low, high = max(0, runs[0].start - _LAYER_MARGIN), min(len(layer.text), runs[-1].end + _LAYER_MARGIN)
     parts: list[bytes] = []
@@ -290,7 +296,7 @@ def _spliced(layer: _Layer, runs: Sequence[Run], *, guessed: bool) -> _Layer:
     parts.append(layer.text[done:high])
     segments.append(Segment(at, done))
     chain = ">".join(filter(None, (layer.chain, runs[0].segments[0].via)))
-    return _Layer(b"".join(parts), tuple(segments), tuple(fresh), layer, layer.depth + 1, chain, guessed)
+    return _Layer(b"".join(parts), tuple(segments), tuple(fresh), layer, layer.depth + 1, chain, guess)
 
 
 # One credential for each key in each place.

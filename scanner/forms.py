@@ -18,8 +18,8 @@ from firedamp.scanner.keys import KINDS, Shape, shape
 from firedamp.scanner.runs import Encoded
 
 BASE64_DEPTH: Final = 5
-"""How often base64 within base64 is recognised from outside. Other encodings are recognised inside base64, and base64,
-UTF-16 and hex inside each other and percent-encoded."""
+"""How often base64 within base64 is recognised from outside. Other encodings are recognised inside base64; base64,
+UTF-16 and hex inside each other, three deep, and percent-encoded."""
 _DEEP_HEADS: Final = (b"AKIA", b"ASIA")
 """The heads looked for beyond two levels of base64: each level has three alignments, so the forms triple."""
 _TAIL: Final = 2
@@ -152,6 +152,21 @@ def _twice() -> Iterator[Form]:
                         yield form or Form(expression(second.shape), decoder=number, phase=second.phase)
 
 
+def _thrice() -> Iterator[Form]:
+    """Yield key ids in three encodings: base64, UTF-16 and hex in each other, and all of that percent-encoded."""
+    for head, one in _ids():
+        if head in _DEEP_HEADS:
+            level = [one[: len(head) + _TAIL]]
+            for _ in range(2):
+                level = [
+                    encoded.shape for inner in level for each in _DENSE for encoded in DECODERS[each].shapes(inner)
+                ]
+            for inner, number in itertools.product(level, _AROUND_DENSE):
+                for encoded in DECODERS[number].shapes(inner):
+                    if (form := _literal(number, encoded, _SHORTEST_INSIDE)) is not None:
+                        yield form
+
+
 def _deep() -> Iterator[Form]:
     level = [shape(head) for head in _DEEP_HEADS]
     for depth in range(1, BASE64_DEPTH + 1):
@@ -189,7 +204,7 @@ def _distinct(*groups: Iterable[Form]) -> tuple[Form, ...]:
 
 @cache
 def _encoded() -> tuple[Form, ...]:
-    return _distinct(_once(), _cut(), _twice(), _deep(), _compressed())
+    return _distinct(_once(), _cut(), _twice(), _thrice(), _deep(), _compressed())
 
 
 @cache

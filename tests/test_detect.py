@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import html
+import itertools
 import json
 import quopri
 import random
@@ -137,6 +138,43 @@ def test_a_match_names_its_decoders_and_the_line_as_stored(
     assert (found.credential.decoder, found.line) == (chain, 2)
     assert found.column is not None
     assert found.column >= 9
+
+
+USUAL = {
+    "base64": base64.b64encode,
+    "lines of base64": base64.encodebytes,
+    "utf-16": lambda raw: raw.decode("latin-1").encode("utf-16-le"),
+    "hex": lambda raw: raw.hex().encode(),
+    "URL": lambda raw: urllib.parse.quote(raw).encode(),
+    "JSON": lambda raw: json.dumps(raw.decode("latin-1")).encode(),
+    "HTML": lambda raw: html.escape(raw.decode("latin-1")).encode("latin-1"),
+    "gzip": lambda raw: base64.b64encode(gzip.compress(raw)),
+    "mail": quopri.encodestring,
+}
+"""Encoders as they are used: they leave letters and digits alone."""
+_NOT_SEEN = {"URL > utf-16", "JSON > utf-16", "mail > utf-16"}
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        *(each for each in itertools.product(USUAL, repeat=2) if " > ".join(each) not in _NOT_SEEN),
+        *itertools.product(("base64", "utf-16", "hex"), repeat=3),
+        ("URL", "URL", "URL"), ("URL", "base64", "base64"), ("JSON", "JSON", "JSON"), ("HTML", "URL", "base64"),
+    ],
+    ids=" > ".join,
+)  # fmt: skip
+def test_an_id_is_found_in_what_people_wrap_in_each_other(
+    prefilter: Prefilter, rng: random.Random, chain: tuple[str, ...]
+) -> None:
+    key, secret = make_key_id(rng), make_secret(rng)
+    text = f"aws_access_key_id = {key}\naws_secret_access_key = {secret}\n".encode()
+    for name in reversed(chain):
+        text = USUAL[name](text)
+    found = {each.credential.key_id: each.credential for each in located(b"data: " + text + b"\n", prefilter)}
+    assert key in found
+    if chain != ("URL", "gzip"):  # a percent sign within base64 ends it, and what is inflated stops there
+        assert found[key].secret == Secret(secret)
 
 
 def test_lines_and_columns_count_code_points_of_the_file_as_stored(prefilter: Prefilter, rng: random.Random) -> None:
