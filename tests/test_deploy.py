@@ -152,6 +152,22 @@ def test_a_use_in_another_region_comes_home(aws: Loopback) -> None:
     assert (event["region"], event["detail"]["userIdentity"]["accessKeyId"]) == ("eu-west-1", canary.id)
 
 
+def test_regions_are_watched_by_one_stack_set(aws: Loopback) -> None:
+    outputs = deploy_canary_account(aws)
+    cloudformation, regions = aws.client("cloudformation"), ["eu-west-1", "us-west-2"]
+    given = {"ForwardRole": outputs["ForwardRole"], "CanaryUsers": "svc-"}
+    cloudformation.create_stack_set(
+        StackSetName="ledger",
+        TemplateBody=template("regions"),
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
+    )
+    cloudformation.create_stack_instances(StackSetName="ledger", Accounts=[aws.account], Regions=regions)
+    canary = aws.add_user("svc-backup")
+    for region in regions:
+        aws.client("sts", canary, region=region).get_caller_identity()
+    assert [each["region"] for each in drain(aws, queue_url(aws, outputs["RecordsFeed"]))] == regions
+
+
 def queue_url(aws: Loopback, feed: str) -> str:
     url: str = aws.client("sqs").get_queue_url(QueueName=feed.rpartition("/")[2])["QueueUrl"]
     return url
