@@ -6,8 +6,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from firedamp.scanner.history import lined
-from firedamp.scanner.objects import ObjectAccess, tips
+from firedamp.scanner.objects import ObjectAccess, lined, tips
 from firedamp.storage.records import Outcome
 
 

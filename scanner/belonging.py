@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from firedamp.scanner.history import kinds_of, lined
+from firedamp.scanner.history import kinds_of
 from firedamp.scanner.idset import Ids, from_hex
 from firedamp.scanner.listing import list_objects
-from firedamp.scanner.objects import ObjectAccess, tips
+from firedamp.scanner.objects import ObjectAccess, lined, tips
 from firedamp.storage.records import GitProvenance
 
 

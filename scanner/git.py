@@ -15,20 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from firedamp.scanner import gitfiles
 from firedamp.scanner.absent import Absent
-from firedamp.scanner.belonging import belonging
 from firedamp.scanner.bundle import unbundled
 from firedamp.scanner.fetch import clone_of, is_url
-from firedamp.scanner.history import Walked, brief, kinds_of, trace
 from firedamp.scanner.idset import Ids, Memory, Seen, from_hex, keys
 from firedamp.scanner.jit import NoCompilerError
-from firedamp.scanner.listing import Listing, list_objects
 from firedamp.scanner.objects import Layout, ObjectAccess, find
-from firedamp.scanner.packindex import PackListing
 from firedamp.scanner.reading import Filter, Part, Reader, RuledOut, Settings, Share, Unread
 from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Item, Known, Nested
 from firedamp.scanner.walk import real_path, shown, trouble
@@ -44,7 +37,14 @@ from firedamp.storage.records import (
 )
 from firedamp.storage.store import Store
 
+# numpy, and what needs it, is loaded where something is new: a scan in which nothing is takes as long as that.
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from firedamp.scanner.history import Walked
+    from firedamp.scanner.listing import Listing
+    from firedamp.scanner.packindex import PackListing
     from firedamp.scanner.packs import Filtered
 
 
@@ -166,6 +166,8 @@ class GitSource:
 
     def _objects(self, git: ObjectAccess) -> Iterator[Item]:
         """Read what was never read and cannot be ruled out, share by share."""
+        from firedamp.scanner.listing import list_objects
+
         layout, settings = git.layout, self._settings
         listing = self._listing = list_objects(layout, git)
         yield from listing.skipped
@@ -212,6 +214,8 @@ class GitSource:
 
     def _contents(self, git: ObjectAccess, parts: Iterator[Part | RuledOut]) -> Iterator[Item]:
         """Read objects, and remember those that were read to their end or need not be."""
+        import numpy as np
+
         settings, width, missing = self._settings, git.layout.width, 0
         reader = Reader(git=git, hits=settings.hits, container=settings.container, jobs=settings.jobs)
         for item in reader.read(parts):
@@ -270,6 +274,11 @@ class GitSource:
             for blob in blobs
         }
         if self._listing is not None and blobs:
+            import numpy as np
+
+            from firedamp.scanner.belonging import belonging
+            from firedamp.scanner.history import brief, trace
+
             pointers = {pointer: blob for pointer, blob in self._pointers.items() if blob in blobs}
             names = {*blobs, *pointers}
             mine = belonging(git, names) if self._borrows and len(git.layout.stores) > 1 else None
@@ -284,6 +293,10 @@ class GitSource:
 
     def _walked_before(self, names: Collection[str]) -> Walked | None:
         """Return what the last whole walk over this repository found out."""
+        import numpy as np
+
+        from firedamp.scanner.history import Walked
+
         state = self._store.source_state(f"walk:{self.target}", self._seen.detector)
         if state is None:
             return None
@@ -339,6 +352,8 @@ def _key(place: GitProvenance) -> tuple[str | None, str | None]:
 
 
 def _commits(git: ObjectAccess, rest: Ids) -> Ids:
+    from firedamp.scanner.history import kinds_of
+
     names = (row.tobytes().hex() for row in rest)
     return from_hex([name for name, kind in kinds_of(git, names) if kind == "commit"], rest.shape[1])
 

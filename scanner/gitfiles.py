@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from firedamp.scanner.holes import Dense
-from firedamp.scanner.listing import loose_folders
-from firedamp.scanner.objects import Layout
+from firedamp.scanner.objects import Layout, loose_folders
 from firedamp.scanner.reading import OVERLAP, WINDOW, Hits, after
 from firedamp.scanner.source import Blob
 from firedamp.scanner.walk import open_file

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firedamp.scanner.idset import Ids
-from firedamp.scanner.objects import ObjectAccess, resolve, unquote
+from firedamp.scanner.objects import ObjectAccess, lined, resolve, unquote
 from firedamp.scanner.walk import shown
 from firedamp.storage.records import GitProvenance
 
@@ -241,8 +241,3 @@ class _Order:
             self._ranks = {name.decode(): rank for rank, name in enumerate(names)}
         ranks = self._ranks
         return min(tied, key=lambda commit: ranks.get(commit, len(ranks)))
-
-
-def lined(names: Iterable[str]) -> Iterator[bytes]:
-    """Yield names as lines, as git reads them."""
-    return (name.encode() + b"\n" for name in names)

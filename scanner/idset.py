@@ -6,31 +6,40 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeAlias
 
 from firedamp.scanner.walk import shown
 from firedamp.storage.records import SeenObjects
 from firedamp.storage.store import Store
 
-Ids = NDArray[np.uint8]
+# numpy is loaded where it is needed: a scan in which nothing is new takes as long as that.
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Ids: TypeAlias = "NDArray[np.uint8]"
 """Raw object ids, one a row: shape (objects, 20 or 32)."""
 
 
 def empty(width: int) -> Ids:
     """Return no ids."""
+    import numpy as np
+
     return np.empty((0, width), np.uint8)
 
 
 def from_hex(names: list[str], width: int) -> Ids:
     """Return the raw ids of names; those of another width are left out."""
+    import numpy as np
+
     raw = bytes.fromhex("".join(name for name in names if len(name) == 2 * width))
     return np.frombuffer(raw, np.uint8).reshape(-1, width)
 
 
 def keys(ids: Ids) -> NDArray[np.bytes_]:
     """Return ids as one value each, which sort and compare as they do."""
+    import numpy as np
+
     # numpy drops trailing NULs when it compares; ids of one width stay different without them.
     return np.ascontiguousarray(ids).view(f"S{ids.shape[1]}")[:, 0]
 
@@ -48,6 +57,8 @@ class IdSet:
         """Add ids; one that is in it already does no harm."""
         if not len(ids):
             return
+        import numpy as np
+
         run = np.sort(keys(ids))
         while self._runs and self._runs[-1].size <= 2 * run.size:
             run = np.sort(np.concatenate((self._runs.pop(), run)), kind="stable")
@@ -55,6 +66,8 @@ class IdSet:
 
     def holds(self, ids: Ids) -> NDArray[np.bool_]:
         """Return for each of ids whether it is in the set. Fastest for sorted ids."""
+        import numpy as np
+
         wanted = keys(ids)
         held = np.zeros(len(ids), np.bool_)
         for run in self._runs:
@@ -73,6 +86,8 @@ class Memory:
 
     def holds(self, ids: Ids) -> NDArray[np.bool_]:
         """Return for each of ids whether it was read."""
+        import numpy as np
+
         held = np.zeros(len(ids), np.bool_)
         for one in self.sets:
             held |= one.holds(ids)
@@ -113,6 +128,8 @@ class Seen:
         return Memory((*hashed.sets, self._stored(width, name, made)), name, made)
 
     def _stored(self, width: int, folder: str = "", made: str = "") -> IdSet:
+        import numpy as np
+
         ids = IdSet()
         raw = b"".join(self._store.seen(self.detector, width, folder, made))
         ids.add(np.frombuffer(raw, np.uint8).reshape(-1, width))

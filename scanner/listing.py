@@ -7,18 +7,17 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from firedamp.scanner.idset import Ids, IdSet, empty, from_hex, keys
-from firedamp.scanner.objects import Layout, ObjectAccess
+from firedamp.scanner.objects import Layout, ObjectAccess, loose_folders
 from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, list_pack
 from firedamp.storage.records import Outcome, Skipped
 
 _T = TypeVar("_T")
-_FOLDER: Final = re.compile("[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,11 +115,3 @@ def _loose(folder: Path, width: int) -> Iterator[str]:
             name = folder.name + entry.name
             if len(name) == 2 * width and re.fullmatch("[0-9a-f]+", name):
                 yield name
-
-
-def loose_folders(store: Path) -> Iterator[Path]:
-    """Yield the folders that hold loose objects."""
-    with os.scandir(store) as entries:
-        for entry in entries:
-            if _FOLDER.fullmatch(entry.name) and entry.is_dir():
-                yield store / entry.name

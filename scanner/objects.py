@@ -35,6 +35,7 @@ _PIPE: Final = 1 << 20
 _SHA256: Final = re.compile(rb"^\s*objectformat\s*=\s*\"?sha256\b", re.IGNORECASE | re.MULTILINE)
 _PROMISOR: Final = re.compile(rb"^\s*(?:promisor\s*=\s*\"?true|partialclone\s*=)", re.IGNORECASE | re.MULTILINE)
 _ESCAPES: Final = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
+_FOLDER: Final = re.compile("[0-9a-f]{2}")
 _QUOTED: Final = re.compile(r"\\([0-7]{3}|.)", re.DOTALL)
 
 
@@ -222,6 +223,14 @@ def environment(**more: str) -> dict[str, str]:
     } | more  # fmt: skip
 
 
+def loose_folders(store: Path) -> Iterator[Path]:
+    """Yield the folders that hold loose objects."""
+    with os.scandir(store) as entries:
+        for entry in entries:
+            if _FOLDER.fullmatch(entry.name) and entry.is_dir():
+                yield store / entry.name
+
+
 class ObjectAccess:
     """A git that sees the objects of one repository and nothing else of it. A context manager: it has a folder."""
 
@@ -326,3 +335,8 @@ def _linked(store: Path, private: Path) -> Path:
             if entry.name == "pack" or re.fullmatch("[0-9a-f]{2}", entry.name):
                 (private / entry.name).symlink_to(entry.path)
     return private
+
+
+def lined(names: Iterable[str]) -> Iterator[bytes]:
+    """Yield names as lines, as git reads them."""
+    return (name.encode() + b"\n" for name in names)
