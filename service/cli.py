@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What a command makes it keeps, or drops without rings: to look for rings after each 700 objects finds nothing, and
     # takes a twentieth of a scan.
     gc.set_threshold(100_000, 50, 100)
+    # numpy's algebra, which nothing here needs, would start threads that wait by turning.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     parser = _parser()
     arguments = _parsed(parser, argv)
     command: Command = arguments.command
