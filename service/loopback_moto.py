@@ -9,11 +9,13 @@ import io
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, wraps
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import uuid4
 
@@ -37,7 +39,7 @@ try:
     from moto.s3.models import FakeBucket, s3_backends
     from moto.ses.models import ses_backends
     from moto.sns.models import sns_backends
-    from moto.sqs.models import sqs_backends
+    from moto.sqs.models import SQSBackend, sqs_backends
 except ImportError as error:
     raise Failure("the loopback AWS needs moto, which is not installed", "pip install 'firedamp[demo]'") from error
 
@@ -48,6 +50,8 @@ __all__ = ["MotoRequestHandler", "Trail"]
 
 ALLOW_ALL: Final = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}'
 _AWS_POLICY: Final = "arn:aws:iam::aws:policy"
+_LOOK_AGAIN: Final = 0.01
+"""Seconds between two looks into an empty queue."""
 _BOUNDARIES: dict[str, str] = {}
 """User ARN to boundary ARN: moto has boundaries for roles only."""
 
@@ -122,6 +126,37 @@ def install() -> None:
 
     user.__init__, user.firedamp_ids = with_aws_id, True
     bucket.get_permission = lambda *_: PermissionResult.NEUTRAL
+    _let_queues_do_one_thing_at_a_time()
+
+
+def _let_queues_do_one_thing_at_a_time() -> None:
+    """Make moto's queues safe for callers at once: they gave messages out twice, and forgot that some were deleted.
+
+    Who waits for a message holds nobody up.
+    """
+    queues, one = cast("Any", SQSBackend), RLock()
+    receive = queues.receive_message
+
+    def alone(deed: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(deed)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with one:
+                return deed(*args, **kwargs)
+
+        return run
+
+    def wait(made: SQSBackend, name: str, count: int, seconds: int, *args: Any, **kwargs: Any) -> Any:
+        end = time.monotonic() + seconds
+        while True:
+            with one:
+                found = receive(made, name, count, 0, *args, **kwargs)
+            if found or time.monotonic() >= end:
+                return found
+            time.sleep(_LOOK_AGAIN)
+
+    for name in ("send_message", "delete_message", "change_message_visibility"):
+        setattr(queues, name, alone(getattr(queues, name)))
+    queues.receive_message = wait
 
 
 class Application:
