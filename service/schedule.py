@@ -83,6 +83,11 @@ def command(job: JobConfig, config: Config) -> list[list[str]]:
             return [["status", "--prune"]]
 
 
+def niceness(job: JobConfig) -> int:
+    """Return how far a job stands back for others: all do, but those that an alarm waits for. A scan goes further."""
+    return 0 if job.kind in {"watch", "deliver"} else 10
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a run of a job ended."""
@@ -102,18 +107,19 @@ class Runner:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
 
-    def run(self, commands: Sequence[Sequence[str]], timeout: timedelta) -> Ended:
+    def run(self, commands: Sequence[Sequence[str]], timeout: timedelta, niceness: int = 0) -> Ended:
         """Run the commands one after the other. 0 and 1 are a run that worked, 2 one that was incomplete."""
         worst, detail = "ok", ""
         for each in commands:
-            ended = self._one([sys.executable, "-m", "firedamp.service.cli", *each, *self._common], timeout)
+            arguments = [sys.executable, "-m", "firedamp.service.cli", *each, *self._common]
+            ended = self._one(arguments, timeout, niceness)
             if ended.outcome != "ok":
                 worst, detail = ended.outcome, ended.detail
             if ended.outcome in {"timeout", "stopped"}:
                 break
         return Ended(worst, detail)
 
-    def _one(self, arguments: Sequence[str], timeout: timedelta) -> Ended:
+    def _one(self, arguments: Sequence[str], timeout: timedelta, niceness: int) -> Ended:
         with self._lock:
             if self._stopping.is_set():
                 return Ended("stopped", "")
@@ -122,6 +128,9 @@ class Runner:
                 start_new_session=True,
             )  # fmt: skip
             self._running[process.pid] = process
+        if niceness and hasattr(os, "setpriority"):
+            with contextlib.suppress(OSError):  # it has ended
+                os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
         try:
             _, errors = process.communicate(timeout=timeout.total_seconds())
         except subprocess.TimeoutExpired:

@@ -18,7 +18,7 @@ from typing import Final
 from firedamp.service import health, show
 from firedamp.service.config import Config, load
 from firedamp.service.options import Common, Format, default_db
-from firedamp.service.schedule import Runner, Schedule, command, jobs_of
+from firedamp.service.schedule import Runner, Schedule, command, jobs_of, niceness
 from firedamp.storage.errors import Failure, StoreFailure, UsageFailure
 from firedamp.storage.records import Heard, JobRun
 from firedamp.storage.store import Store
@@ -93,7 +93,7 @@ class Service:
             _log.warning("job %s was cut off when the service ended last; it runs again", job)
         runner = Runner(self._database, self._path)
         schedule = Schedule(
-            lambda job: runner.run(command(job, self._config), job.timeout),
+            lambda job: runner.run(command(job, self._config), job.timeout, niceness(job)),
             lambda: Store(self._database), self._config.serve.workers,
         )  # fmt: skip
         last = {run.job: run.started for run in store.last_runs()}

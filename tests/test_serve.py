@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -21,7 +22,7 @@ from tests.builders import make_key_id
 
 from firedamp.service import cli, health, schedule, serving
 from firedamp.service.config import Config, JobConfig, ServeConfig, WatchConfig
-from firedamp.service.schedule import Ended, Runner, Schedule, command, first_run, jobs_of
+from firedamp.service.schedule import Ended, Runner, Schedule, command, first_run, jobs_of, niceness
 from firedamp.storage.records import (
     Alert,
     AlertKind,
@@ -96,6 +97,22 @@ def test_a_runner_tells_how_a_process_ended(tmp_path: Path) -> None:
     assert runner.run(slow, timedelta(seconds=3)).outcome == "timeout"
     runner.stop()
     assert runner.run([["status"]], minute).outcome == "stopped"
+
+
+def test_jobs_stand_back_but_for_those_that_an_alarm_waits_for(tmp_path: Path) -> None:
+    kinds = {kind: niceness(JobConfig(name="x", kind=kind, every=timedelta(hours=1))) for kind in ("verify", "watch")}
+    assert kinds == {"verify": 10, "watch": 0}
+    runner, seen = Runner(tmp_path / "x.db", None), list[int]()
+    waiting = [["watch", "--feed", tmp_path.as_uri(), "--interval", "60"]]
+    thread = threading.Thread(target=runner.run, args=(waiting, timedelta(minutes=1), kinds["verify"]))
+    thread.start()
+    deadline = time.monotonic() + 30
+    while 10 not in seen and time.monotonic() < deadline:
+        seen += [os.getpriority(os.PRIO_PROCESS, process) for process in [*runner._running]]
+        time.sleep(0.02)
+    runner.stop()
+    thread.join()
+    assert 10 in seen
 
 
 def test_a_job_has_a_history_and_its_failing_is_told_once(tmp_path: Path) -> None:
