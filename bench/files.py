@@ -72,27 +72,28 @@ def timed(command: list[str], *, memory: bool = False) -> Timed:
 
 def _watch(process: subprocess.Popen[bytes], peak: list[float]) -> None:
     while process.poll() is None:
-        peak[0] = max(peak[0], sum(_held(each) for each in _family(process.pid)))
+        peak[0] = max(peak[0], sum(held(each, "Pss") for each in family(process.pid)))
         time.sleep(0.05)
 
 
-def _family(parent: int) -> Iterator[int]:
+def family(parent: int) -> Iterator[int]:
+    """Yield a process and all below it (Linux)."""
     yield parent
     try:
         text = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
     except OSError:
         return
     for child in text.split():
-        yield from _family(int(child))
+        yield from family(int(child))
 
 
-def _held(process: int) -> float:
-    """Return a process's proportional set size in MiB: pages that several hold count once."""
+def held(process: int, *kinds: str) -> float:
+    """Return MiB of memory of these kinds (`Pss`, `Pss_Anon`, …): of pages that several hold, a process's share."""
     try:
         text = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
     except OSError:
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("Pss:")), 0.0)
+    return sum(int(line.split()[1]) / 1024 for line in text.splitlines() if line.partition(":")[0] in kinds)
 
 
 def measure(tree: Path, state: Path, rounds: int = _ROUNDS) -> dict[str, list[Timed]]:

@@ -19,6 +19,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.files import family, held
+
 _ROUNDS = 3
 
 
@@ -97,7 +99,9 @@ def _timed(commands: Sequence[Sequence[str]], given: Sequence[Path] = ()) -> Fig
     def sample(roots: Sequence[int]) -> None:
         nonlocal peak
         while not ended.wait(0.05):
-            peak = max(peak, sum(map(_anonymous, _descendants(roots))))
+            # Mapped packs aside: git's pages of them are the system's cache.
+            together = (each for root in roots for each in family(root))
+            peak = max(peak, sum(held(each, "Pss_Anon", "Pss_Shmem") for each in together))
 
     with ExitStack() as files:
         inputs = [files.enter_context(path.open("rb")) for path in given] or [None] * len(commands)
@@ -114,30 +118,7 @@ def _timed(commands: Sequence[Sequence[str]], given: Sequence[Path] = ()) -> Fig
         seconds = time.perf_counter() - begun
         ended.set()
         sampler.join()
-    return Figure("", seconds, peak / 1024)
-
-
-def _descendants(roots: Sequence[int]) -> set[int]:
-    """Return the process ids of roots and all below them (Linux)."""
-    parents = dict[int, int]()
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found, more = set(roots), set(roots)
-    while more := {child for child, parent in parents.items() if parent in more} - found:
-        found |= more
-    return found
-
-
-def _anonymous(process: int) -> int:
-    """Return KiB of memory that are a process's own: mapped packs aside, pages that several hold counted once."""
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
+    return Figure("", seconds, peak)
 
 
 def generated(path: Path, files: int = 300, versions: int = 120, size: int = 24_000) -> Path:
