@@ -10,16 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from firedamp.canaries import formats
 from firedamp.canaries import plant as planter
 from firedamp.canaries.plant import Held
 from firedamp.scanner.objects import ObjectAccess, find, is_git_dir
-from firedamp.service import show
+from firedamp.service import show, tables
 from firedamp.service.options import CanaryOptions, Common, Format
 from firedamp.service.spots import Places, now
 from firedamp.storage import careful
@@ -40,7 +35,6 @@ from firedamp.storage.times import rfc3339
 
 _NAMED: Final = 5
 """Copies that a detail names; the others are counted."""
-_WIDE: Final = 10_000
 _QUIET: Final = frozenset({PlacementState.PRESENT, PlacementState.TAKEN_BACK})
 _GRAVE: Final = frozenset({PlacementState.COPIED, PlacementState.COMMITTED, PlacementState.MOVED})
 """Somebody took it, or it is about to travel."""
@@ -206,19 +200,15 @@ def _write(seen: Sequence[Seen], common: Common) -> None:
             case Format.JSONL:
                 show.json_lines([_json(each) for each in seen], out.write)
             case Format.TABLE:
-                table = Table(box=box.SIMPLE_HEAD)
-                for column in ("key", "name", "place", "state", "detail"):
-                    table.add_column(column, overflow="fold")
-                for each in seen:
-                    place = each.placement
-                    state = "not looked at" if each.left_out else place.state.value
-                    cells = (place.key_id, each.canary.name, place.place, state, each.left_out or place.detail)
-                    table.add_row(*(Text(show.safe(cell)) for cell in cells))
-                console = Console(file=out, highlight=False)
-                console.width = console.width if out.isatty() else _WIDE
-                console.print(table)
+                tables.lines(("key", "name", "place", "state", "detail"), map(_cells, seen), out)
             case _:
                 raise UsageFailure(f"the check has no form {common.format}", "table or jsonl")
+
+
+def _cells(seen: Seen) -> tuple[str, ...]:
+    place = seen.placement
+    state = "not looked at" if seen.left_out else place.state.value
+    return place.key_id, seen.canary.name, place.place, state, seen.left_out or place.detail
 
 
 def _json(seen: Seen) -> dict[str, show.Json]:

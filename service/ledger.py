@@ -8,12 +8,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from firedamp.service import show
+from firedamp.service import show, tables
 from firedamp.service.options import CanaryOptions, Common, Format
 from firedamp.storage.errors import UsageFailure
 from firedamp.storage.keyid import account_of
@@ -30,8 +25,6 @@ from firedamp.storage.records import (
 )
 from firedamp.storage.store import Store
 from firedamp.storage.times import rfc3339
-
-_WIDE = 10_000
 
 
 def adopt(options: CanaryOptions, store: Store) -> int:
@@ -155,14 +148,8 @@ def listing(options: CanaryOptions, common: Common, store: Store) -> int:
                 )
                 writer.writerows(_cells(line) for line in lines)
             case Format.TABLE:
-                table = Table(box=box.SIMPLE_HEAD)
-                for column in ("key", "name", "state", "account", "where", "since", "checked", "tripped", "proven"):
-                    table.add_column(column, overflow="fold")
-                for line in lines:
-                    table.add_row(*(Text(show.safe(cell)) for cell in _cells(line)))
-                console = Console(file=out, highlight=False)
-                console.width = console.width if out.isatty() else _WIDE
-                console.print(table)
+                columns = ("key", "name", "state", "account", "where", "since", "checked", "tripped", "proven")
+                tables.lines(columns, map(_cells, lines), out)
             case _:
                 raise UsageFailure(f"the ledger has no form {common.format}", "table, jsonl or csv")
     return 0

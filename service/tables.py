@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, TextIO
 
@@ -54,6 +54,21 @@ class _Console(Console):
         raise BrokenPipeError
 
 
+def _console(out: TextIO) -> Console:
+    """Return a console that writes as wide as the terminal is; elsewhere no line is broken."""
+    return _Console(file=out, highlight=False, markup=False, emoji=False, width=None if out.isatty() else _WIDE)
+
+
+def lines(columns: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO) -> None:
+    """Write a table of plain cells."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(safe(cell)) for cell in row))
+    _console(out).print(table)
+
+
 def write(
     findings: Sequence[Reported],
     report: Report | None,
@@ -65,7 +80,7 @@ def write(
     secrets: Mapping[Fingerprint, Secret],
 ) -> None:
     """Write the table and, for a scan, what was read and what to do first. Nothing wraps where nobody looks."""
-    console = _Console(file=out, highlight=False, markup=False, emoji=False, width=None if out.isatty() else _WIDE)
+    console = _console(out)
     if findings:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for column in ("key", "account", "status", "where"):
