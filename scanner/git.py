@@ -11,7 +11,7 @@ import itertools
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -67,8 +67,6 @@ class _Asked:
     positions: NDArray[np.int32]
     seen: Memory
     """Takes what is ruled out."""
-    suspects: Part
-    """How those are read that are not; without ids yet."""
 
 
 class GitSource:
@@ -146,7 +144,7 @@ class GitSource:
         # State and places are committed together: a scan that ends before this looks again.
         met = tuple(Met(source=self.name, blob=blob, provenance=p) for blob in holding for p in self._placed[blob])
         states = list[SourceState]()
-        if self._walked and not self._unread and all(each.outcome is not Outcome.FAILED for each in self._skipped):
+        if self._walked and not self._unread and self._nothing_failed():
             target = f"walk:{self.target}"
             states.append(SourceState(target=target, detector=self._seen.detector, value=self._walked))
         if stamp.settled and not self._unread:
@@ -157,6 +155,9 @@ class GitSource:
     def _told(self, skipped: Skipped) -> Skipped:
         self._skipped.append(skipped)
         return skipped
+
+    def _nothing_failed(self) -> bool:
+        return all(each.outcome is not Outcome.FAILED for each in self._skipped)
 
     def _unchanged(self, stamp: gitfiles.Stamp) -> _Before | None:
         """Return what the last scan remembered, if nothing changed since."""
@@ -186,7 +187,7 @@ class GitSource:
             yield Checkpoint(Tally(known=len(positions) - len(fresh)))
             large = pack.end >= settings.filter_from
             if settings.delta_filter is not None and large and len(fresh):
-                asked.append(_Asked(pack, fresh, seen, Part(pack.ids(fresh[:0]), hashed, check=not ours)))
+                asked.append(_Asked(pack, fresh, seen))
             else:
                 # To hash what is read costs nothing that is felt, but for large packs that are read whole: a third.
                 whole = settings.delta_filter is None and large and len(folders) == 1
@@ -195,20 +196,25 @@ class GitSource:
         fresh_rest = listing.rest[~own.holds(listing.rest)]
         yield Checkpoint(Tally(known=len(listing.rest) - len(fresh_rest)))
         others.append(Part(fresh_rest, hashed, check=not ours))
-        yield from self._contents(git, self._parts(asked, others))
+        yield from self._contents(git, self._parts(asked, others, lambda ids: Part(ids, hashed, check=not ours)))
 
-    def _parts(self, asked: Sequence[_Asked], others: Sequence[Part]) -> Iterator[Part | RuledOut]:
-        """Yield what is to be read, as the delta filter finds it out: what is asked of it first, then the others."""
+    def _parts(
+        self, asked: Sequence[_Asked], others: Sequence[Part], suspected: Callable[[Ids], Part]
+    ) -> Iterator[Part | RuledOut]:
+        """Yield what is to be read, as the delta filter finds it out: what is asked of it first, then the others.
+
+        suspected says how those are read that it does not rule out.
+        """
         if asked and self._settings.delta_filter is not None:
             try:
                 with self._settings.delta_filter([(one.pack, one.positions) for one in asked]) as parts:
                     for part in parts:
                         one = asked[part.pack]
                         yield RuledOut(one.pack.ids(part.ruled_out), one.seen)
-                        yield from replace(one.suspects, ids=one.pack.ids(part.suspects)).divided()
+                        yield from suspected(one.pack.ids(part.suspects)).divided()
             except NoCompilerError:
                 for one in asked:
-                    yield from replace(one.suspects, ids=one.pack.ids(one.positions)).divided()
+                    yield from suspected(one.pack.ids(one.positions)).divided()
         for each in others:
             yield from each.divided()
 
@@ -274,8 +280,6 @@ class GitSource:
             for blob in blobs
         }
         if self._listing is not None and blobs:
-            import numpy as np
-
             from firedamp.scanner.belonging import belonging
             from firedamp.scanner.history import brief, trace
 
@@ -289,7 +293,7 @@ class GitSource:
                     continue
                 for blob in {name, pointers.get(name, name)}.intersection(blobs):
                     self._placed[blob].append(place)
-            self._walked = np.sort(brief(commits)).tobytes()
+            self._walked = brief(commits).tobytes()
 
     def _walked_before(self, names: Collection[str]) -> Walked | None:
         """Return what the last whole walk over this repository found out."""
@@ -314,7 +318,7 @@ class GitSource:
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield ways recorded before that no longer hold: pruned objects, rewritten history, edited configuration."""
-        if self._listing is not None and all(each.outcome is not Outcome.FAILED for each in self._skipped):
+        if self._listing is not None and self._nothing_failed():
             for each in met:
                 places = {_key(place) for place in self._placed.get(each.blob, [])}
                 if isinstance(each.provenance, GitProvenance) and _key(each.provenance) not in places:

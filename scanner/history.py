@@ -52,7 +52,7 @@ class Walked:
     """What an earlier walk over the same repository found out. A commit never changes, so none is walked twice."""
 
     commits: NDArray[np.int64]
-    """The first eight bytes of the ids of the commits that were walked, ascending."""
+    """The first eight bytes of the ids of the commits that were walked."""
     places: Mapping[tuple[str, str], str]
     """For each path that a blob had: the first commit that put it there."""
     sought: Collection[str]

@@ -30,8 +30,8 @@ if sys.platform == "linux":
 _SMALL: Final = 1 << 20
 """No file that says where something is has more bytes than this."""
 _DEEPEST: Final = 5
-_PIPE: Final = 1 << 20
 """How deep git itself follows alternates."""
+_PIPE: Final = 1 << 20
 _SHA256: Final = re.compile(rb"^\s*objectformat\s*=\s*\"?sha256\b", re.IGNORECASE | re.MULTILINE)
 _PROMISOR: Final = re.compile(rb"^\s*(?:promisor\s*=\s*\"?true|partialclone\s*=)", re.IGNORECASE | re.MULTILINE)
 _ESCAPES: Final = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
@@ -293,9 +293,7 @@ class ObjectAccess:
                 raise SourceFailure("git is not installed", "repositories are read with git: install it") from error
             finally:
                 os.close(writing)
-        if sys.platform == "linux":
-            with contextlib.suppress(OSError):  # a larger pipe only saves time
-                fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, _PIPE)
+        deepen(reading)
         return Running(process, io.FileIO(reading))
 
     def output(self, *arguments: str, lines: Iterable[bytes] = (), given: IO[bytes] | None = None) -> Iterator[bytes]:
@@ -306,6 +304,13 @@ class ObjectAccess:
         ):
             for line in stdout:
                 yield line.rstrip(b"\n")
+
+
+def deepen(pipe: int) -> None:
+    """Give a pipe more room where the system lets us: its writer then waits less often for its reader."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # it only saves time
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,9 +157,7 @@ def inherit(flags: NDArray[np.uint8], bases: NDArray[np.int32], low: int, high: 
 
     Doubles the distance looked back at each round, so that a chain of any depth, or a ring, ends after log2 rounds.
     """
-    jump = bases[low:high].copy()
-    alone = np.flatnonzero(jump < 0)
-    jump[alone] = alone + low
+    jump = _parents(bases[low:high], low)
     for _ in range(int(jump.size).bit_length() + 1):
         flags[low:high] |= flags[jump]
         inside = np.flatnonzero((jump >= low) & (jump < high))
@@ -170,9 +168,9 @@ def inherit(flags: NDArray[np.uint8], bases: NDArray[np.int32], low: int, high: 
         jump = further
 
 
-def _parents(bases: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return each object's base, and for one without its own position."""
-    return np.where(bases >= 0, bases, np.arange(bases.size, dtype=np.int32))
+def _parents(bases: NDArray[np.int32], low: int = 0) -> NDArray[np.int32]:
+    """Return each object's base, and for one without its own position; the first object stands at low."""
+    return np.where(bases >= 0, bases, np.arange(low, low + bases.size, dtype=np.int32))
 
 
 def _rooted(kinds: NDArray[np.uint8], bases: NDArray[np.int32]) -> NDArray[np.uint8]:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from firedamp.scanner import prefilter
 from firedamp.scanner.jit import NoCompilerError
 from firedamp.scanner.kernels import DAMAGED, HEAD, RUN, WORD, Kernels, compiled, tables
+from firedamp.scanner.objects import deepen
 from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, inherit
 from firedamp.scanner.seeds import Seeds
 from firedamp.scanner.version import VERSION
@@ -47,7 +48,6 @@ _SLACK: Final = 8
 """Bytes that follow the last entry of a batch: an instruction that is cut short is read past its end, then refused."""
 _SAFE: Final = (64 << 20) // 1032
 """Stored bytes that cannot inflate to more than 64 MiB, whatever they claim: deflate's best is 1032 to 1."""
-_PIPE: Final = 1 << 20
 
 Asked = tuple[PackListing, NDArray[np.int32]]
 """A pack, and the positions in it, ascending, that are asked for: as a rule all but trees that were never read."""
@@ -146,7 +146,7 @@ def _working(work: _Work, shares: Sequence[_Share], processes: int) -> Iterator[
     try:
         for first in range(min(processes, len(shares))):
             receiving, sending = context.Pipe(duplex=False)
-            _deepened(sending)
+            deepen(sending.fileno())
             process = context.Process(target=_answer, args=(work, shares[first::processes], sending), daemon=True)
             process.start()
             sending.close()
@@ -230,7 +230,12 @@ def _answers(shares: Sequence[_Share], pipes: Sequence[Connection]) -> Iterator[
                 continue
             except EOFError:
                 lost.add(which)
-        yield np.full(share.positions.size, DAMAGED, np.uint8), 0
+        yield _unanswered(share)
+
+
+def _unanswered(share: _Share) -> _Answer:
+    """Return the answer to a share of which nothing is known: git reads all of it, and tells what is wrong."""
+    return np.full(share.positions.size, DAMAGED, np.uint8), 0
 
 
 def _answer(work: _Work, shares: Sequence[_Share], sending: Connection) -> None:
@@ -241,21 +246,12 @@ def _answer(work: _Work, shares: Sequence[_Share], sending: Connection) -> None:
             sending.send(_flagged(work, share))
 
 
-def _deepened(pipe: Connection) -> None:
-    """Give a pipe room, so that a process need not wait for its answers to be taken."""
-    if sys.platform == "linux":
-        import fcntl
-
-        with suppress(OSError):  # it only saves time
-            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
-
-
 def _flagged(work: _Work, share: _Share) -> _Answer:
     """Flag the objects of one share, and say how many bytes they inflate to. Where the pack is gone, git tells it."""
     try:
         return _sought(work, share)
     except OSError:
-        return np.full(share.positions.size, DAMAGED, np.uint8), 0
+        return _unanswered(share)
 
 
 def _sought(work: _Work, share: _Share) -> _Answer:
