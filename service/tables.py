@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO, TypeAlias
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from firedamp.scanner.home import Place
-from firedamp.scanner.scan import Report, Reported
 from firedamp.service.show import safe
 from firedamp.storage.records import (
     FileProvenance,
@@ -28,7 +26,11 @@ from firedamp.storage.records import (
 )
 from firedamp.storage.secret import Fingerprint, Secret
 
-PlaceOf = Callable[[str], Place | None]
+if TYPE_CHECKING:
+    from firedamp.scanner.home import Place
+    from firedamp.scanner.scan import Report, Reported
+
+PlaceOf: TypeAlias = "Callable[[str], Place | None]"
 Changed = Callable[[Sight], datetime | None]
 
 _COPIES: Final = 20
