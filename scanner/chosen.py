@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from firedamp.scanner.objects import Layout, ObjectAccess, find, resolve, tips
-from firedamp.scanner.reading import Part, Reader, RuledOut, Settings, Share, Unread
+from firedamp.scanner.reading import Part, Reader, Settings, Share, Unread
 from firedamp.scanner.source import Blob, Checkpoint, Item
 from firedamp.scanner.walk import shown
 from firedamp.storage.errors import SourceFailure
@@ -55,8 +55,6 @@ class ChosenSource:
                         yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} {name}", why="git cannot give it")
                     case Share(tally=tally):
                         yield Checkpoint(tally)
-                    case RuledOut():  # there is no filter here
-                        pass
             # Nothing staged is no failure: the choice itself was read.
             yield Checkpoint(Tally(known=0 if self._paths else 1))
 

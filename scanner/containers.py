@@ -95,9 +95,6 @@ FORMATS: Final[tuple[Format, ...]] = (
     Format("tar", rb"(?s:.{148})[0-7 \x00]{8}(?s:.{101})(?:ustar|(?s:.{5}))", archives.untar),
 )
 
-MAGICS: Final[tuple[tuple[str, bytes], ...]] = tuple((f.name, f.start) for f in FORMATS)
-"""How each format begins, as a regular expression to be matched at the first byte: for the pack filter."""
-
 PLAIN: Final = frozenset(f.name for f in FORMATS if f.plain)
 """Formats that a source opens only when the prefilter saw something in their bytes."""
 

@@ -1,4 +1,4 @@
-"""What the prefilter and the delta filter look for: every head of `keys.KINDS` in every encoding of `decode`. Pure.
+"""What the prefilter looks for: every head of `keys.KINDS` in every encoding of `decode`. Pure.
 
 Almost every form is a literal: hyperscan finds thousands of those at the speed of a few. Expressions are Hyperscan
 syntax; bytes that are no letters or digits are written by number, NUL too (DESIGN, section 7).
@@ -211,15 +211,3 @@ def _encoded() -> tuple[Form, ...]:
 def forms() -> tuple[Form, ...]:
     """Return everything the prefilter looks for, each expression once, the least encoded first."""
     return _distinct(_raw(), _encoded())
-
-
-@cache
-def whole_heads() -> tuple[bytes, ...]:
-    """Return the bare heads of every kind and all their encoded forms: what the delta filter looks for (`seeds`).
-
-    Whatever follows a head: an old key's head may have been kept and only its body replaced.
-    """
-    bare = [expression(shape(head)) for kind in KINDS for head in kind.heads]
-    for head, _ in _ids():
-        bare += [expression(encoded.shape) for encoded in DECODERS[_BASE64].shapes(shape(head))]
-    return tuple(dict.fromkeys((*bare, *(form.expression for form in _encoded()))))

@@ -10,8 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +21,7 @@ from firedamp.scanner.fetch import clone_of, is_url
 from firedamp.scanner.idset import Ids, Memory, Seen, from_hex, keys
 from firedamp.scanner.jit import NoCompilerError
 from firedamp.scanner.objects import Layout, ObjectAccess, find
-from firedamp.scanner.reading import Filter, Part, Reader, RuledOut, Settings, Share, Unread
+from firedamp.scanner.reading import DeltaFilter, Part, Portion, Reader, Settings, Share, Texts, Unread
 from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Item, Known, Nested
 from firedamp.scanner.walk import real_path, shown, trouble
 from firedamp.storage.errors import SourceFailure
@@ -45,18 +44,6 @@ if TYPE_CHECKING:
     from firedamp.scanner.history import Walked
     from firedamp.scanner.listing import Listing
     from firedamp.scanner.packindex import PackListing
-    from firedamp.scanner.packs import Filtered
-
-
-def delta_filter(cache: Path, processes: int) -> Filter:
-    """Return the delta filter for `Settings.delta_filter`; cache keeps what it compiles."""
-
-    def filtering(packs: Sequence[tuple[PackListing, NDArray[np.int32]]]) -> AbstractContextManager[Iterator[Filtered]]:
-        from firedamp.scanner import packs as delta
-
-        return delta.filtering(packs, cache, processes=processes)
-
-    return filtering
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +53,7 @@ class _Asked:
     pack: PackListing
     positions: NDArray[np.int32]
     seen: Memory
-    """Takes what is ruled out."""
+    """Takes what is not hashed."""
 
 
 class GitSource:
@@ -189,36 +176,45 @@ class GitSource:
             if settings.delta_filter is not None and large and len(fresh):
                 asked.append(_Asked(pack, fresh, seen))
             else:
-                # To hash what is read costs nothing that is felt, but for large packs that are read whole: a third.
-                whole = settings.delta_filter is None and large and len(folders) == 1
-                unchecked = ours or whole
-                others.append(Part(pack.ids(fresh), own if unchecked else hashed, check=not unchecked))
+                others.append(Part(pack.ids(fresh), hashed, check=not ours))
         fresh_rest = listing.rest[~own.holds(listing.rest)]
         yield Checkpoint(Tally(known=len(listing.rest) - len(fresh_rest)))
         others.append(Part(fresh_rest, hashed, check=not ours))
-        yield from self._contents(git, self._parts(asked, others, lambda ids: Part(ids, hashed, check=not ours)))
+        yield from self._contents(git, self._parts(asked, others, Part(from_hex([], layout.width), hashed, not ours)))
 
-    def _parts(
-        self, asked: Sequence[_Asked], others: Sequence[Part], suspected: Callable[[Ids], Part]
-    ) -> Iterator[Part | RuledOut]:
-        """Yield what is to be read, as the delta filter finds it out: what is asked of it first, then the others.
+    def _parts(self, asked: Sequence[_Asked], others: Sequence[Part], hashed: Part) -> Iterator[Portion]:
+        """Yield what the delta filter finds out, as it does, and what git is to read: the others last.
 
-        suspected says how those are read that it does not rule out.
+        hashed says what is done with objects of packs that are not ruled out.
         """
         if asked and self._settings.delta_filter is not None:
             try:
-                with self._settings.delta_filter([(one.pack, one.positions) for one in asked]) as parts:
-                    for part in parts:
-                        one = asked[part.pack]
-                        yield RuledOut(one.pack.ids(part.ruled_out), one.seen)
-                        yield from suspected(one.pack.ids(part.suspects)).divided()
+                yield from self._filtered(asked, self._settings.delta_filter, hashed)
             except NoCompilerError:
                 for one in asked:
-                    yield from suspected(one.pack.ids(one.positions)).divided()
+                    yield from replace(hashed, ids=one.pack.ids(one.positions)).divided()
         for each in others:
             yield from each.divided()
 
-    def _contents(self, git: ObjectAccess, parts: Iterator[Part | RuledOut]) -> Iterator[Item]:
+    def _filtered(self, asked: Sequence[_Asked], delta_filter: DeltaFilter, hashed: Part) -> Iterator[Portion]:
+        from firedamp.scanner.packindex import Kind
+        from firedamp.scanner.packs import Judge, filtering
+
+        settings = self._settings
+        judge = Judge(settings.hits, settings.container, delta_filter.whole)
+        packs = [(one.pack, one.positions) for one in asked]
+        with filtering(packs, judge, delta_filter.cache, processes=settings.jobs) as pieces:
+            for piece in pieces:
+                one = asked[piece.pack]
+                pack = one.pack
+                kinds = [Kind(kind).name.lower() for kind in pack.kinds[piece.hits].tolist()]
+                yield Texts(pack.ids(piece.hits), piece.texts, kinds, hashed.seen, hashed.check)
+                out = len(piece.ruled_out)
+                tally = Tally(objects=out, bytes=piece.size) if delta_filter.whole else Tally(ruled_out=out)
+                yield Share(pack.ids(piece.ruled_out), tally, one.seen)
+                yield from replace(hashed, ids=pack.ids(piece.unread)).divided()
+
+    def _contents(self, git: ObjectAccess, parts: Iterator[Portion]) -> Iterator[Item]:
         """Read objects, and remember those that were read to their end or need not be."""
         import numpy as np
 
@@ -226,8 +222,6 @@ class GitSource:
         reader = Reader(git=git, hits=settings.hits, container=settings.container, jobs=settings.jobs)
         for item in reader.read(parts):
             match item:
-                case RuledOut(ids=ids, seen=seen):
-                    yield Checkpoint(Tally(ruled_out=len(ids)), seen=(seen.add(ids),))
                 case Blob(path=spooled):
                     yield item
                     if spooled is not None:

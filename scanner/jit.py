@@ -10,11 +10,12 @@ import ctypes
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Final
 
 from firedamp.scanner.kept import kept
 
-_POINTERS: Final = {"B": "uint8", "L": "int64"}
+_POINTERS: Final = {"B": "uint8", "I": "int32", "L": "int64"}
 """The letters of arguments that are arrays, and what these hold; `l` is an integer of 64 bits."""
 
 
@@ -26,8 +27,9 @@ class NoCompilerError(Exception):
 def compiled(function: Callable[..., int], takes: str, folder: Path) -> Callable[..., int]:
     """Return function as machine code, which runs without Python's lock.
 
-    takes has a letter an argument: `B` for an array of bytes, `L` for one of 64-bit integers, `l` for an integer.
-    Arrays lie in one piece, and nothing checks where function reads and writes in them. Raises NoCompilerError.
+    takes has a letter an argument: `B` for an array of bytes, `I` and `L` for one of 32-bit and 64-bit integers, `l`
+    for an integer. Arrays lie in one piece, and nothing checks where function reads and writes in them. Raises
+    NoCompilerError.
     """
     try:
         import llvmlite
@@ -67,6 +69,18 @@ def _engine() -> Any:
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
 
 
+def _with_inlined(function: Callable[..., int]) -> Callable[..., int]:
+    """Return function as it is, but that the functions of its module that it calls become a part of it."""
+    import numba
+
+    inlined: Any = numba.njit
+    names = {**function.__globals__}
+    for name in function.__code__.co_names:
+        if isinstance(called := names.get(name), FunctionType) and called.__module__ == function.__module__:
+            names[name] = inlined(called, inline="always")
+    return FunctionType(function.__code__, names, function.__name__)
+
+
 def _object_code(function: Callable[..., int], takes: str) -> bytes:
     """Compile function for this processor: object code in which it has its plain name."""
     try:
@@ -79,7 +93,7 @@ def _object_code(function: Callable[..., int], takes: str) -> bytes:
     pointer: Any = types.CPointer
     arguments = [types.int64 if letter == "l" else pointer(getattr(types, _POINTERS[letter])) for letter in takes]
     compiled: Any = numba.cfunc  # has types, but not those of its own keywords
-    unit = compiled(types.int64(*arguments), nopython=True)(function)
+    unit = compiled(types.int64(*arguments), nopython=True)(_with_inlined(function))
     module = llvm.parse_assembly(unit.inspect_llvm())
     # What calls from C would tell Python of exceptions: there is no such call, and without it nothing of numba is left.
     module.get_function(unit.native_name).linkage = "internal"
@@ -89,7 +103,9 @@ def _object_code(function: Callable[..., int], takes: str) -> bytes:
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3, jit=True
     )
-    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+    options = llvm.create_pipeline_tuning_options(3)
+    options.slp_vectorization = True
+    passes.run(module, llvm.create_pass_builder(machine, options))
     (code,) = (each for each in module.functions if not each.is_declaration)
     code.name = function.__name__
     # To link what names something that is not there would end the process.

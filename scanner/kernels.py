@@ -1,375 +1,338 @@
-"""The delta filter's kernels: plain Python that numba compiles. They trust nothing in what they read.
-
-They work on some inflated entries of a pack at a time (`packs`), laid end to end, and flag each.
-"""
+"""The delta filter's kernels: plain Python that numba compiles. They trust nothing in what they read."""
 
 from __future__ import annotations
 
-import itertools
-import string
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from firedamp.scanner import jit
 
-HEAD: Final = 1
-WORD: Final = 2
-RUN: Final = 4
-DAMAGED: Final = 8
-"""Flags of an object: a head stands in what it inserts; a context word; a random-looking run; it is not to be read."""
+UNREAD: Final = 1
+FRESH: Final = 2
+"""Flags of an object: only git can read it; its first bytes are not those of what it was derived from."""
 
-_TAIL: Final = 17
-"""Characters in the shortest run that tells anything: `A` and the body of a key id."""
-_SHORT: Final = 20
-"""Half of a secret: the larger part of one cut in two has as many."""
-_SHORTEST_LINE: Final = 64
-"""A run of so many characters is a line of wrapped base64, not a secret, even with signs escaped."""
-_LONG: Final = 100
-"""Characters that are left of a Bedrock key when its head is cut."""
-
-
-_IDENTITIES: Final = tuple(int.from_bytes(one) for one in (b"ID", b"RO", b"GP", b"IP", b"NP", b"NV", b"PK", b"SC"))
-"""The second and third letter of ids of users, roles and the like (`AIDA`, `AROA`): no key has their random body."""
+HEAD: Final = 512
+"""Bytes from the start of an object by which a container is known."""
+LARGEST: Final = 4 << 20
+"""Bytes of the largest object that is rebuilt here; git reads a larger one, and what is derived from it."""
+SLACK: Final = 16
+"""Bytes that follow the last entry of a batch: an instruction that is cut short is read past its end, then refused."""
 
 _Array = Any
-"""An array of one dimension: plain Python gets one of numpy, compiled code a pointer. A table of two is laid flat."""
+"""An array of one dimension: plain Python gets one of numpy, compiled code a pointer."""
 _wide: Final[Any] = np.int64
 """Makes room for arithmetic on a byte."""
-_EACH: Final = int.from_bytes(bytes([1] * 8), "little")
-_LONG_ENOUGH: Final = int.from_bytes(bytes([128 - 21] * 4 + [128 - 40] * 4), "little")
-_TOP: Final = int.from_bytes(bytes([128] * 8), "little", signed=True)
-"""Eight counters in one integer: what each grows by, what lifts it to 128 when it is long enough, the bits of 128."""
-_UPPER_OR_DIGIT: Final = 1 << 2 | 1 << 3
-_UPPER_AND_LOWER: Final = 1 << 2 | 1 << 1
+_FAR: Final = 1 << 60
 _ONES: Final = 0x4332322132212110
 """How many bits are set in each number from 0 to 15: a digit for each, from the right."""
 
 
-def inserted(  # noqa: PLR0917 -- a kernel is called by position
+def order(bases: _Array, count: int, scratch: _Array, ordered: _Array) -> int:
+    """Write the places of count objects so that each stands behind its base, and return how many have a chain's root.
+
+    bases: each object's base, by place, -1 for none. What is derived from one object stands together, the largest
+    family last: then only a few texts at a time are still bases of something, whatever the depth of the chains. scratch
+    has room for four numbers an object. A family's size is right where bases stand before what is derived from them,
+    as in nearly every pack; elsewhere the order only needs more memory.
+    """
+    first = 0
+    following = count
+    sizes = 2 * count
+    stack = 3 * count
+    for i in range(count):
+        scratch[first + i] = -1
+        scratch[following + i] = -1
+        scratch[sizes + i] = 1
+    for n in range(count):
+        i = count - 1 - n
+        b = _wide(bases[i])
+        if b >= 0:
+            scratch[following + i] = scratch[first + b]
+            scratch[first + b] = i
+            scratch[sizes + b] += scratch[sizes + i]
+    for i in range(count):
+        # The largest family goes to the end of its list.
+        before = -1
+        largest = -1
+        before_largest = -1
+        x = _wide(scratch[first + i])
+        while x >= 0:
+            if largest < 0 or scratch[sizes + x] > scratch[sizes + largest]:
+                largest = x
+                before_largest = before
+            before = x
+            x = _wide(scratch[following + x])
+        if largest != before:
+            if before_largest < 0:
+                scratch[first + i] = scratch[following + largest]
+            else:
+                scratch[following + before_largest] = scratch[following + largest]
+            scratch[following + before] = largest
+            scratch[following + largest] = -1
+    written = 0
+    for root in range(count):
+        if bases[root] >= 0:
+            continue
+        waiting = 1
+        scratch[stack] = root
+        while waiting > 0:
+            waiting -= 1
+            x = _wide(scratch[stack + waiting])
+            ordered[written] = x
+            written += 1
+            if scratch[following + x] >= 0:
+                scratch[stack + waiting] = scratch[following + x]
+                waiting += 1
+            if scratch[first + x] >= 0:
+                scratch[stack + waiting] = scratch[first + x]
+                waiting += 1
+    return written
+
+
+def _copy(to: _Array, at: int, from_: _Array, begin: int, size: int) -> None:
+    """Copy size bytes in steps of 16: what lies behind them is read and written too, up to SLACK bytes.
+
+    Most copies are short. All of a step is read before it is written, so that it becomes one instruction each.
+    """
+    x = 0
+    while x < size:
+        b0 = from_[begin + x]
+        b1 = from_[begin + x + 1]
+        b2 = from_[begin + x + 2]
+        b3 = from_[begin + x + 3]
+        b4 = from_[begin + x + 4]
+        b5 = from_[begin + x + 5]
+        b6 = from_[begin + x + 6]
+        b7 = from_[begin + x + 7]
+        b8 = from_[begin + x + 8]
+        b9 = from_[begin + x + 9]
+        b10 = from_[begin + x + 10]
+        b11 = from_[begin + x + 11]
+        b12 = from_[begin + x + 12]
+        b13 = from_[begin + x + 13]
+        b14 = from_[begin + x + 14]
+        b15 = from_[begin + x + 15]
+        to[at + x] = b0
+        to[at + x + 1] = b1
+        to[at + x + 2] = b2
+        to[at + x + 3] = b3
+        to[at + x + 4] = b4
+        to[at + x + 5] = b5
+        to[at + x + 6] = b6
+        to[at + x + 7] = b7
+        to[at + x + 8] = b8
+        to[at + x + 9] = b9
+        to[at + x + 10] = b10
+        to[at + x + 11] = b11
+        to[at + x + 12] = b12
+        to[at + x + 13] = b13
+        to[at + x + 14] = b14
+        to[at + x + 15] = b15
+        x += 16
+
+
+def rebuild(  # noqa: PLR0917 -- a kernel is called by position
     source: _Array,
     starts: _Array,
     ends: _Array,
-    deltas: _Array,
+    first: int,
     count: int,
+    bases: _Array,
+    left: _Array,
+    where: _Array,
+    sizes: _Array,
+    arena: _Array,
+    room: int,
+    reach: int,
     text: _Array,
+    capacity: int,
     at: _Array,
-    common: _Array,
     flags: _Array,
+    ends_at: _Array,
 ) -> int:
-    """Write what each of count entries inserts into text, NUL after each; at says where it begins there.
+    """Rebuild count objects in arena, and write what is new in each, with its surroundings, into text.
 
-    Return what was written. A copy writes the marker 0xff, unless it goes on in the base where the copy before it
-    ended. An insert of 8 to 19 characters of key ids between two copies is flagged HEAD, the middle of a key whose ends
-    were copied, unless half of its pairs are common in words. A delta that makes no sense is flagged DAMAGED. text has
-    room for the source and two bytes an entry: no instruction writes more than it takes. Eight bytes behind the last
-    entry may be read.
+    The objects are those from place first on, in the order of `order`; starts and ends say where in source the inflated
+    entry of each stands. bases, left (how many are still to be derived from it), where and sizes (its place in arena)
+    and flags are by place. Behind each object stands a NUL.
+
+    New is what was inserted, and each border between pieces that did not stand side by side in the base. With reach
+    bytes around it, it is written to text, in stretches with a NUL behind each: whatever is no longer than that and
+    stands nowhere in the base stands whole in one of them. at says where the first stretch of an object begins. With a
+    reach of -1, nothing is written.
+
+    Return how many objects were done: arena or text may have no room for more of them. ends_at says how far arena and
+    text are written; where arena is written already is read from it. A delta that makes no sense, an object too large
+    and what is derived from one is flagged UNREAD.
     """
+    t = ends_at[0]
     o = 0
-    for k in range(count):
-        at[k] = o
-        q = starts[k]
-        e = ends[k]
-        if not deltas[k]:
-            for x in range(e - q):
-                text[o + x] = source[q + x]
-            o += e - q
-            text[o] = 0
-            o += 1
-            continue
-        sound = True
-        sizes_read = 0
+    for j in range(count):
+        k = first + j
+        b = _wide(bases[k])
+        q = starts[j]
+        e = ends[j]
         base_size = 0
-        full_size = 0
-        while sizes_read < 2 and sound:
-            value = 0
-            shift = 0
-            more = True
-            while more:
-                if q >= e or shift > 56:
-                    sound = False
-                    break
-                c = _wide(source[q])
-                q += 1
-                value |= (c & 0x7F) << shift
-                shift += 7
-                more = c >= 0x80
-            if sizes_read == 0:
-                base_size = value
-            else:
-                full_size = value
-            sizes_read += 1
-        made = 0
-        goes_on = -1
-        piece = -1
-        while sound and q < e:
-            c = _wide(source[q])
-            q += 1
-            if c >= 0x80:
-                low = c & 15
-                high = c >> 4 & 7
-                if low & (low + 1) == 0 and high & (high + 1) == 0:
-                    # The bytes that are there are the lowest ones, as in nearly every copy.
-                    first = (_ONES >> (low << 2) & 15) << 3
-                    second = (_ONES >> (high << 2) & 15) << 3
-                    word = (
-                        _wide(source[q])
-                        | _wide(source[q + 1]) << 8
-                        | _wide(source[q + 2]) << 16
-                        | _wide(source[q + 3]) << 24
-                        | _wide(source[q + 4]) << 32
-                        | _wide(source[q + 5]) << 40
-                        | _wide(source[q + 6]) << 48
-                    )
-                    where = word & ((1 << first) - 1)
-                    size = word >> first & ((1 << second) - 1)
-                    q += (first + second) >> 3
-                else:
-                    where = 0
-                    for b in range(4):
-                        present = c >> b & 1
-                        where |= _wide(source[q]) * present << (8 * b)
-                        q += present
-                    size = 0
-                    for b in range(3):
-                        present = c >> (4 + b) & 1
-                        size |= _wide(source[q]) * present << (8 * b)
-                        q += present
-                if size == 0:
-                    size = 65536
-                if q > e or where + size > base_size:
-                    sound = False
-                made += size
-                if where != goes_on:
-                    if piece >= 0 and 8 <= o - piece <= 19:
-                        key = True
-                        words = 0
-                        for x in range(piece, o):
-                            d = _wide(text[x])
-                            if not (65 <= d <= 90 or 50 <= d <= 55):
-                                key = False
-                                break
-                            if x > piece:
-                                words += common[_wide(text[x - 1]) << 8 | d]
-                        if key and 2 * words <= o - piece:
-                            flags[k] |= HEAD
-                    text[o] = 255
-                    o += 1
-                goes_on = where + size
-                piece = o
-            elif c == 0 or q + c > e:
-                sound = False
-            else:
-                for x in range(c):
-                    text[o + x] = source[q + x]
-                o += c
-                q += c
-                made += c
-                goes_on = -1
-        if not sound or made != full_size:
-            flags[k] |= DAMAGED
-        text[o] = 0
-        o += 1
-    return o
-
-
-def runs(  # noqa: PLR0917 -- a kernel is called by position
-    text: _Array,
-    size: int,
-    at: _Array,
-    count: int,
-    classes: _Array,
-    common: _Array,
-    places: _Array,
-    flags: _Array,
-) -> int:
-    """Flag the entries whose text holds a long run of base64 characters that can be a value, or most of one.
-
-    There are count entries, and size bytes of text. Return how many runs told something.
-
-    HEAD: `A` and 16 key characters, fewer than 7 of them `A` (odds of more: 3 * 10^-7), unless the id of a user or
-    role; `-` and 26 of an AppSync key, not all hexadecimal, and half of its pairs not common in words (odds below
-    10^-6); 16 characters as hexadecimal digits; 21 characters of base64 that decode to letters and digits, 40 that
-    decode to printable ASCII; 100 that look random, as only a long key without other marks has. RUN: 20 that look
-    random, in a run no longer than a secret in some notation.
-
-    places (4 x 256) tells whether a byte can stand at an offset, modulo 4: a byte for each alignment, twice. Random is:
-    upper and lower case, often changing between upper, lower, digit and sign (classes), and few pairs of letters that
-    are common in words and names (common, 256 x 256).
-    """
-    flagged = 0
-    k = 0
-    p = _TAIL - 1
-    while p < size:
-        if classes[text[p]] == 0:
-            p += _TAIL
-            continue
-        if p + 8 < size:
-            # A run that is long enough and holds p goes on for eight characters to one side of it. Asked of every other
-            # one, and without a branch for each.
-            before = (classes[text[p - 2]] != 0) & (classes[text[p - 4]] != 0)
-            before &= (classes[text[p - 6]] != 0) & (classes[text[p - 8]] != 0)
-            behind = (classes[text[p + 2]] != 0) & (classes[text[p + 4]] != 0)
-            behind &= (classes[text[p + 6]] != 0) & (classes[text[p + 8]] != 0)
-            if not before | behind:
-                p += _TAIL
-                continue
-        a = p
-        met = 1 << classes[text[p]]
-        while a > 0 and p - a < _TAIL and classes[text[a - 1]] != 0:
-            a -= 1
-            met |= 1 << classes[text[a]]
-        b = p + 1
-        while b < size and classes[text[b]] != 0:
-            met |= 1 << classes[text[b]]
-            b += 1
-        if b - a < _TAIL:
-            p = b + _TAIL
-            continue
-        found = 0
-        keys = 0
-        even = 0
-        odd = 0
-        streaks = 0
-        for q in range(a, b):
-            d = _wide(text[q])
-            # The streaks of base64 that go on, each in a byte of its own: one for each alignment and each sort of text
-            # that it decodes to. None grows beyond 40.
-            streaks = (streaks + _EACH) & int(places[(q & 3) << 8 | d])
-            if (streaks + _LONG_ENOUGH) & _TOP:
-                found |= HEAD
-            if met & _UPPER_OR_DIGIT:
-                if 65 <= d <= 90 or 50 <= d <= 55:
-                    keys += 1
-                    if keys >= 17 and text[q - 16] == 65:
-                        # Many A stand in the head of an SSH key. Of a whole `AIDA…` the first A is met before the
-                        # second, with three more key characters behind.
-                        named = 0
-                        if q - 19 >= a and text[q - 19] == 65:
-                            named = _wide(text[q - 18]) << 8 | _wide(text[q - 17])
-                        elif q + 3 < b and text[q - 13] == 65:
-                            named = _wide(text[q - 15]) << 8 | _wide(text[q - 14])
-                            for x in range(q + 1, q + 4):
-                                if not (65 <= text[x] <= 90 or 50 <= text[x] <= 55):
-                                    named = 0
-                        same = 0
-                        for x in range(q - 15, q + 1):
-                            same += text[x] == 65
-                        if same < 7 and named not in _IDENTITIES:
-                            found |= HEAD
-                else:
-                    keys = 0
-                if q + 1 < b and 50 <= d <= 55 and (48 <= text[q + 1] <= 57 or 65 <= text[q + 1] & 0xDF <= 70):
-                    odd, even = even + 1, odd
-                    if odd >= 16:
-                        found |= HEAD
-                else:
-                    odd, even = 0, odd
-            if found:
-                break
-        if not found and b - a >= 26 and a > 0 and text[a - 1] == 45:
-            small = True
-            beyond_hex = False
-            same = 0
-            for q in range(a, a + 26):
-                small &= classes[text[q]] == 1 or classes[text[q]] == 3
-                beyond_hex |= text[q] > 102
-                if q > a:
-                    same += common[_wide(text[q - 1]) << 8 | text[q]]
-            if small and beyond_hex and same <= 13:
-                found |= HEAD
-        window = 0
-        if b - a >= _SHORT and b - a < _SHORTEST_LINE:
-            window = _SHORT
-        elif b - a >= _LONG:
-            window = _LONG
-        if not found and window > 0 and met & _UPPER_AND_LOWER == _UPPER_AND_LOWER:
-            upper = 0
-            lower = 0
-            changes = 0
-            words = 0
-            for q in range(a, b):
-                c = classes[text[q]]
-                upper += c == 2
-                lower += c == 1
-                if q > a:
-                    changes += c != classes[text[q - 1]]
-                    words += common[_wide(text[q - 1]) << 8 | text[q]]
-                if q - a >= window:
-                    c = classes[text[q - window]]
-                    upper -= c == 2
-                    lower -= c == 1
-                    changes -= c != classes[text[q - window + 1]]
-                    words -= common[_wide(text[q - window]) << 8 | text[q - window + 1]]
-                if q - a >= window - 1 and upper > 0 and lower > 0:
-                    short = window == _SHORT
-                    if changes >= (6 if short else 32) and words <= (8 if short else 40):
-                        found |= RUN if short else HEAD
+        full = e - q
+        sound = not flags[k] & UNREAD
+        if b >= 0 and sound:
+            sound = not flags[b] & UNREAD
+            sizes_read = 0
+            while sizes_read < 2 and sound:
+                value = 0
+                shift = 0
+                more = True
+                while more:
+                    if q >= e or shift > 56:
+                        sound = False
                         break
-        if found:
-            while k + 1 < count and at[k + 1] <= a:
-                k += 1
-            flags[k] |= found
-            flagged += 1
-        p = b + _TAIL
-    return flagged
-
-
-_COMMON_PAIRS: Final = """
-    re er in th te on st it co or an io en he es at ma om nt am ti se ar al ed de si me ec ne ha tr le to ge pa ce no et
-    po un mi gi is ng nd li ac ve ea ch ou as ut ra ta el ts ef ca ni ro im na il rs ri ee ff ct pe us ag ur ig fi ue ob
-    ns of ad be ic so lo bo va ll nc ho fo ke hi ck id rt tt au mm lu ot em di la da fa ju ba up ab ul ox su by ss ai gn
-    we eb pr ap mo do ex pl oc fe ly sc if ep cr rn dd ru od op tu sh wi pt mp bl ty rg os ol az lt rc vi
-"""
-"""The commonest pairs of letters in names and prose of public source code, in either case: 0.8 of all pairs there."""
-
-_Tables = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64]]
-
-
-@cache
-def tables() -> _Tables:
-    """Return the character classes, the common pairs and the places in base64 that `runs` asks for."""
-    classes = np.zeros(256, np.uint8)
-    alphabet = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "+/", "%\\&#;")
-    for number, characters in enumerate(alphabet, start=1):
-        for character in characters:
-            classes[ord(character)] = number
-    common = np.zeros((256, 256), np.uint8)
-    for pair in _COMMON_PAIRS.split():
-        for first in (pair[0], pair[0].upper()):
-            for second in (pair[1], pair[1].upper()):
-                common[ord(first), ord(second)] = 1
-    bits = np.zeros((4, 256), np.uint8)
-    alphabet64 = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
-    for shift, decoded in ((0, string.ascii_letters + string.digits), (4, string.printable)):
-        codes = decoded.encode()
-        sextets = (
-            {code >> 2 for code in codes},
-            {(high & 3) << 4 | low >> 4 for high in codes for low in codes},
-            {(high & 15) << 2 | low >> 6 for high in codes for low in codes},
-            {code & 63 for code in codes},
-        )
-        for place, alignment in itertools.product(range(4), repeat=2):
-            for sextet in sextets[place]:
-                bits[(place + alignment) % 4, ord(alphabet64[sextet])] |= 1 << (shift + alignment)
-    # A bit becomes a byte of ones.
-    places = np.unpackbits(bits.ravel()[:, None], axis=1, bitorder="little") * np.uint8(255)
-    return classes, common.ravel(), places.view(np.int64)[:, 0]
+                    c = _wide(source[q])
+                    q += 1
+                    value |= (c & 0x7F) << shift
+                    shift += 7
+                    more = c >= 0x80
+                if sizes_read == 0:
+                    base_size = value
+                else:
+                    full = value
+                sizes_read += 1
+            sound = sound and base_size == sizes[b]
+        sound = sound and full <= LARGEST
+        at[j] = o
+        if sound:
+            if t + full + 17 > room or (reach >= 0 and o + 2 * full + 18 > capacity):
+                ends_at[0] = t
+                ends_at[1] = o
+                return j
+            z = t
+            end = t + full
+            opened = -1
+            reached = -1
+            goes_on = 0
+            low = _wide(0)
+            high = _wide(0)
+            copied = _wide(0)
+            if b >= 0:
+                copied = where[b]
+            else:
+                flags[k] |= FRESH
+            while low < _FAR:
+                border = True
+                if b < 0:
+                    # A whole object is one insert.
+                    _copy(arena, z, source, q, full)
+                    low = z
+                    z += full
+                    high = z
+                    q = e
+                    b = k
+                    base_size = goes_on
+                elif q < e:
+                    c = _wide(source[q])
+                    q += 1
+                    if c >= 0x80:
+                        bits = c & 15
+                        more_bits = c >> 4 & 7
+                        if bits & (bits + 1) == 0 and more_bits & (more_bits + 1) == 0:
+                            # The bytes that are there are the lowest ones, as in nearly every copy.
+                            first_bits = (_ONES >> (bits << 2) & 15) << 3
+                            then_bits = (_ONES >> (more_bits << 2) & 15) << 3
+                            word = (
+                                _wide(source[q])
+                                | _wide(source[q + 1]) << 8
+                                | _wide(source[q + 2]) << 16
+                                | _wide(source[q + 3]) << 24
+                                | _wide(source[q + 4]) << 32
+                                | _wide(source[q + 5]) << 40
+                                | _wide(source[q + 6]) << 48
+                            )
+                            offset = word & ((1 << first_bits) - 1)
+                            size = word >> first_bits & ((1 << then_bits) - 1)
+                            q += (first_bits + then_bits) >> 3
+                        else:
+                            offset = _wide(0)
+                            for n in range(4):
+                                present = c >> n & 1
+                                offset |= _wide(source[q]) * present << (8 * n)
+                                q += present
+                            size = _wide(0)
+                            for n in range(3):
+                                present = c >> (4 + n) & 1
+                                size |= _wide(source[q]) * present << (8 * n)
+                                q += present
+                        if size == 0:
+                            size = _wide(65536)
+                        if q > e or offset + size > base_size or z + size > end:
+                            sound = False
+                            break
+                        _copy(arena, z, arena, copied + offset, size)
+                        low = z
+                        high = z
+                        border = offset != goes_on
+                        goes_on = offset + size
+                        z += size
+                    elif c == 0 or q + c > e or z + c > end:
+                        sound = False
+                        break
+                    else:
+                        _copy(arena, z, source, q, c)
+                        low = z
+                        z += c
+                        high = z
+                        q += c
+                        goes_on = -1
+                elif goes_on != base_size:
+                    # What ends before its base does, or behind it.
+                    low = z
+                    high = z
+                    goes_on = base_size
+                else:
+                    low = _wide(_FAR)
+                if border:
+                    if low - t < HEAD:
+                        flags[k] |= FRESH
+                    if reach >= 0:
+                        low_reach = low - reach
+                        low_reach = max(low_reach, t)
+                        if low_reach <= reached:
+                            reached = max(reached, high + reach)
+                        else:
+                            if opened >= 0:
+                                reached = min(reached, z)
+                                _copy(text, o, arena, opened, reached - opened)
+                                o += reached - opened
+                                text[o] = 0
+                                o += 1
+                            opened = low_reach
+                            reached = high + reach
+            sound = sound and z == end
+            if sound:
+                arena[z] = 0
+                where[k] = t
+                sizes[k] = full
+                t = z + 1
+        if not sound:
+            flags[k] |= UNREAD
+            o = at[j]
+        if bases[k] >= 0:
+            left[bases[k]] -= 1
+    ends_at[0] = t
+    ends_at[1] = o
+    return count
 
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
     """The kernels as machine code. The arrays that they are given lie in one piece."""
 
-    inserted: Callable[..., int]
-    runs: Callable[..., int]
+    order: Callable[..., int]
+    rebuild: Callable[..., int]
 
 
 def compiled(folder: Path) -> Kernels:
     """Compile the kernels, or load them from folder: some seconds once, then milliseconds. Raises NoCompilerError."""
-    return Kernels(jit.compiled(inserted, "BLLBlBLBB", folder), jit.compiled(runs, "BlLlBBLB", folder))
+    return Kernels(jit.compiled(order, "IlII", folder), jit.compiled(rebuild, "BLLllIILLBllBlLBL", folder))

@@ -39,7 +39,7 @@ class Kind:
     """One kind of credential, or of a part of one.
 
     shapes: what the prefilter looks for as it stands; enough: how many positions of a shape an encoded form carries.
-    heads: the literal beginnings, bare, from which the delta filter's seeds are made. words: names beside a value that
+    heads: the literal beginnings, bare. words: names beside a value that
     has no head of its own; they are looked for encoded, and unencoded inside expressions (Hyperscan syntax) that ask
     for a value near them. exact: the whole value, matched at its first byte; None where only the pairing can tell.
     """

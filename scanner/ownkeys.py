@@ -23,7 +23,7 @@ from firedamp.storage.secret import Fingerprint, Secret, fingerprint
 _SHORTEST: Final = 16
 """A value shorter than this is no secret of AWS's, and would be found by chance."""
 _BEGINNING: Final = 8192
-_TELLING: Final = 40
+TELLING: Final = 40
 _ANY: Final = 2
 _DENSE_DEPTH: Final = 3
 _DENSE: Final = frozenset({"base64", "utf-16", "hex", "percent"})
@@ -108,7 +108,7 @@ def _forms(keys: tuple[OwnKey, ...]) -> list[Form]:
 @functools.cache
 def _database(keys: tuple[OwnKey, ...]) -> Any:
     # The end of a long form tells as much as all of it, and compiles in a third of the time.
-    expressions = [expression(positions[-_TELLING:]) for _, _, positions in _shapes(keys)]
+    expressions = [expression(positions[-TELLING:]) for _, _, positions in _shapes(keys)]
     database = hyperscan.Database()
     database.compile(
         expressions=expressions, ids=list(range(len(expressions))), elements=len(expressions),

@@ -1,13 +1,12 @@
-"""The delta filter: which objects of a pack can hold a key, found without applying a single delta (DESIGN, section 8).
+"""The delta filter: which objects of a pack can hold a key, told from what is new in each of them (DESIGN, section 8).
 
-A delta copies parts of its base and inserts bytes. So a value stands in an object only if its bytes were inserted
-there, or stand in what the object was derived from, or were joined from two such pieces. Every entry is inflated once,
-in pack order; a compiled kernel keeps the bytes it inserts, with one marker where a border between pieces was. In that
-text *seeds* are looked for: the larger part of a value that must stand whole in one piece. Objects with a seed, and all
-that is derived from them, are suspects and are read in full: the filter saves work and never judges.
+A delta copies parts of its base and inserts bytes. So whatever stands in an object was inserted there, or was joined
+from pieces, or stands in its base too. Every object is rebuilt once, from its base, while that is still at hand. What
+is new in it goes through the prefilter, with as much around it as the longest form is long. Where something is seen,
+and where something is seen in the base, the whole text is looked at. So the outcome is that of reading everything.
 
-What could not be inflated, or makes no sense, is a suspect too, so that git reports it. Packs are hostile: each length
-is checked before it is used and what an entry may inflate to is bounded.
+What could not be rebuilt, or makes no sense, is left to git, which reports it. Packs are hostile: each length is
+checked before it is used, and what an entry may inflate to and an object may grow to is bounded.
 """
 
 from __future__ import annotations
@@ -16,163 +15,148 @@ import mmap
 import multiprocessing
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from firedamp.scanner import prefilter
-from firedamp.scanner.jit import NoCompilerError
-from firedamp.scanner.kernels import DAMAGED, HEAD, RUN, WORD, Kernels, compiled, tables
+from firedamp.scanner.kernels import FRESH, HEAD, LARGEST, SLACK, UNREAD, Kernels, compiled
 from firedamp.scanner.objects import deepen
-from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, inherit
-from firedamp.scanner.seeds import Seeds
-from firedamp.scanner.version import VERSION
+from firedamp.scanner.packindex import Kind, PackListing
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-LARGEST: Final = 16 << 20
-"""Bytes an entry may inflate to here; a larger one is read in full, and what is derived from it."""
-_BATCH: Final = 4 << 20
-"""Inflated bytes handled at a time: small enough to stay in the processor's cache."""
-_SHARE: Final = 12 << 20
-"""Stored bytes of a share of the work: what is found in one is read while the next ones are filtered."""
+REACH: Final = 192
+"""Bytes around what is new in an object that are looked at with it: more than any form is long."""
+_BATCH: Final = 1 << 20
+"""Inflated bytes handled at a time."""
+_ARENA: Final = 12 << 20
+"""Bytes of rebuilt objects held at a time: those that others are derived from, and the latest."""
+_SHARE: Final = 4 << 20
+"""Stored bytes of a share of the work."""
+_PIECE: Final = 4 << 20
+"""Bytes of texts that are handed on together at most, but for the last of them."""
 _STEP: Final = 1 << 13
 """Entries whose places are Python integers at a time: those take ten times the room they have in an array."""
-_SLACK: Final = 8
-"""Bytes that follow the last entry of a batch: an instruction that is cut short is read past its end, then refused."""
 _SAFE: Final = (64 << 20) // 1032
 """Stored bytes that cannot inflate to more than 64 MiB, whatever they claim: deflate's best is 1032 to 1."""
+_SEEN: Final = 4
+_OPENED: Final = 8
+"""More flags of an object: the prefilter sees something in it; it is a container."""
 
 Asked = tuple[PackListing, NDArray[np.int32]]
 """A pack, and the positions in it, ascending, that are asked for: as a rule all but trees that were never read."""
+Hits = Callable[[memoryview], Sequence[int]]
+"""Where the prefilter sees something in these bytes: offsets behind each hit's last byte, ascending."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Filtered:
-    """Which of the objects asked for can hold a key: of a whole pack, or of a share of it."""
+    """Some of the objects asked for, judged: what they are, by position in their pack."""
 
     pack: int
     """Which of the packs asked for."""
-    suspects: NDArray[np.int32]
-    """Their positions in the pack, ascending: what must be read in full, in pack order."""
+    hits: NDArray[np.int32]
+    """Those that are worth a look."""
+    texts: tuple[bytes, ...]
+    """What stands in each of hits."""
     ruled_out: NDArray[np.int32]
-    """Positions of those asked for that cannot hold a key."""
-    inflated: int
-    """Bytes that the filter inflated."""
-    damaged: int
-    """Suspects that are so because they, or what they derive from, could not be read here."""
+    """Those that hold nothing."""
+    size: int
+    """Bytes of what was ruled out."""
+    unread: NDArray[np.int32]
+    """Those that could not be rebuilt here: git must read them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What is asked of every object.
+
+    container says by its first bytes whether a blob must be looked into. whole: look at all of every object, new or
+    not.
+    """
+
+    hits: Hits
+    container: Callable[[bytes], bool]
+    whole: bool = False
 
 
 @contextmanager
 def filtering(
-    asked: Sequence[Asked], cache_folder: Path, *, processes: int = 1, seeds: Seeds | None = None
+    asked: Sequence[Asked], judge: Judge, cache_folder: Path, *, processes: int = 1
 ) -> Iterator[Iterator[Filtered]]:
-    """Filter packs while the block runs: what is yielded says, share after share in pack order, what can hold a key.
+    """Filter packs while the block runs: what is yielded judges all that was asked for, piece by piece.
 
-    processes work beside this one; with one, or where this one cannot fork, the work is done as it is asked for. What
-    comes out does not depend on it. cache_folder takes what is compiled; it is made for this user alone. seeds replace
-    the ordinary ones. Raises NoCompilerError without numba.
+    processes work beside this one; with one, or where this one cannot fork, the work is done as it is asked for, and in
+    the order of the packs. cache_folder takes what is compiled; it is made for this user alone. Raises NoCompilerError
+    without numba.
     """
-    # The kernels first: without numba, nothing is compiled in vain.
-    work = _Work(asked, kernels=compiled(cache_folder), database=_database(cache_folder, seeds))
-    shares = [share for number, (pack, positions) in enumerate(asked) for share in _shares(number, pack, positions)]
-    with _working(work, shares, processes) as parts:
-        yield parts
+    kernels = compiled(cache_folder)
+    judge.hits(memoryview(b""))  # what it compiles or loads is shared by processes that fork from here
+    shares = [share for number, one in enumerate(asked) for share in _shares(number, one, kernels)]
+    if processes == 1 or sys.platform != "linux":
+        room = _Room()
+        yield (piece for share in shares for piece in _judged(share, judge, kernels, room))
+        return
+    with _working(judge, kernels, shares, processes) as pieces:
+        yield pieces
 
 
-def suspects(
-    listing: PackListing,
-    *,
-    cache_folder: Path,
-    processes: int = 1,
-    wanted: NDArray[np.bool_] | None = None,
-    seeds: Seeds | None = None,
-) -> Filtered | Unfilterable:
-    """Filter one pack to its end. wanted has one element an object and says which are asked for: else all but trees."""
-    positions = listing.besides_trees()
-    if wanted is not None:
-        positions = positions[wanted[positions]]
-    try:
-        with filtering([(listing, positions)], cache_folder, processes=processes, seeds=seeds) as parts:
-            every = [*parts]
-    except NoCompilerError as error:
-        return Unfilterable(str(error))
-    none = np.empty(0, np.int32)
-    return Filtered(
-        pack=0,
-        suspects=np.concatenate([none, *(each.suspects for each in every)]),
-        ruled_out=np.concatenate([none, *(each.ruled_out for each in every)]),
-        inflated=sum(each.inflated for each in every),
-        damaged=sum(each.damaged for each in every),
-    )
-
-
-# The work, in shares: which objects are filtered, who does it, and what comes of it.
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What every process needs: it is inherited where processes fork."""
-
-    asked: Sequence[Asked]
-    database: Any
-    kernels: Kernels
+# The work, in shares: which objects are rebuilt together, and who does it.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Share:
-    """Some objects of a pack that are filtered together: those asked for, and what they were derived from."""
+    """Some families of objects, each behind its base: those asked for, and what they were derived from."""
 
-    pack: int
+    number: int
+    """Which of the packs asked for, which is pack."""
+    pack: PackListing
     positions: NDArray[np.int32]
-    end: int
-    """Behind the last object of the pack that this share decides on."""
+    bases: NDArray[np.int32]
+    """Each object's base, by its place in positions; -1 for none."""
+    asked: NDArray[np.bool_]
+    """Which of positions are asked for."""
+
+    def unread(self, places: NDArray[np.bool_]) -> Filtered:
+        """Return those asked for among places as left to git."""
+        none = np.empty(0, np.int32)
+        return Filtered(self.number, none, (), none, 0, np.sort(self.positions[places & self.asked]))
 
 
-@contextmanager
-def _working(work: _Work, shares: Sequence[_Share], processes: int) -> Iterator[Iterator[Filtered]]:
-    """Have shares filtered by processes of ours while the block runs, or by this one."""
-    if processes == 1 or sys.platform != "linux":
-        yield _joined(work, shares, (_flagged(work, share) for share in shares))
-        return
-    context = multiprocessing.get_context("fork")
-    started = []
-    try:
-        for first in range(min(processes, len(shares))):
-            receiving, sending = context.Pipe(duplex=False)
-            deepen(sending.fileno())
-            process = context.Process(target=_answer, args=(work, shares[first::processes], sending), daemon=True)
-            process.start()
-            sending.close()
-            started.append((process, receiving))
-        yield _joined(work, shares, _answers(shares, [receiving for _, receiving in started]))
-    finally:
-        for process, receiving in started:
-            process.terminate()
-            process.join()
-            receiving.close()
-
-
-_Answer = tuple[NDArray[np.uint8], int]
-"""A share's flags, and how many bytes were inflated."""
-
-
-def _shares(number: int, pack: PackListing, positions: NDArray[np.int32]) -> Iterator[_Share]:
-    """Yield a pack's shares: in pack order, and of like stored size."""
-    needed = np.flatnonzero(_with_ancestors(positions, pack.bases) & (pack.kinds != Kind.UNKNOWN)).astype(np.int32)
+def _shares(number: int, asked: Asked, kernels: Kernels) -> Iterator[_Share]:
+    """Yield a pack's shares, of like stored size where families are smaller than that: in pack order."""
+    pack, positions = asked
+    wanted = np.zeros(len(pack), np.bool_)
+    wanted[positions] = True
+    known = pack.kinds != Kind.UNKNOWN
+    needed = np.flatnonzero(_with_ancestors(positions, pack.bases) & known).astype(np.int32)
+    places = np.full(len(pack) + 1, -1, np.int32)  # one more: what has no base asks for the last
+    places[needed] = np.arange(needed.size, dtype=np.int32)
+    ordered = np.empty(needed.size, np.int32)
+    count = kernels.order(
+        places[np.maximum(pack.bases[needed], -1)], needed.size, np.empty(4 * needed.size, np.int32), ordered
+    )
+    needed = needed[ordered[:count]]
+    places[needed] = np.arange(count, dtype=np.int32)
+    bases = places[np.maximum(pack.bases[needed], -1)]
+    begins = np.flatnonzero(bases < 0)
     after = np.minimum(needed + 1, len(pack) - 1)
-    weight = np.cumsum(np.where(needed + 1 < len(pack), pack.offsets[after], pack.end) - pack.offsets[needed])
-    count = 1 + int(weight[-1] if weight.size else 0) // _SHARE
-    cuts = [int(np.searchsorted(weight, weight[-1] * k // count)) for k in range(1, count)]
-    for first, last in zip([0, *cuts], [*cuts, needed.size], strict=True):
-        end = len(pack) if last == needed.size else int(needed[last])
-        yield _Share(number, needed[first:last], end)
+    ends = np.where(needed + 1 < len(pack), pack.offsets[after], pack.end)
+    weight = np.concatenate(([0], np.cumsum(ends - pack.offsets[needed])))
+    cuts = np.unique(np.searchsorted(weight[begins], np.arange(0, weight[-1], _SHARE)))
+    cuts = np.append(begins[cuts[cuts < begins.size]], count)
+    for low, high in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+        part = slice(low, high)
+        local = np.where(bases[part] < 0, np.int32(-1), bases[part] - np.int32(low))
+        yield _Share(number, pack, needed[part], local, wanted[needed[part]])
+    if (lost := positions[~known[positions]]).size:
+        yield _Share(number, pack, lost, np.full(lost.size, -1, np.int32), np.ones(lost.size, np.bool_))
 
 
 def _with_ancestors(positions: NDArray[np.int32], bases: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -188,108 +172,238 @@ def _with_ancestors(positions: NDArray[np.int32], bases: NDArray[np.int32]) -> N
     return needed
 
 
-def _joined(work: _Work, shares: Sequence[_Share], answers: Iterator[_Answer]) -> Iterator[Filtered]:
-    """Put the answers to the shares together: an object is a suspect with all that it was derived from.
-
-    As a rule a base stands before what is derived from it, and a share can be decided on as soon as it is answered.
-    """
-    flags, low, inflated, ordered = np.empty(0, np.uint8), 0, 0, False
-    for share, (found, count) in zip(shares, answers, strict=True):
-        pack, positions = work.asked[share.pack]
-        if not flags.size:
-            flags, low, inflated = np.where(pack.kinds == Kind.UNKNOWN, DAMAGED, 0).astype(np.uint8), 0, 0
-            ordered = bool((pack.bases < np.arange(len(pack), dtype=np.int32)).all())
-        flags[share.positions] |= found
-        inflated += count
-        if ordered or share.end == len(pack):
-            inherit(flags, pack.bases, low, share.end)
-            here = positions[np.searchsorted(positions, low) : np.searchsorted(positions, share.end)]
-            yield _decided(share.pack, here, flags[here], inflated)
-            low, inflated = share.end, 0
-        if share.end == len(pack):
-            flags = np.empty(0, np.uint8)
-
-
-def _decided(pack: int, positions: NDArray[np.int32], flags: NDArray[np.uint8], inflated: int) -> Filtered:
-    both = WORD | RUN
-    guilty = ((flags & (HEAD | DAMAGED)) > 0) | ((flags & both) == both)
-    return Filtered(
-        pack=pack, suspects=positions[guilty], ruled_out=positions[~guilty], inflated=inflated,
-        damaged=int(((flags & DAMAGED) > 0).sum()),
-    )  # fmt: skip
+@contextmanager
+def _working(judge: Judge, kernels: Kernels, shares: Sequence[_Share], processes: int) -> Iterator[Iterator[Filtered]]:
+    """Have shares filtered by processes of ours while the block runs."""
+    context = multiprocessing.get_context("fork")
+    started = []
+    try:
+        for first in range(min(processes, len(shares))):
+            receiving, sending = context.Pipe(duplex=False)
+            deepen(sending.fileno())
+            own = shares[first::processes]
+            process = context.Process(target=_answer, args=(own, judge, kernels, sending), daemon=True)
+            process.start()
+            sending.close()
+            started.append((process, receiving, own))
+        yield _answers({receiving: own for _, receiving, own in started})
+    finally:
+        for process, receiving, _ in started:
+            process.terminate()
+            process.join()
+            receiving.close()
 
 
-def _answers(shares: Sequence[_Share], pipes: Sequence[Connection]) -> Iterator[_Answer]:
-    """Yield what the processes answer, in the order of the shares. What a lost process leaves is read in full."""
-    lost = set[int]()
-    for number, share in enumerate(shares):
-        which = number % len(pipes)
-        if which not in lost:
+def _answers(waiting: dict[Connection, Sequence[_Share]]) -> Iterator[Filtered]:
+    """Yield what the processes answer, as it comes. What a lost process leaves is left to git."""
+    from multiprocessing.connection import Connection, wait
+
+    done = dict.fromkeys(waiting, 0)
+    judged: dict[Connection, list[NDArray[np.int32]]] = {pipe: [] for pipe in waiting}
+    while waiting:
+        for pipe in [each for each in wait(list(waiting)) if isinstance(each, Connection)]:
             try:
-                yield pipes[which].recv()
-                continue
+                piece: Filtered | None = pipe.recv()
             except EOFError:
-                lost.add(which)
-        yield _unanswered(share)
+                for share in waiting.pop(pipe)[done[pipe] :]:
+                    yield share.unread(~np.isin(share.positions, np.concatenate([share.positions[:0], *judged[pipe]])))
+                    judged[pipe].clear()
+                continue
+            if piece is None:
+                done[pipe] += 1
+                judged[pipe].clear()
+                if done[pipe] == len(waiting[pipe]):
+                    del waiting[pipe]
+                continue
+            judged[pipe] += (piece.hits, piece.ruled_out, piece.unread)
+            yield piece
 
 
-def _unanswered(share: _Share) -> _Answer:
-    """Return the answer to a share of which nothing is known: git reads all of it, and tells what is wrong."""
-    return np.full(share.positions.size, DAMAGED, np.uint8), 0
-
-
-def _answer(work: _Work, shares: Sequence[_Share], sending: Connection) -> None:
+def _answer(shares: Sequence[_Share], judge: Judge, kernels: Kernels, sending: Connection) -> None:
     """Filter some shares, in a process of ours: it ends with the one that began it, and says nothing of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    room = _Room()
     with suppress(OSError), sending:
         for share in shares:
-            sending.send(_flagged(work, share))
+            for piece in _judged(share, judge, kernels, room):
+                sending.send(piece)
+            sending.send(None)
 
 
-def _flagged(work: _Work, share: _Share) -> _Answer:
-    """Flag the objects of one share, and say how many bytes they inflate to. Where the pack is gone, git tells it."""
+# One share, rebuilt from its roots on.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Room:
+    """The memory that one share after the other uses: to get it anew each time would take as long as the filling."""
+
+    source: NDArray[np.uint8] = field(default_factory=lambda: np.empty(_BATCH + LARGEST + SLACK, np.uint8))
+    """Inflated entries."""
+    arena: NDArray[np.uint8] = field(default_factory=lambda: np.empty(_ARENA, np.uint8))
+    """Rebuilt objects."""
+    text: NDArray[np.uint8] = field(default_factory=lambda: np.empty(_ARENA, np.uint8))
+    """What is new in the latest of them."""
+
+
+def _judged(share: _Share, judge: Judge, kernels: Kernels, room: _Room) -> Iterator[Filtered]:
+    """Judge the objects of one share. Where the pack is gone or cannot be read they are left to git, which tells it."""
+    if (share.pack.kinds[share.positions] == Kind.UNKNOWN).any():
+        yield share.unread(share.asked)
+        return
+    rebuilding = _Rebuilding(share, judge, kernels, room)
     try:
-        return _sought(work, share)
+        yield from rebuilding.pieces()
     except OSError:
-        return _unanswered(share)
+        yield share.unread(np.arange(share.positions.size) >= rebuilding.done)
 
 
-def _sought(work: _Work, share: _Share) -> _Answer:
-    import hyperscan
+@dataclass(slots=True, eq=False)
+class _Rebuilding:
+    """A share on its way through the arena."""
 
-    pack, _ = work.asked[share.pack]
-    flags = np.zeros(share.positions.size, np.uint8)
-    inflated = 0
-    found: tuple[list[int], list[int]] = ([], [])
+    share: _Share
+    judge: Judge
+    kernels: Kernels
+    room: _Room
+    done: int = 0
+    """How many objects were judged and handed on."""
+    flags: NDArray[np.uint8] = field(init=False)
+    where: NDArray[np.int64] = field(init=False)
+    sizes: NDArray[np.int64] = field(init=False)
+    left: NDArray[np.int32] = field(init=False)
+    ends: NDArray[np.int64] = field(init=False)
+    """How far arena and text are written."""
+    held: NDArray[np.int64] = field(init=False)
+    """Which objects in the arena others are still to be derived from."""
 
-    def note(which: int, _start: int, end: int, _flags: int, _context: object) -> None:
-        found[which].append(end)
+    def __post_init__(self) -> None:
+        count = self.share.positions.size
+        self.flags = np.zeros(count, np.uint8)
+        self.where, self.sizes = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        bases = self.share.bases
+        self.left = np.bincount(bases[bases >= 0], minlength=count).astype(np.int32)
+        self.ends = np.zeros(2, np.int64)
+        self.held = np.empty(0, np.int64)
 
-    scratch = hyperscan.Scratch(work.database)
-    classes, common, places = tables()
-    text = np.empty(0, np.uint8)
-    for first, source, starts, ends in _inflated(pack, share.positions, flags):
-        count = starts.size
-        part = flags[first : first + count]
-        if text.size < ends[-1] + 2 * count:
-            text = np.empty(ends[-1] + 2 * count + _BATCH, np.uint8)
-        at = np.empty(count, np.int64)
-        deltas = (pack.bases[share.positions[first : first + count]] >= 0).view(np.uint8)
-        size = work.kernels.inserted(source, starts, ends, deltas, count, text, at, common, part)
-        work.kernels.runs(text, size, at, count, classes, common, places, part)
-        work.database.scan(text[:size], match_event_handler=note, scratch=scratch)
-        for flag, ended in zip((HEAD, WORD), found, strict=True):
-            if ended:
-                part[np.searchsorted(at, np.array(ended) - 1, side="right") - 1] |= flag
-                ended.clear()
-        inflated += int(ends[-1])
-    return flags, inflated
+    def pieces(self) -> Iterator[Filtered]:
+        """Rebuild all objects, and hand on what they are: often enough that texts do not heap up."""
+        texts, waiting = list[bytes](), 0
+        for first, count in self._rebuilt():
+            self._look(first, count)
+            seen = np.flatnonzero(self.flags[first : first + count] & (_SEEN | _OPENED)) + first
+            for place in seen[self.share.asked[seen]].tolist():
+                texts.append(self._text(place).tobytes())
+                waiting += len(texts[-1])
+            if waiting >= _PIECE:
+                yield self._piece(first + count, texts)
+                texts, waiting = [], 0
+        yield self._piece(self.flags.size, texts)
+
+    def _piece(self, end: int, texts: Sequence[bytes]) -> Filtered:
+        """Return what was found out since the last piece, up to the place end."""
+        part = slice(self.done, end)
+        self.done = end
+        flags, positions, asked = self.flags[part], self.share.positions[part], self.share.asked[part]
+        unread = (flags & UNREAD) > 0
+        seen = (flags & (_SEEN | _OPENED)) > 0
+        out = asked & ~unread & ~seen
+        return Filtered(
+            pack=self.share.number, hits=positions[asked & seen], texts=tuple(texts), ruled_out=positions[out],
+            size=int(self.sizes[part][out].sum()), unread=np.sort(positions[asked & unread]),
+        )  # fmt: skip
+
+    def _text(self, place: int) -> memoryview:
+        at = int(self.where[place])
+        return self.room.arena.data[at : at + int(self.sizes[place])]
+
+    def _rebuilt(self) -> Iterator[tuple[int, int]]:
+        """Rebuild the objects, some at a time: yields the first and how many, whose texts are in the arena now.
+
+        What is new in them is in text by then; `at` is set.
+        """
+        share, room, reach = self.share, self.room, -1 if self.judge.whole else REACH
+        for begin, source, starts, stops in _inflated(share.pack, share.positions, self.flags, self.room.source):
+            done = 0
+            while done < starts.size:
+                first, count = begin + done, starts.size - done
+                at = np.empty(count, np.int64)
+                before = int(self.ends[0])
+                made = self.kernels.rebuild(
+                    source, starts[done:], stops[done:], first, count, share.bases, self.left, self.where, self.sizes,
+                    room.arena, room.arena.size, reach, room.text, room.text.size, at, self.flags, self.ends,
+                )  # fmt: skip
+                self._see(first, at[:made], before)
+                yield first, made
+                done += made
+                freed = self._make_room(first, made)
+                if not made and not freed:
+                    # What the arena holds is needed, and leaves no room: git can read this one.
+                    self.flags[first] |= UNREAD
+
+    def _see(self, first: int, at: NDArray[np.int64], before: int) -> None:
+        """Flag the objects from first on in whose new parts the prefilter sees something."""
+        if self.judge.whole:
+            # What could not be rebuilt stands nowhere: it gets the place of the next one.
+            nowhere = (self.flags[first : first + at.size] & UNREAD) > 0
+            at = np.where(nowhere, self.room.arena.size, self.where[first : first + at.size])[::-1]
+            at, new = np.minimum.accumulate(at)[::-1] - before, self.room.arena.data[before : int(self.ends[0])]
+        else:
+            new = self.room.text.data[: int(self.ends[1])]
+        if len(new) and (ends := self.judge.hits(new)):
+            found = np.searchsorted(at, np.array(ends) - 1, side="right") - 1
+            self.flags[first + found] |= _SEEN
+
+    def _look(self, first: int, count: int) -> None:
+        """Flag of count objects from first on those that must be looked at for what their base is, and containers."""
+        flags, bases = self.flags[first : first + count], self.share.bases[first : first + count]
+        blobs = self.share.pack.kinds[self.share.positions[first : first + count]] == Kind.BLOB
+        fine = (flags & UNREAD) == 0
+        places = np.flatnonzero(fine & blobs & ((flags & FRESH) > 0))
+        begins = self.where[first + places]
+        ends = begins + np.minimum(self.sizes[first + places], HEAD)
+        for place, begin, end in zip(places.tolist(), begins.tolist(), ends.tolist(), strict=True):
+            if self.judge.container(self.room.arena[begin:end].tobytes()):
+                flags[place] |= _OPENED
+        derived = fine & (bases >= 0)
+        asked = np.zeros(count, np.bool_)
+        while True:
+            heirs = derived & ~asked & ((self.flags[bases] & (_SEEN | _OPENED)) > 0)
+            if not heirs.any():
+                return
+            asked |= heirs
+            same = heirs & ((flags & FRESH) == 0) & ((self.flags[bases] & _OPENED) > 0)
+            flags[same] |= _OPENED
+            for place in np.flatnonzero(heirs & ((flags & _SEEN) == 0)).tolist():
+                if not self.judge.whole and self.judge.hits(self._text(first + place)):
+                    flags[place] |= _SEEN
+
+    def _make_room(self, first: int, count: int) -> bool:
+        """Move what is still a base of something to the front of the arena, if half of it is written or nothing fits.
+
+        Return whether there is more room than before.
+        """
+        new = np.arange(first, first + count)
+        self.held = np.concatenate((self.held, new[(self.flags[first : first + count] & UNREAD) == 0]))
+        self.held = self.held[self.left[self.held] > 0]
+        before = int(self.ends[0])
+        if count and before <= self.room.arena.size // 2:
+            return False
+        end = 0
+        for place in self.held.tolist():
+            begin, size = int(self.where[place]), int(self.sizes[place])
+            self.room.arena[end : end + size] = self.room.arena[begin : begin + size]
+            self.where[place] = end
+            end += size
+        self.ends[0] = end
+        return end < before
 
 
 _Batch = tuple[int, NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
 
 
-def _inflated(listing: PackListing, positions: NDArray[np.int32], flags: NDArray[np.uint8]) -> Iterator[_Batch]:
+def _inflated(
+    listing: PackListing, positions: NDArray[np.int32], flags: NDArray[np.uint8], source: NDArray[np.uint8]
+) -> Iterator[_Batch]:
     """Inflate entries, a batch at a time: its place among them, its bytes, where each begins and ends.
 
     One whose stored bytes do not have the index's checksum, that is damaged, or is too large, is flagged and empty. The
@@ -298,7 +412,7 @@ def _inflated(listing: PackListing, positions: NDArray[np.int32], flags: NDArray
     from isal import isal_zlib
 
     broken: Any = isal_zlib.IsalError
-    source = np.empty(_BATCH + LARGEST + _SLACK, np.uint8)  # takes memory as far as it is written
+    crc32, decompress = isal_zlib.crc32, isal_zlib.decompress
     room = memoryview(source.data)
     with (
         listing.pack.open("rb") as file,
@@ -306,27 +420,25 @@ def _inflated(listing: PackListing, positions: NDArray[np.int32], flags: NDArray
         memoryview(mapped) as stored,
     ):
         stops = list[int]()
-        first, total = 0, 0
+        first, total, last = 0, 0, positions.size - 1
         for i, (begin, end, skip, length, check) in enumerate(_entries(listing, positions)):
-            part = b""
-            if length > LARGEST or isal_zlib.crc32(stored[begin:end]) != check:
-                flags[i] = DAMAGED
-            else:
+            part = None
+            if length <= LARGEST and crc32(stored[begin:end]) == check:
                 try:
                     if end - begin <= _SAFE:
-                        part = isal_zlib.decompress(stored[begin + skip : end], 15, length + 8)
+                        part = decompress(stored[begin + skip : end], 15, length + 8)
                     else:
                         part = isal_zlib.decompressobj(15).decompress(stored[begin + skip : end], length + 1)
                 except broken:
-                    flags[i] = DAMAGED
-                if len(part) != length:
-                    flags[i] = DAMAGED
-                    part = b""
-            room[total : total + len(part)] = part
-            total += len(part)
+                    pass
+            if part is not None and len(part) == length:
+                room[total : total + length] = part
+                total += length
+            else:
+                flags[i] = UNREAD
             stops.append(total)
-            if total >= _BATCH or i + 1 == positions.size:
-                room[total : total + _SLACK] = bytes(_SLACK)
+            if total >= _BATCH or i == last:
+                room[total : total + SLACK] = bytes(SLACK)
                 ends = np.array(stops, np.int64)
                 yield first, source, np.append(0, ends[:-1]), ends
                 stops, first, total = [], i + 1, 0
@@ -346,16 +458,3 @@ def _entries(listing: PackListing, positions: NDArray[np.int32]) -> Iterator[tup
             listing.crc[listing.rows[part]],
         )
         yield from zip(*(column.tolist() for column in columns), strict=True)
-
-
-def _database(folder: Path, seeds: Seeds | None) -> Any:  # hyperscan has no types
-    """Return the compiled seeds, with an id of 0 for a head, 1 for a context word; from folder if they are there."""
-
-    def expressions() -> tuple[list[bytes], list[int]]:
-        from firedamp.scanner.seeds import seeds as ordinary
-
-        sought = seeds or ordinary()
-        return [*sought.heads, *sought.words], [0] * len(sought.heads) + [1] * len(sought.words)
-
-    # A copy goes by the version of the sources that the seeds are made from: making them takes longer than loading.
-    return prefilter.load(("seeds", VERSION, seeds), expressions, folder)

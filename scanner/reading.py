@@ -15,9 +15,10 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import IO, TYPE_CHECKING, Final, TypeAlias
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
 
 from firedamp.scanner.objects import ObjectAccess
 from firedamp.scanner.source import Blob
@@ -25,12 +26,7 @@ from firedamp.storage.records import Tally
 
 # numpy is loaded where it is needed: `scan --staged` reads a few objects in the time that it takes.
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from firedamp.scanner.idset import Ids, Memory
-    from firedamp.scanner.packindex import PackListing
-    from firedamp.scanner.packs import Filtered
 
 Hits = Callable[[memoryview], Sequence[int]]
 """Where the prefilter sees something in these bytes: offsets behind each hit's last byte, ascending."""
@@ -39,6 +35,7 @@ WINDOW: Final = 4 << 20
 OVERLAP: Final = 64 << 10
 """Bytes of a piece that the next one has too: more than a key, its encoded forms and its secret span together."""
 _ABSENT: Final = "absent"
+_OTHER: Final = "its content is another than its id says"
 _LONGEST_HEADER: Final = 128
 _MAGIC: Final = 512
 """Bytes from the start of an object by which a container is known."""
@@ -50,13 +47,19 @@ _RESTARTS: Final = 20_000
 """How often one share of the objects is begun again behind a corrupt one: each costs a few milliseconds."""
 
 
-Filter: TypeAlias = (
-    "Callable[[Sequence[tuple[PackListing, NDArray[np.int32]]]], AbstractContextManager[Iterator[Filtered]]]"
-)
-"""The delta filter: given packs and positions in them, says share by share which of these can hold a key."""
-
 FILTER_FROM: Final = 8 << 20
 """Bytes of the smallest pack that the delta filter is used for: below, reading everything takes no longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaFilter:
+    """How packs are read without git. cache keeps what is compiled.
+
+    whole: look at all of every object, not only at what is new in it: for the doubtful, the outcome is the same.
+    """
+
+    cache: Path
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +67,13 @@ class Settings:
     """How repositories are read.
 
     container says by its first bytes whether an object must be looked into. delta_filter is used for packs of
-    filter_from bytes and more; None reads everything.
+    filter_from bytes and more; without it, git reads everything.
     """
 
     hits: Hits
     container: Callable[[bytes], bool]
     jobs: int = 2
-    delta_filter: Filter | None = None
+    delta_filter: DeltaFilter | None = None
     filter_from: int = FILTER_FROM
 
 
@@ -108,22 +111,45 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A part was read to its end: ids of all that were read, whatever stands in them."""
+    """A part was read to its end: ids of all that were read, or ruled out, whatever stands in them."""
 
     ids: Ids
     tally: Tally
     seen: Memory | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RuledOut:
-    """Objects that need not be read: the delta filter saw that they hold no key. seen is where that is remembered."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Texts:
+    """Objects whose texts are at hand, for the delta filter saw something in them: to be hashed, and handed on.
+
+    kinds are git's words for what they are. seen and check are as a part's.
+    """
 
     ids: Ids
-    seen: Memory
+    texts: Sequence[bytes]
+    kinds: Sequence[str]
+    seen: Memory | None = None
+    check: bool = False
+
+    def read(self) -> Iterator[Read]:
+        """Yield all of them, and those that are not what their id says as not read too."""
+        unread = dict[int, Unread]()
+        for number, (name, text, kind) in enumerate(zip(self.ids, self.texts, self.kinds, strict=True)):
+            raw = name.tobytes()
+            if self.check:
+                digest = begun(len(raw), b"%s %d" % (kind.encode(), len(text)))
+                digest.update(text)
+                if digest.digest() != raw:
+                    unread[number] = Unread(raw.hex(), _OTHER)
+            yield Blob(raw.hex(), text)
+        yield from unread.values()
+        size = sum(len(text) for text in self.texts)
+        yield Share(_without(self.ids, unread), Tally(objects=len(self.ids) - len(unread), bytes=size), self.seen)
 
 
-Read = Blob | Unread | Share | RuledOut
+Read = Blob | Unread | Share
+Portion = Part | Texts | Share
+"""What a reader is given: what it is to read, and what was read or ruled out already, which it hands on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +164,8 @@ class Reader:
     window: int = WINDOW
     overlap: int = OVERLAP
 
-    def read(self, parts: Iterable[Part | RuledOut]) -> Iterator[Read]:
-        """Yield the objects worth a look, those that could not be read, each share when it is done, what is ruled out.
+    def read(self, parts: Iterable[Portion]) -> Iterator[Read]:
+        """Yield the objects worth a look, those that could not be read, and each share when it is done.
 
         parts are asked for as they can be read: to find them may take its time.
         """
@@ -149,13 +175,17 @@ class Reader:
             return
         yield from self._together(iter(parts))
 
-    def _one(self, part: Part | RuledOut) -> Iterator[Read]:
-        if isinstance(part, RuledOut):
-            yield part
-        elif len(part.ids):
-            yield from _Pass(self, part).read()
+    def _one(self, part: Portion) -> Iterator[Read]:
+        match part:
+            case Share():
+                yield part
+            case Texts():
+                yield from part.read()
+            case Part():
+                if len(part.ids):
+                    yield from _Pass(self, part).read()
 
-    def _together(self, parts: Iterator[Part | RuledOut]) -> Iterator[Read]:
+    def _together(self, parts: Iterator[Portion]) -> Iterator[Read]:
         """Read in threads: git, the pipe and the prefilter all work without Python's lock."""
         done, asking = queue.Queue[Read | BaseException | None](_WAITING), threading.Lock()
         stopped = threading.Event()
@@ -317,15 +347,13 @@ class _Pass:
         return at
 
     def _hash(self, head: bytes, content: memoryview) -> hashlib._Hash:
-        """Begin to hash an object as git does: its type and size, then its content."""
-        new = hashlib.sha256 if self.part.ids.shape[1] == 32 else hashlib.sha1
-        digest = new(head + b"\0", usedforsecurity=False)
+        digest = begun(self.part.ids.shape[1], head)
         digest.update(content)
         return digest
 
     def _check(self, digest: hashlib._Hash) -> None:
         if digest.digest() != self.part.ids[self.at].tobytes():
-            self._not_read(self.at, "its content is another than its id says")
+            self._not_read(self.at, _OTHER)
 
     def _large(self, stream: _Stream) -> Iterator[Read]:
         """Take an object that is larger than the window, in pieces; each begins with the end of the one before."""
@@ -379,6 +407,11 @@ class _Pass:
             return
         with tempfile.NamedTemporaryFile(dir=self.reader.git.folder, delete=False) as file:
             yield file
+
+
+def begun(width: int, head: bytes) -> hashlib._Hash:
+    """Begin to hash an object as git does, of whose id width is the length: its type and size, then its content."""
+    return (hashlib.sha256 if width == 32 else hashlib.sha1)(head + b"\0", usedforsecurity=False)
 
 
 def _split(ids: Ids, parts: int) -> Sequence[Ids]:

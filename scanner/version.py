@@ -22,7 +22,7 @@ SOURCES: Final = (
     ),
     *("shape", "spelling", "structure", "surroundings", "survey"),
     # What the delta filter rules out is not read again either.
-    *("kernels", "packindex", "packs", "seeds"),
+    *("kernels", "packindex", "packs"),
     # Nor is what could not be opened, but was looked through as it is.
     *("archives", "containers", "documents", "mail", "sevenzip", "streams", "unpack"),
 )

@@ -250,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     scan.add_argument("--staged", action="store_true", help="what is about to be committed")
     scan.add_argument("--all", action="store_true", help="skip no places")
     scan.add_argument("--examples", action="store_true", help="documentation keys and placeholders too")
-    scan.add_argument("--thorough", action="store_true", help="read every object in full")
+    scan.add_argument("--thorough", action="store_true", help="look at all of every object")
     scan.add_argument("--new", action="store_true", help="only what no earlier scan knew")
     scan.add_argument(
         "--state", action="append", default=[], choices=["open", "accepted", "false-positive", "revoked"],

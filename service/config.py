@@ -79,7 +79,9 @@ class ScanConfig:
     accept_incomplete: tuple[str, ...] = _doc("Known failures (glob patterns) that do not make a scan incomplete.", ())
     canary_accounts: tuple[str, ...] = _doc("More accounts whose keys are honeytokens and are never sent to AWS.", ())
     all_places: bool = _doc("Read places that are skipped by default too.", default=False)
-    thorough: bool = _doc("Read every object of a repository in full, without the delta filter.", default=False)
+    thorough: bool = _doc(
+        "Look at all of every object of a repository, not only at what is new in it since its base.", default=False
+    )
     honour_marks: tuple[str, ...] = _doc("Inline marks of other tools that allow a line, as in 'gitleaks:allow'.", ())
     unpack_depth: int = _doc("How deep containers are opened inside containers.", 8)
     unpack_members: int = _doc("How many members of one container are read.", 10_000)

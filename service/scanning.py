@@ -249,8 +249,8 @@ class _Opener:
     """
 
     def __init__(self, store: Store, options: ScanOptions, common: Common, own: OwnKeys | None) -> None:
-        # What the delta filter ruled out was not read in full: a thorough scan remembers apart. So does one that looks
-        # for values, which the filter does not know.
+        # What the delta filter ruled out was not looked at in full: a thorough scan remembers apart. So does one that
+        # looks for values.
         self.detector = VERSION + ("+thorough" if options.thorough else "") + _named(own)
         self._sense = Sense(_cache(), own)
         self._store = store
@@ -265,8 +265,7 @@ class _Opener:
             same_file_system=options.same_file_system, own=_own(common), jobs=self._jobs,
             pause=wait_for_power if options.nice else None,
         )  # fmt: skip
-        # The delta filter knows no values: for one's own keys everything is read.
-        self._whole = options.thorough or own is not None
+        self._whole = options.thorough
         self._filter_from = _filter_from()
 
     @functools.cached_property
@@ -277,12 +276,11 @@ class _Opener:
 
     @functools.cached_property
     def _settings(self) -> Settings:
-        from firedamp.scanner.git import delta_filter
-        from firedamp.scanner.reading import FILTER_FROM, Settings
+        from firedamp.scanner.reading import FILTER_FROM, DeltaFilter, Settings
 
         return Settings(
             hits=self._sense.hits, container=lambda head: must_open(head) is not None, jobs=self._jobs,
-            delta_filter=None if self._whole else delta_filter(_cache(), self._jobs),
+            delta_filter=DeltaFilter(_cache(), whole=self._whole),
             filter_from=FILTER_FROM if self._filter_from is None else self._filter_from,
         )  # fmt: skip
 
