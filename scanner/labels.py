@@ -217,7 +217,7 @@ def header_at(text: str, start: int, end: int) -> Header | None:
     # A table begins behind the name of the JSON string that holds it, or behind the object above it.
     line = plain(_MEMBER.split(text[start:end])[-1])
     delimiter = max(",;\t|", key=line.count)
-    if delimiter not in line or _NO_HEADER.search(line) is not None:
+    if delimiter not in line or "key" not in line.lower() or _NO_HEADER.search(line) is not None:
         return None
     fields = [field.rpartition("(")[2] for field in _LINE_GUTTER.sub("", line).split(delimiter)]
     names = tuple(Named(tuple(w.lower() for w in _CAMEL.findall(field)), start, column=True) for field in fields)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.builders import make_key_id, make_secret, make_token
 from tests.layouts import DISGUISES, LAYOUTS, Layout
 
-from firedamp.scanner import shape
+from firedamp.scanner import shape, survey
 from firedamp.scanner.candidates import Candidate, Credential, Role
 from firedamp.scanner.pairing import MAX_RANKS, pair
 from firedamp.storage.records import KeyKind
@@ -428,3 +428,12 @@ class TestHostileText:
     def test_secrets_never_show_in_a_repr(self, rng: random.Random) -> None:
         secret = make_secret(rng)
         assert secret not in repr(paired(f"{make_key_id(rng)}:{secret}"))
+
+
+_WORD_PARTS = [*"secret smtp session security se token _ . - aws key pass a".split(), " ", "\n"]
+
+
+@given(parts=st.lists(st.sampled_from(_WORD_PARTS), max_size=14))
+def test_context_words_are_found_where_their_expression_finds_them(parts: list[str]) -> None:
+    text = "".join(parts)
+    assert [*survey._context_words(text)] == [word.start() for word in survey._CONTEXT.finditer(text)]
