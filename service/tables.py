@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, TextIO, TypeAlias
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from firedamp.service.show import safe
 from firedamp.storage.records import (
@@ -36,7 +33,6 @@ Changed = Callable[[Sight], datetime | None]
 _COPIES: Final = 20
 """Places of one key that the table names; the others are counted, and `findings show` names them."""
 _TOLD: Final = 10
-_WIDE: Final = 10_000
 _STYLES: Final = {
     Status.ACTIVE: "bold red",
     Status.WRONG_SECRET: "red",
@@ -49,26 +45,14 @@ _STYLES: Final = {
 _TEMPORARY: Final = frozenset({KeyKind.TEMPORARY_KEY, KeyKind.SESSION_TOKEN, KeyKind.BEDROCK_SHORT})
 
 
-class _Console(Console):
-    """A console that leaves it to `cli.main` what a reader that has gone means: rich's own way out is status 1."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
-def _console(out: TextIO) -> Console:
-    """Return a console that writes as wide as the terminal is; elsewhere no line is broken."""
-    return _Console(file=out, highlight=False, markup=False, emoji=False, width=None if out.isatty() else _WIDE)
+Line = tuple[str, str]
+"""A line of a cell, and its style."""
+Cell = Sequence[Line]
 
 
 def lines(columns: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO) -> None:
     """Write a table of plain cells."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(safe(cell)) for cell in row))
-    _console(out).print(table)
+    _print(columns, [[[(safe(cell), "")] for cell in row] for row in rows], (), out)
 
 
 def write(
@@ -82,36 +66,80 @@ def write(
     secrets: Mapping[Fingerprint, Secret],
 ) -> None:
     """Write the table and, for a scan, what was read and what to do first. Nothing wraps where nobody looks."""
-    console = _console(out)
-    if findings:
+    rows = [
+        (_key(each.finding, now, secrets), [(each.finding.account_id or "-", "")], _status(each),
+         [*_places(each, place_of)])
+        for each in findings
+    ]  # fmt: skip
+    below = () if report is None else _summary(findings, report, place_of, changed)
+    _print(("key", "account", "status", "where"), rows, below, out)
+
+
+def _print(columns: Sequence[str], rows: Sequence[Sequence[Cell]], below: Iterable[str], out: TextIO) -> None:
+    """Write a table, if it has rows, and lines below it: with styles and as wide as the terminal where there is one."""
+    if out.isatty():
+        _rich(columns, rows, below, out)
+        return
+    out.writelines(line + "\n" for line in itertools.chain(_aligned(columns, rows) if rows else (), below))
+
+
+def _rich(columns: Sequence[str], rows: Sequence[Sequence[Cell]], below: Iterable[str], out: TextIO) -> None:
+    # Loaded for a terminal only: elsewhere there is nothing to style or to wrap, and it takes a millisecond a row.
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    class Screen(Console):
+        """Leaves it to `cli.main` what a reader that has gone means: rich's own way out is status 1."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    console = Screen(file=out, highlight=False, markup=False, emoji=False)
+    if rows:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for column in ("key", "account", "status", "where"):
+        for column in columns:
             table.add_column(column, overflow="fold")
-        for each in findings:
-            table.add_row(
-                _key(each.finding, now, secrets), each.finding.account_id or "-", _status(each),
-                Text("\n").join(_places(each, place_of)),
-            )  # fmt: skip
+        for row in rows:
+            table.add_row(*(Text("\n").join(Text(text, style) for text, style in cell) for cell in row))
         console.print(table)
-    if report is not None:
-        for line in _summary(findings, report, place_of, changed):
-            console.print(line, soft_wrap=True)
+    for line in below:
+        console.print(line, soft_wrap=True)
 
 
-def _key(finding: Finding, now: datetime, secrets: Mapping[Fingerprint, Secret]) -> Text:
-    text = Text(finding.access_key_id or finding.kind.value)
+def _aligned(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Iterator[str]:
+    """Yield the lines of a table in which nothing wraps."""
+    texts = [[column] for column in columns], *([[text for text, _ in cell] for cell in row] for row in rows)
+    widths = [max(width(text) for row in texts for text in row[at]) for at in range(len(columns))]
+    for number, row in enumerate(texts):
+        for line in itertools.zip_longest(*row, fillvalue=""):
+            padded = (text + " " * (wide - width(text)) for text, wide in zip(line, widths, strict=True))
+            yield "   ".join(padded).rstrip()
+        if number == 0:
+            yield "─" * (sum(widths) + 3 * (len(widths) - 1))
+
+
+def width(text: str) -> int:
+    """Return how many columns of a terminal text takes (Unicode Standard Annex 11)."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in {"W", "F"} else 1 for one in text
+    )
+
+
+def _key(finding: Finding, now: datetime, secrets: Mapping[Fingerprint, Secret]) -> list[Line]:
+    told = [(finding.access_key_id or finding.kind.value, "")]
     secret = secrets.get(finding.fingerprint)
     if secret is not None:
-        text.append("\n" + safe(secret.reveal()))
+        told.append((safe(secret.reveal()), ""))
     notes = [f"guess {finding.rank + 1} of its secret"] if finding.rank else []
     if not finding.has_secret and finding.access_key_id is not None:
         notes.append("id alone")
     notes.append(_lasting(finding, now))
     notes += [safe(note) for note in finding.notes]
-    for note in notes:
-        text.append("\n  " + note, "dim")
-    text.append(f"\n  {finding.fingerprint[:12]}", "dim")
-    return text
+    return [*told, *((f"  {note}", "dim") for note in [*notes, finding.fingerprint[:12]])]
 
 
 def _lasting(finding: Finding, now: datetime) -> str:
@@ -123,38 +151,38 @@ def _lasting(finding: Finding, now: datetime) -> str:
     return f"temporary, {verb} {finding.expires:%Y-%m-%d %H:%M} UTC"
 
 
-def _status(reported: Reported) -> Text:
+def _status(reported: Reported) -> list[Line]:
     finding = reported.finding
-    text = Text()
-    text.append(finding.verification.status.value, _STYLES[finding.verification.status])
+    told = [(finding.verification.status.value, _STYLES[finding.verification.status])]
     if finding.severity is not None:
-        text.append(f"\n{finding.severity.name}", "bold" if finding.severity >= Severity.HIGH else "")
+        told.append((finding.severity.name, "bold" if finding.severity >= Severity.HIGH else ""))
     if finding.state is not TriageState.OPEN:
-        text.append(f"\n{finding.state.value}", "dim")
+        told.append((finding.state.value, "dim"))
     if reported.new or reported.fresh:
-        text.append("\nnew" if reported.new else "\nnew place", "bold")
+        told.append(("new" if reported.new else "new place", "bold"))
     if finding.example:
-        text.append("\nexample", "dim")
-    return text
+        told.append(("example", "dim"))
+    return told
 
 
-def _places(reported: Reported, place_of: PlaceOf) -> Iterator[Text]:
+def _places(reported: Reported, place_of: PlaceOf) -> Iterator[Line]:
     """Yield the lines of the places of one key, each place's fix once."""
     told: set[str] = set()
     for sight in reported.sights[:_COPIES]:
-        yield Text(where(sight))
+        yield where(sight), ""
         place = sight.provenance
         if not isinstance(place, FileProvenance):
-            yield Text(f"  {_commit(sight)}", "dim")
+            yield f"  {_commit(sight)}", "dim"
             continue
         if place.mode is not None and place.mode & 0o004:
-            yield Text("  readable by every user of this machine", "yellow")
+            yield "  readable by every user of this machine", "yellow"
         known = place_of(place.path)
         if known is not None and known.name not in told:
             told.add(known.name)
-            yield Text(f"  {known.name}: {known.fix}", "dim")
+            yield f"  {known.name}: {known.fix}", "dim"
     if len(reported.sights) > _COPIES:
-        yield Text(f"… and {len(reported.sights) - _COPIES:,} more: findings show {reported.finding.fingerprint[:12]}")
+        more = len(reported.sights) - _COPIES
+        yield f"… and {more:,} more: findings show {reported.finding.fingerprint[:12]}", ""
 
 
 def where(sight: Sight) -> str:
