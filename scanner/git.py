@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -105,9 +105,10 @@ class GitSource:
         yield from (Nested(str(path)) for path in gitfiles.modules(layout, errors.append))
         yield from _unlisted(errors)
         stamp = gitfiles.stamp(layout)
-        if (before := self._unchanged(stamp)) is not None:
+        before = self._unchanged(stamp)
+        if before is not None and (yield from self._fails_again(layout, before.unread)):
             yield from before.skipped
-            yield Checkpoint(Tally(known=before.known))
+            yield Checkpoint(Tally(known=before.known - len(before.unread)))
             return
         with ObjectAccess(layout) as git, Absent(git) as absent:
             counted = 0
@@ -134,10 +135,30 @@ class GitSource:
         if self._walked and not self._unread and self._nothing_failed():
             target = f"walk:{self.target}"
             states.append(SourceState(target=target, detector=self._seen.detector, value=self._walked))
-        if stamp.settled and not self._unread:
-            value = _Before(stamp.digest, counted, tuple(self._skipped)).encoded()
+        if stamp.settled:
+            value = _Before(stamp.digest, counted, tuple(self._skipped), tuple(sorted(self._unread))).encoded()
             states.append(SourceState(target=self._state, detector=self._seen.detector, value=value))
         yield Checkpoint(met=met, states=tuple(states))
+
+    def _fails_again(self, layout: Layout, unread: Sequence[str]) -> Generator[Item, None, bool]:
+        """Read again what could not be read to its end last time; return whether none of it is better now."""
+        if not unread:
+            return True
+        tally = Tally()
+        with ObjectAccess(layout) as git:
+            reader = Reader(git=git, hits=self._settings.hits, container=self._settings.container, jobs=1)
+            for item in reader.read([Part(from_hex([*unread], layout.width))]):
+                match item:
+                    case Blob():
+                        yield from _handed_on(item)
+                    case Share():
+                        tally += item.tally
+                    case Unread():  # it is listed again, and told then
+                        pass
+        if not self._unread.issuperset(unread):
+            return False
+        yield Checkpoint(tally)
+        return True
 
     def _told(self, skipped: Skipped) -> Skipped:
         self._skipped.append(skipped)
@@ -222,10 +243,8 @@ class GitSource:
         reader = Reader(git=git, hits=settings.hits, container=settings.container, jobs=settings.jobs)
         for item in reader.read(parts):
             match item:
-                case Blob(path=spooled):
-                    yield item
-                    if spooled is not None:
-                        Path(spooled).unlink()
+                case Blob():
+                    yield from _handed_on(item)
                 case Unread(absent=True):
                     missing += 1
                 case Unread(id=name, why=why):
@@ -258,7 +277,7 @@ class GitSource:
         yield Checkpoint(tally)
 
     def unread(self, blob: str) -> None:
-        """Do not remember this blob as read; the repository is listed again next time."""
+        """Do not remember this blob as read: it is read again next time."""
         self._unread.add(blob)
 
     def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
@@ -319,24 +338,36 @@ class GitSource:
                     yield each
 
 
+def _handed_on(blob: Blob) -> Iterator[Item]:
+    """Yield a blob, and remove the file it was put in."""
+    yield blob
+    if blob.path is not None:
+        Path(blob.path).unlink()
+
+
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """What is remembered of a scan: what the repository looked like, its objects' number, and what was not read."""
+    """What is remembered of a scan: what the repository looked like, its objects' number, and what was not read.
+
+    unread are blobs of which some part could not be looked through.
+    """
 
     stamp: str
     known: int
     skipped: tuple[Skipped, ...]
+    unread: tuple[str, ...] = ()
 
     def encoded(self) -> bytes:
         skipped = [(each.outcome, each.what, each.why, each.count) for each in self.skipped]
-        return json.dumps((self.stamp, self.known, skipped)).encode()
+        return json.dumps((self.stamp, self.known, skipped, self.unread)).encode()
 
     @classmethod
     def decoded(cls, value: bytes) -> _Before:
-        stamp, known, skipped = json.loads(value)
+        stamp, known, skipped, *more = json.loads(value)
         return cls(
             stamp, known,
             tuple(Skipped(outcome=Outcome(o), what=what, why=why, count=count) for o, what, why, count in skipped),
+            tuple(more[0]) if more else (),
         )  # fmt: skip
 
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import mmap
 import multiprocessing
+import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -41,6 +43,8 @@ _SHARE: Final = 4 << 20
 """Stored bytes of a share of the work."""
 _PIECE: Final = 4 << 20
 """Bytes of texts that are handed on together at most, but for the last of them."""
+_NUMBER: Final = 4
+"""Bytes of the number of a share."""
 _STEP: Final = 1 << 13
 """Entries whose places are Python integers at a time: those take ten times the room they have in an array."""
 _SAFE: Final = (64 << 20) // 1032
@@ -174,58 +178,72 @@ def _with_ancestors(positions: NDArray[np.int32], bases: NDArray[np.int32]) -> N
 
 @contextmanager
 def _working(judge: Judge, kernels: Kernels, shares: Sequence[_Share], processes: int) -> Iterator[Iterator[Filtered]]:
-    """Have shares filtered by processes of ours while the block runs."""
+    """Have shares filtered by processes of ours while the block runs: who is done takes the next one."""
     context = multiprocessing.get_context("fork")
     started = []
-    try:
-        for first in range(min(processes, len(shares))):
-            receiving, sending = context.Pipe(duplex=False)
-            deepen(sending.fileno())
-            own = shares[first::processes]
-            process = context.Process(target=_answer, args=(own, judge, kernels, sending), daemon=True)
-            process.start()
-            sending.close()
-            started.append((process, receiving, own))
-        yield _answers({receiving: own for _, receiving, own in started})
-    finally:
-        for process, receiving, _ in started:
-            process.terminate()
-            process.join()
-            receiving.close()
+    with tempfile.TemporaryFile() as queue:
+        # Processes that were forked share one position in a file: what one of them read, no other reads.
+        queue.write(b"".join(number.to_bytes(_NUMBER) for number in range(len(shares))))
+        queue.seek(0)
+        try:
+            for _ in range(min(processes, len(shares))):
+                receiving, sending = context.Pipe(duplex=False)
+                deepen(sending.fileno())
+                arguments = (shares, queue.fileno(), judge, kernels, sending)
+                process = context.Process(target=_answer, args=arguments, daemon=True)
+                process.start()
+                sending.close()
+                started.append((process, receiving))
+            yield _answers(shares, [receiving for _, receiving in started])
+        finally:
+            for process, receiving in started:
+                process.terminate()
+                process.join()
+                receiving.close()
 
 
-def _answers(waiting: dict[Connection, Sequence[_Share]]) -> Iterator[Filtered]:
-    """Yield what the processes answer, as it comes. What a lost process leaves is left to git."""
+def _answers(shares: Sequence[_Share], pipes: Sequence[Connection]) -> Iterator[Filtered]:
+    """Yield what the processes answer, as it comes. What a lost process leaves is left to git.
+
+    A process says which share it took, what becomes of that, and None at its end.
+    """
     from multiprocessing.connection import Connection, wait
 
-    done = dict.fromkeys(waiting, 0)
-    judged: dict[Connection, list[NDArray[np.int32]]] = {pipe: [] for pipe in waiting}
-    while waiting:
-        for pipe in [each for each in wait(list(waiting)) if isinstance(each, Connection)]:
-            try:
-                piece: Filtered | None = pipe.recv()
-            except EOFError:
-                for share in waiting.pop(pipe)[done[pipe] :]:
-                    yield share.unread(~np.isin(share.positions, np.concatenate([share.positions[:0], *judged[pipe]])))
-                    judged[pipe].clear()
-                continue
-            if piece is None:
-                done[pipe] += 1
-                judged[pipe].clear()
-                if done[pipe] == len(waiting[pipe]):
-                    del waiting[pipe]
-                continue
-            judged[pipe] += (piece.hits, piece.ruled_out, piece.unread)
-            yield piece
+    open_pipes, left = [*pipes], set(range(len(shares)))
+    under_way: dict[Connection, tuple[_Share, list[NDArray[np.int32]]]] = {}
+    while open_pipes:
+        for pipe in [each for each in wait(open_pipes) if isinstance(each, Connection)]:
+            told: int | Filtered | None = None
+            with suppress(EOFError):
+                told = pipe.recv()
+                if told is None:
+                    del under_way[pipe]
+                    continue
+            match told:
+                case int():
+                    left.remove(told)
+                    under_way[pipe] = shares[told], []
+                case Filtered():
+                    under_way[pipe][1].extend((told.hits, told.ruled_out, told.unread))
+                    yield told
+                case None:
+                    open_pipes.remove(pipe)
+                    if pipe in under_way:
+                        share, judged = under_way.pop(pipe)
+                        yield share.unread(~np.isin(share.positions, np.concatenate([share.positions[:0], *judged])))
+    for number in sorted(left):
+        yield shares[number].unread(shares[number].asked)
 
 
-def _answer(shares: Sequence[_Share], judge: Judge, kernels: Kernels, sending: Connection) -> None:
-    """Filter some shares, in a process of ours: it ends with the one that began it, and says nothing of its own."""
+def _answer(shares: Sequence[_Share], queue: int, judge: Judge, kernels: Kernels, sending: Connection) -> None:
+    """Filter shares, in a process of ours: it ends with the one that began it, and says nothing of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     room = _Room()
     with suppress(OSError), sending:
-        for share in shares:
-            for piece in _judged(share, judge, kernels, room):
+        while number := os.read(queue, _NUMBER):
+            share = int.from_bytes(number)
+            sending.send(share)
+            for piece in _judged(shares[share], judge, kernels, room):
                 sending.send(piece)
             sending.send(None)
 
@@ -364,18 +382,23 @@ class _Rebuilding:
         for place, begin, end in zip(places.tolist(), begins.tolist(), ends.tolist(), strict=True):
             if self.judge.container(self.room.arena[begin:end].tobytes()):
                 flags[place] |= _OPENED
-        derived = fine & (bases >= 0)
-        asked = np.zeros(count, np.bool_)
-        while True:
-            heirs = derived & ~asked & ((self.flags[bases] & (_SEEN | _OPENED)) > 0)
-            if not heirs.any():
-                return
-            asked |= heirs
-            same = heirs & ((flags & FRESH) == 0) & ((self.flags[bases] & _OPENED) > 0)
-            flags[same] |= _OPENED
-            for place in np.flatnonzero(heirs & ((flags & _SEEN) == 0)).tolist():
-                if not self.judge.whole and self.judge.hits(self._text(first + place)):
-                    flags[place] |= _SEEN
+        if (fine & (bases >= 0) & ((self.flags[bases] & (_SEEN | _OPENED)) > 0)).any():
+            self._inherit(first, np.flatnonzero(fine & (bases >= 0)))
+
+    def _inherit(self, first: int, places: NDArray[np.int64]) -> None:
+        """Look at the whole of what derives from something seen, and open what derives from a container.
+
+        places are counted from first on, in the order of the share: each stands behind its base.
+        """
+        bases = self.share.bases[first + places]
+        for place, base in zip((first + places).tolist(), bases.tolist(), strict=True):
+            inherited, own = int(self.flags[base]), int(self.flags[place])
+            if inherited & _OPENED and not own & FRESH:
+                own |= _OPENED
+            # What is looked at whole anyway was.
+            if inherited & (_SEEN | _OPENED) and not (own & _SEEN or self.judge.whole):
+                own |= _SEEN if self.judge.hits(self._text(place)) else 0
+            self.flags[place] = own
 
     def _make_room(self, first: int, count: int) -> bool:
         """Move what is still a base of something to the front of the arena, if half of it is written or nothing fits.

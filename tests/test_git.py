@@ -9,16 +9,19 @@ import os
 import random
 import shutil
 import threading
+import time
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from tests.builders import make_key_id, make_secret
 from tests.repositories import Repository, hiding_places, leak
 from tests.scans import Scan, Scanned, scanner
 
+from firedamp.scanner import listing
 from firedamp.scanner.git import read_again
 from firedamp.storage.records import GitProvenance
 
@@ -460,8 +463,12 @@ def test_a_secret_in_a_bundle_or_a_clone_is_read_again_from_the_cache(
     assert list(read_again(GitProvenance(repository=url, commit="0"), "0" * 40, tmp_path)) == []
 
 
+def unasked(*_: object) -> NoReturn:
+    raise AssertionError("listed again")
+
+
 def test_a_container_that_cannot_be_opened_is_tried_again_each_time(
-    tmp_path: Path, rng: random.Random, scan: Scan
+    tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = Repository(tmp_path / "r", bare=True)
     packed = io.BytesIO()
@@ -469,9 +476,39 @@ def test_a_container_that_cannot_be_opened_is_tried_again_each_time(
         archive.writestr("a", rng.randbytes(9000))
         archive.writestr("b", leak(rng)[1])
     repository.git("hash-object", "-w", "--stdin", given=packed.getvalue()[:5000])
+    repository.git("hash-object", "-w", "--stdin", given=b"nothing")
+    time.sleep(0.2)  # what changed just now may change again within the same tick
     assert scan(tmp_path / "r").status == 2
-    again = scan(tmp_path / "r")
-    assert (again.status, again.summary["read"]["objects"]) == (2, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(listing, "list_objects", unasked)
+        again = scan(tmp_path / "r")
+    read = again.summary["read"]
+    assert (again.status, read["objects"], read["known"]) == (2, 1, 1), "nothing else is even listed"
+
+
+def test_a_container_that_can_be_opened_after_all_is_read_and_its_keys_have_a_place(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", "nothing")
+        archive.writestr("b", text)
+    (repository.path / "a.zip").write_bytes(packed.getvalue())
+    repository.git("add", "a.zip")
+    repository.commit("archive")
+    tight = tmp_path / "tight.toml"
+    tight.write_text("[scan]\nunpack_members = 1\n")
+    options = ("--offline", "--config", str(tight))
+    time.sleep(0.2)
+    for _ in range(2):
+        assert scan(tmp_path / "r" / ".git", options=options).status == 2
+    found = scan(tmp_path / "r" / ".git")
+    assert found.status == 1
+    (match,) = found.findings[key_id]["matches"]
+    assert (match["path"], match["container"]) == ("a.zip", "b")
+    assert match["commit"] == repository.git("rev-parse", "HEAD")
 
 
 def test_alternates_nested_deeper_than_git_follows_are_left_out(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
