@@ -85,6 +85,8 @@ class GitSource:
         self._placed: dict[str, list[GitProvenance]] = {}
         self._hits: set[str] = set()
         self._unread: set[str] = set()
+        self._again: set[str] = set()
+        """Those that were handed on in this scan already, for they could not be read to their end in the last one."""
         self._walked = b""
         self._skipped: list[Skipped] = []
 
@@ -141,7 +143,7 @@ class GitSource:
         yield Checkpoint(met=met, states=tuple(states))
 
     def _fails_again(self, layout: Layout, unread: Sequence[str]) -> Generator[Item, None, bool]:
-        """Read again what could not be read to its end last time; return whether none of it is better now."""
+        """Read again what could not be read to its end last time; return whether nothing comes of it."""
         if not unread:
             return True
         tally = Tally()
@@ -150,12 +152,19 @@ class GitSource:
             for item in reader.read([Part(from_hex([*unread], layout.width))]):
                 match item:
                     case Blob():
+                        self._hits.add(item.id)
+                        self._again.add(item.id)
                         yield from _handed_on(item)
                     case Share():
                         tally += item.tally
+                    case Unread(passing=True):
+                        self._unread.add(item.id)
                     case Unread():  # it is listed again, and told then
                         pass
-        if not self._unread.issuperset(unread):
+        yield Checkpoint()  # what was found is in the store now
+        found = self._store.blobs_with_findings() & self._again
+        placed = {met.blob for met in self._store.held(repositories=[self.target])} if found else set[str]()
+        if not self._unread.issuperset(unread) or not placed.issuperset(found):
             return False
         yield Checkpoint(tally)
         return True
@@ -243,11 +252,15 @@ class GitSource:
         reader = Reader(git=git, hits=settings.hits, container=settings.container, jobs=settings.jobs)
         for item in reader.read(parts):
             match item:
+                case Blob() if item.id in self._again:
+                    _forget(item)
                 case Blob():
                     yield from _handed_on(item)
                 case Unread(absent=True):
                     missing += 1
                 case Unread(id=name, why=why):
+                    if item.passing:
+                        self._unread.add(name)
                     yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} {name}", why=why)
                 case Share(ids=read, tally=tally, seen=seen):
                     if self._unread:
@@ -341,6 +354,10 @@ class GitSource:
 def _handed_on(blob: Blob) -> Iterator[Item]:
     """Yield a blob, and remove the file it was put in."""
     yield blob
+    _forget(blob)
+
+
+def _forget(blob: Blob) -> None:
     if blob.path is not None:
         Path(blob.path).unlink()
 

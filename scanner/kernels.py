@@ -35,14 +35,12 @@ def order(bases: _Array, count: int, scratch: _Array, ordered: _Array) -> int:
     """Write the places of count objects so that each stands behind its base, and return how many have a chain's root.
 
     bases: each object's base, by place, -1 for none. What is derived from one object stands together, the largest
-    family last: then only a few texts at a time are still bases of something, whatever the depth of the chains. scratch
-    has room for four numbers an object. A family's size is right where bases stand before what is derived from them,
-    as in nearly every pack; elsewhere the order only needs more memory.
+    family last: then no more texts at a time are still bases of something than the number of objects has binary
+    digits, whatever the depth of the chains. scratch has room for four numbers an object.
     """
     first = 0
     following = count
     sizes = 2 * count
-    stack = 3 * count
     for i in range(count):
         scratch[first + i] = -1
         scratch[following + i] = -1
@@ -53,7 +51,11 @@ def order(bases: _Array, count: int, scratch: _Array, ordered: _Array) -> int:
         if b >= 0:
             scratch[following + i] = scratch[first + b]
             scratch[first + b] = i
-            scratch[sizes + b] += scratch[sizes + i]
+    written = _families(bases, count, scratch, ordered)
+    for n in range(written):
+        i = _wide(ordered[written - 1 - n])
+        if bases[i] >= 0:
+            scratch[sizes + bases[i]] += scratch[sizes + i]
     for i in range(count):
         # The largest family goes to the end of its list.
         before = -1
@@ -73,6 +75,12 @@ def order(bases: _Array, count: int, scratch: _Array, ordered: _Array) -> int:
                 scratch[following + before_largest] = scratch[following + largest]
             scratch[following + before] = largest
             scratch[following + largest] = -1
+    return _families(bases, count, scratch, ordered)
+
+
+def _families(bases: _Array, count: int, scratch: _Array, ordered: _Array) -> int:
+    """Write the places from the roots on, each family in the order of its lists; return how many there are."""
+    stack = 3 * count
     written = 0
     for root in range(count):
         if bases[root] >= 0:
@@ -84,11 +92,11 @@ def order(bases: _Array, count: int, scratch: _Array, ordered: _Array) -> int:
             x = _wide(scratch[stack + waiting])
             ordered[written] = x
             written += 1
-            if scratch[following + x] >= 0:
-                scratch[stack + waiting] = scratch[following + x]
+            if scratch[count + x] >= 0:
+                scratch[stack + waiting] = scratch[count + x]
                 waiting += 1
-            if scratch[first + x] >= 0:
-                scratch[stack + waiting] = scratch[first + x]
+            if scratch[x] >= 0:
+                scratch[stack + waiting] = scratch[x]
                 waiting += 1
     return written
 

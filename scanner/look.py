@@ -132,6 +132,7 @@ def _named(found: Iterable[Located | Skipped], blob: Blob, chain: str) -> Iterat
     for each in found:
         if isinstance(each, Skipped):
             limit = "" if each.what == chain.removeprefix("!") else f": {each.what}"
-            yield replace(each, what=f"{blob.path or blob.id}{chain}", why=each.why + limit)
+            name = blob.id if blob.path is None or blob.spooled else blob.path
+            yield replace(each, what=f"{name}{chain}", why=each.why + limit)
         else:
             yield each

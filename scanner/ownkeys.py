@@ -7,6 +7,7 @@ any three of the dense ones, and in base64 five deep.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -65,7 +66,7 @@ class OwnKeys:
         def note(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
             found.append((end, number))
 
-        _database(self.keys).scan(data, match_event_handler=note)
+        _database(self.keys).scan(data, match_event_handler=note, scratch=_scratch(self.keys))
         return sorted(found)
 
     def any(self, data: bytes | memoryview) -> bool:
@@ -115,6 +116,17 @@ def _database(keys: tuple[OwnKey, ...]) -> Any:
         flags=[0] * len(expressions),
     )  # fmt: skip
     return database
+
+
+_LOCAL: Final = threading.local()
+
+
+def _scratch(keys: tuple[OwnKey, ...]) -> Any:
+    """Return the space in which this thread scans: no two may use one at a time."""
+    made: dict[tuple[OwnKey, ...], Any] = _LOCAL.__dict__.setdefault("made", {})
+    if keys not in made:
+        made[keys] = hyperscan.Scratch(_database(keys))
+    return made[keys]
 
 
 def _shapes(keys: Collection[OwnKey]) -> Iterator[tuple[OwnKey, str, Shape]]:

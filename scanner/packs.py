@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,8 @@ _SHARE: Final = 4 << 20
 """Stored bytes of a share of the work."""
 _PIECE: Final = 4 << 20
 """Bytes of texts that are handed on together at most, but for the last of them."""
+_MANY: Final = 4096
+"""Objects that are told together at most, but for the last of them: who waits for them may want to stop."""
 _NUMBER: Final = 4
 """Bytes of the number of a share."""
 _STEP: Final = 1 << 13
@@ -176,30 +178,37 @@ def _with_ancestors(positions: NDArray[np.int32], bases: NDArray[np.int32]) -> N
     return needed
 
 
+_Pipe: TypeAlias = "tuple[Connection, Connection]"
+"""Where it is read, and where it is written."""
+
+
 @contextmanager
 def _working(judge: Judge, kernels: Kernels, shares: Sequence[_Share], processes: int) -> Iterator[Iterator[Filtered]]:
     """Have shares filtered by processes of ours while the block runs: who is done takes the next one."""
     context = multiprocessing.get_context("fork")
+    count = min(processes, len(shares))
+    pipes = [context.Pipe(duplex=False) for _ in range(count)]
     started = []
     with tempfile.TemporaryFile() as queue:
         # Processes that were forked share one position in a file: what one of them read, no other reads.
         queue.write(b"".join(number.to_bytes(_NUMBER) for number in range(len(shares))))
         queue.seek(0)
         try:
-            for _ in range(min(processes, len(shares))):
-                receiving, sending = context.Pipe(duplex=False)
-                deepen(sending.fileno())
-                arguments = (shares, queue.fileno(), judge, kernels, sending)
+            for number in range(count):
+                arguments = (shares, queue.fileno(), judge, kernels, pipes, number)
                 process = context.Process(target=_answer, args=arguments, daemon=True)
                 process.start()
+                started.append(process)
+            for _, sending in pipes:
                 sending.close()
-                started.append((process, receiving))
-            yield _answers(shares, [receiving for _, receiving in started])
+            yield _answers(shares, [receiving for receiving, _ in pipes])
         finally:
-            for process, receiving in started:
+            for process in started:
                 process.terminate()
                 process.join()
-                receiving.close()
+            for pipe in pipes:
+                for end in pipe:
+                    end.close()
 
 
 def _answers(shares: Sequence[_Share], pipes: Sequence[Connection]) -> Iterator[Filtered]:
@@ -214,7 +223,7 @@ def _answers(shares: Sequence[_Share], pipes: Sequence[Connection]) -> Iterator[
     while open_pipes:
         for pipe in [each for each in wait(open_pipes) if isinstance(each, Connection)]:
             told: int | Filtered | None = None
-            with suppress(EOFError):
+            with suppress(EOFError, OSError):  # it may have ended in the middle of a message
                 told = pipe.recv()
                 if told is None:
                     del under_way[pipe]
@@ -235,9 +244,18 @@ def _answers(shares: Sequence[_Share], pipes: Sequence[Connection]) -> Iterator[
         yield shares[number].unread(shares[number].asked)
 
 
-def _answer(shares: Sequence[_Share], queue: int, judge: Judge, kernels: Kernels, sending: Connection) -> None:
+def _answer(  # noqa: PLR0917 - what a process is started with, passed once
+    shares: Sequence[_Share], queue: int, judge: Judge, kernels: Kernels, pipes: Sequence[_Pipe], own: int
+) -> None:
     """Filter shares, in a process of ours: it ends with the one that began it, and says nothing of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # While anybody could read what is sent, a process that lost its parent would wait for that.
+    for place, (receiving, other) in enumerate(pipes):
+        receiving.close()
+        if place != own:
+            other.close()
+    sending = pipes[own][1]
+    deepen(sending.fileno())
     room = _Room()
     with suppress(OSError), sending:
         while number := os.read(queue, _NUMBER):
@@ -271,7 +289,7 @@ def _judged(share: _Share, judge: Judge, kernels: Kernels, room: _Room) -> Itera
     rebuilding = _Rebuilding(share, judge, kernels, room)
     try:
         yield from rebuilding.pieces()
-    except OSError:
+    except (OSError, ValueError):  # an empty file cannot be mapped
         yield share.unread(np.arange(share.positions.size) >= rebuilding.done)
 
 
@@ -312,7 +330,7 @@ class _Rebuilding:
             for place in seen[self.share.asked[seen]].tolist():
                 texts.append(self._text(place).tobytes())
                 waiting += len(texts[-1])
-            if waiting >= _PIECE:
+            if waiting >= _PIECE or first + count - self.done >= _MANY:
                 yield self._piece(first + count, texts)
                 texts, waiting = [], 0
         yield self._piece(self.flags.size, texts)

@@ -35,6 +35,7 @@ WINDOW: Final = 4 << 20
 OVERLAP: Final = 64 << 10
 """Bytes of a piece that the next one has too: more than a key, its encoded forms and its secret span together."""
 _ABSENT: Final = "absent"
+_NO_ROOM: Final = "a container, and the disk has no room to open it"
 _OTHER: Final = "its content is another than its id says"
 _LONGEST_HEADER: Final = 128
 _MAGIC: Final = 512
@@ -88,6 +89,11 @@ class Unread:
     def absent(self) -> bool:
         """Whether git knows of no such object."""
         return self.why == _ABSENT
+
+    @property
+    def passing(self) -> bool:
+        """Whether it may be read another time, though the repository does not change."""
+        return self.why == _NO_ROOM
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -386,7 +392,7 @@ class _Pass:
         if self.part.check:
             self._check(digest)
         if spool is not None:
-            yield Blob(name, head, path=spool.name)
+            yield Blob(name, head, path=spool.name, spooled=True)
         if kind == _TREE:
             self.trees += 1
         else:
@@ -400,7 +406,7 @@ class _Pass:
         Where the disk has no room for it, its windows are read and the object counts as not read.
         """
         if wanted and size > shutil.disk_usage(self.reader.git.folder).free // 2:
-            self._not_read(self.at, "a container, and the disk has no room to open it")
+            self._not_read(self.at, _NO_ROOM)
             wanted = False
         if not wanted:
             yield None

@@ -16,6 +16,7 @@ class Blob:
     id is git's hash of the whole content, for files too. data is the content, or one window of it when the content is
     too large to hold; then first_line and first_column (in code points) say where the window begins, and window is set:
     no container begins in it. path is the file with the content, where there is one: a container is opened from there.
+    spooled: it was put there to be opened, and nobody knows it by that path.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Blob:
     first_column: int = 1
     window: bool = False
     path: str | None = None
+    spooled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

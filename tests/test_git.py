@@ -14,6 +14,7 @@ import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
@@ -509,6 +510,54 @@ def test_a_container_that_can_be_opened_after_all_is_read_and_its_keys_have_a_pl
     (match,) = found.findings[key_id]["matches"]
     assert (match["path"], match["container"]) == ("a.zip", "b")
     assert match["commit"] == repository.git("rev-parse", "HEAD")
+
+
+def archive(members: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in members.items():
+            made.writestr(name, content)
+    return packed.getvalue()
+
+
+def test_what_can_be_read_of_a_container_that_still_fails_has_a_place(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    never = archive({"x": rng.randbytes(9000)})[:5000]
+    (repository.path / "a.zip").write_bytes(archive({"broken.zip": never, "b": text.encode()}))
+    (repository.path / "other.zip").write_bytes(never)
+    repository.git("add", ".")
+    repository.commit("archives")
+    tight = tmp_path / "tight.toml"
+    tight.write_text("[scan]\nunpack_members = 1\n")
+    time.sleep(0.2)
+    assert scan(tmp_path / "r" / ".git", options=("--offline", "--config", str(tight))).findings == {}
+    for _ in range(2):
+        found = scan(tmp_path / "r" / ".git")
+        assert [match["path"] for match in found.findings[key_id]["matches"]] == ["a.zip"]
+        told = [item["what"] for item in found.summary["failed"]["items"]]
+        assert len(told) == len({*told}), "what fails is told once"
+
+
+def test_what_failed_for_a_passing_reason_is_tried_again(
+    tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    (repository.path / "a.zip").write_bytes(archive({"noise": rng.randbytes(6 << 20), "b": text.encode()}))
+    repository.git("add", ".")
+    repository.commit("archive")
+    time.sleep(0.2)
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+        for _ in range(2):
+            scanned = scan(tmp_path / "r" / ".git")
+            assert [item["why"] for item in scanned.summary["failed"]["items"]] == [
+                "a container, and the disk has no room to open it"
+            ]
+    assert key_id in scan(tmp_path / "r" / ".git").findings
 
 
 def test_alternates_nested_deeper_than_git_follows_are_left_out(tmp_path: Path, rng: random.Random, scan: Scan) -> None:

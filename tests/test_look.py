@@ -10,6 +10,7 @@ import random
 import sqlite3
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,10 @@ def test_a_program_that_knows_the_mark_of_a_zip_is_none(rng: random.Random) -> N
     assert container_of(program, program + b"PK\x05\x06" + b"cannot find the end record" * 9) is None
     assert container_of(program, program + b"PK\x05\x06") is None
     assert container_of(program, program + zipped("member", b"content")) == "zip"
+
+
+def test_several_threads_look_for_ones_own_keys_at_once(rng: random.Random) -> None:
+    own = OwnKeys((OwnKey("p", make_key_id(rng), Secret(make_secret(rng))),))
+    text = rng.randbytes(1 << 20) + own.keys[0].secret.reveal().encode()
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(own.any, [text] * 12))

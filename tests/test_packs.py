@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import multiprocessing
 import os
 import random
 import re._parser as sre_parser
@@ -16,6 +17,7 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -686,16 +688,20 @@ def test_compiled_and_plain_kernels_agree_on_any_bytes(data: st.DataObject, reac
     assert outcomes[0] == outcomes[1]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(draws=st.lists(st.integers(0, 1 << 20), max_size=40), kernel_cache=st.just(None))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(draws=st.lists(st.integers(0, 1 << 20), max_size=40), shuffle=st.randoms(use_true_random=False))
 def test_every_object_stands_behind_its_base_and_families_together(
-    draws: list[int], kernel_cache: None, cache: Path
+    draws: list[int], shuffle: random.Random, kernel_cache: Path
 ) -> None:
-    del kernel_cache
-    bases = np.array([draw % (place + 2) - 1 if draw % 5 else -1 for place, draw in enumerate(draws)], np.int32)
-    bases = np.minimum(bases, np.arange(len(draws), dtype=np.int32) - 1)
+    forest = [min(draw % (place + 2) - 1, place - 1) if draw % 5 else -1 for place, draw in enumerate(draws)]
+    # A base may stand anywhere in a pack.
+    places = list(range(len(draws)))
+    shuffle.shuffle(places)
+    bases = np.full(len(draws), -1, np.int32)
+    for place, base in enumerate(forest):
+        bases[places[place]] = -1 if base < 0 else places[base]
     outcomes = []
-    for order in (kernels.compiled(cache / "firedamp").order, kernels.order):
+    for order in (kernels.compiled(kernel_cache).order, kernels.order):
         ordered = np.zeros(len(draws), np.int32)
         assert order(bases, len(draws), np.zeros(4 * len(draws), np.int32), ordered) == len(draws)
         outcomes.append(ordered.tolist())
@@ -744,12 +750,62 @@ def test_what_a_process_that_ends_early_leaves_is_left_to_git(
     assert judged.unread
 
 
+def everything(data: memoryview) -> list[int]:
+    return [len(data)] if len(data) else []
+
+
+def noisy(folder: Path) -> PackListing:
+    rng = random.Random(1)
+    return listed(write_pack(folder, [Whole(rng.randbytes(3_000_000)) for _ in range(4)]))
+
+
+def test_what_a_process_that_ends_in_the_middle_of_a_message_leaves_is_left_to_git(
+    tmp_path: Path, kernel_cache: Path
+) -> None:
+    listing = noisy(tmp_path)
+    judge = Judge(everything, lambda _: False)
+    with filtering([(listing, listing.besides_trees())], judge, kernel_cache, processes=2) as pieces:
+        time.sleep(1)  # they fill their pipes, and wait
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
+        judged = gathered([*pieces])
+    assert judged.unread == [0, 1, 2, 3]
+
+
+_KILLED = """
+import multiprocessing, os, signal, sys, time
+from pathlib import Path
+from tests.test_packs import Judge, everything, filtering, noisy
+listing = noisy(Path(sys.argv[1]))
+with filtering([(listing, listing.besides_trees())], Judge(everything, bool), Path(sys.argv[2]), processes=2):
+    time.sleep(1)
+    print(*[process.pid for process in multiprocessing.active_children()], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_processes_end_with_the_one_that_began_them(tmp_path: Path, kernel_cache: Path) -> None:
+    command = [sys.executable, "-c", _KILLED, str(tmp_path), str(kernel_cache)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as process:
+        assert process.stdout is not None
+        left = [Path("/proc", pid) for pid in process.stdout.readline().decode().split()]
+    assert len(left) == 2
+    until = time.monotonic() + 20
+    while any(each.exists() for each in left) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(each.exists() for each in left)
+
+
 @pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("emptied", [False, True])
 def test_what_stands_in_a_pack_that_vanishes_is_left_to_git(
-    processes: int, tmp_path: Path, filtered: Filtering
+    processes: int, emptied: bool, tmp_path: Path, filtered: Filtering
 ) -> None:
     listing = listed(write_pack(tmp_path, [Whole(b"%d" % i) for i in range(8)]))
-    listing.pack.unlink()
+    listing.pack.rename(tmp_path / "away")
+    if emptied:
+        listing.pack.touch()
     assert filtered(listing, processes=processes).unread == [*range(8)]
 
 
