@@ -23,6 +23,7 @@ from bench import files
 from firedamp.scanner.containers import must_open
 from firedamp.scanner.crew import steps
 from firedamp.scanner.decode import DECODERS
+from firedamp.scanner.dense import DenseRuns
 from firedamp.scanner.detect import Limits, detect
 from firedamp.scanner.forms import forms
 from firedamp.scanner.prefilter import Prefilter
@@ -44,8 +45,8 @@ class Swept:
     worth: frozenset[str] = frozenset()
 
 
-def predicate(decoders: Collection[int]) -> Callable[[bytes | memoryview], bool]:
-    """Return a prefilter of the forms of these decoders, and of values as they stand."""
+def predicate(decoders: Collection[int], runs: DenseRuns | None = None) -> Callable[[bytes | memoryview], bool]:
+    """Return a prefilter of values as they stand, of the forms of these decoders, and of runs that decode to text."""
     chosen = [form.expression for form in forms() if form.decoder is None or form.decoder in decoders]
     made = hyperscan.Database()
     made.compile(expressions=chosen, ids=list(range(len(chosen))), elements=len(chosen), flags=[0] * len(chosen))
@@ -62,7 +63,7 @@ def predicate(decoders: Collection[int]) -> Callable[[bytes | memoryview], bool]
             made.scan(window, match_event_handler=note, scratch=scratch)
         except hyperscan.ScanTerminated:
             return True
-        return bool(seen)
+        return bool(seen) or (runs is not None and bool(runs.find(window)))
 
     return interesting
 
@@ -90,21 +91,25 @@ def show(root: Path | None = None) -> None:
     """Print the figures of root, or of a generated tree."""
     with tempfile.TemporaryDirectory() as folder:
         if root is None:
-            root = Path(folder)
+            root = Path(folder, "tree")
             files.generate(root, random.Random(7), _FILES, _BYTES)  # noqa: S311
-        _show(root)
+        _show(root, Path(folder))
 
 
-def _show(root: Path) -> None:
+def _show(root: Path, folder: Path) -> None:
     """Print the ratio of a scan with all decoders to one with none, then what is saved when one of them is left out.
 
     Hyperscan reads a few forms with another engine than thousands, and not a faster one: what a decoder would add to
     none tells nothing of what it costs beside the others.
     """
     numbers = range(len(DECODERS))
-    none, every = predicate([]), predicate(numbers)
-    without = [predicate([number for number in numbers if number != left_out]) for left_out in numbers]
-    plain, whole, others = Swept(), Swept(), [Swept() for _ in DECODERS]
+    runs = DenseRuns(folder)
+    runs.load()
+    none, every = predicate([]), predicate(numbers, runs)
+    without = [predicate([number for number in numbers if number != left_out], runs) for left_out in numbers]
+    without.append(predicate(numbers))
+    names = [*(decoder.name for decoder in DECODERS), "runs of any text"]
+    plain, whole, others = Swept(), Swept(), [Swept() for _ in names]
     for _ in range(_ROUNDS):
         sweep(root, none, Limits(depth=0), plain)
         sweep(root, every, Limits(), whole)
@@ -116,9 +121,9 @@ def _show(root: Path) -> None:
         print(f"  {name}: walk, read, prefilter {best.walk:.2f} s, detection {best.detection:.2f} s")
     print(f"  encoded forms and decoding: {all_of_it / floor:.3f} x the time (goal 1.10)")
     print("  of that time is saved, and so many files fewer are worth a look, without")
-    for decoder, best in zip(DECODERS, others, strict=True):
+    for name, best in zip(names, others, strict=True):
         less, worth = all_of_it - best.walk - best.detection, len(whole.worth - best.worth)
-        print(f"  {decoder.name:17} {less / all_of_it:6.1%}, {worth:3} files")
+        print(f"  {name:17} {less / all_of_it:6.1%}, {worth:3} files")
 
 
 if __name__ == "__main__":

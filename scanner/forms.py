@@ -19,7 +19,7 @@ from firedamp.scanner.runs import Encoded
 
 BASE64_DEPTH: Final = 5
 """How often base64 within base64 is recognised from outside. Other encodings are recognised inside base64; base64,
-UTF-16 and hex inside each other, three deep, and percent-encoded."""
+UTF-16 and hex inside each other, three deep, and percent-encoded. What is deeper is a long run of digits (`dense`)."""
 _DEEP_HEADS: Final = (b"AKIA", b"ASIA")
 """The heads looked for beyond two levels of base64: each level has three alignments, so the forms triple."""
 _TAIL: Final = 2
@@ -211,3 +211,8 @@ def _encoded() -> tuple[Form, ...]:
 def forms() -> tuple[Form, ...]:
     """Return everything the prefilter looks for, each expression once, the least encoded first."""
     return _distinct(_raw(), _encoded())
+
+
+def of_runs(decoders: Iterable[str]) -> Iterator[Form]:
+    """Yield what stands for a run that is told by what it decodes to: it ends where the decoder's rhythm begins."""
+    yield from (Form(b"", decoder=_number(name)) for name in decoders)

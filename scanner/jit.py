@@ -24,12 +24,12 @@ class NoCompilerError(Exception):
 
 
 @cache
-def compiled(function: Callable[..., int], takes: str, folder: Path) -> Callable[..., int]:
+def compiled(function: Callable[..., int], takes: str, folder: Path | None) -> Callable[..., int]:
     """Return function as machine code, which runs without Python's lock.
 
     takes has a letter an argument: `B` for an array of bytes, `I` and `L` for one of 32-bit and 64-bit integers, `l`
-    for an integer. Arrays lie in one piece, and nothing checks where function reads and writes in them. Raises
-    NoCompilerError.
+    for an integer. Arrays lie in one piece, and may be given by their address; nothing checks where function reads and
+    writes in them. Raises NoCompilerError.
     """
     try:
         import llvmlite
@@ -52,7 +52,7 @@ def compiled(function: Callable[..., int], takes: str, folder: Path) -> Callable
 
     def call(*arguments: Any) -> int:
         result, exception = ctypes.c_int64(), ctypes.c_void_p()
-        given = (one if letter == "l" else one.ctypes.data for one, letter in zip(arguments, takes, strict=True))
+        given = [one if isinstance(one, int) else one.ctypes.data for one in arguments]
         if called(ctypes.addressof(result), ctypes.addressof(exception), *given):
             raise RuntimeError(f"{function.__name__} raised what nothing was compiled for")
         return result.value

@@ -1,6 +1,7 @@
 """The prefilter: bytes to the places worth a look, at gigabytes a second.
 
-One hyperscan database holds every form of `forms`. It only says where to look; `keys` and `decode` judge.
+One hyperscan database holds every form of `forms`; beside them, long runs that decode to text are worth a look
+(`dense`). It only says where to look; `keys` and `decode` judge.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import hyperscan
 
+from firedamp.scanner.dense import DECODERS, LONGEST, DenseRuns
 from firedamp.scanner.kept import kept
 from firedamp.scanner.version import VERSION
 
@@ -42,7 +44,13 @@ class Prefilter:
         self._database = load(("forms", VERSION), _all_forms, folder)
         self._folder = folder
         self._forms: tuple[Form, ...] = ()
+        self._dense = DenseRuns(folder)
         self._local = threading.local()
+
+    def ready(self) -> None:
+        """Load what would be loaded later: for a process that gives up its files and its memory."""
+        self.any(b"")
+        self._dense.load()
 
     def find(self, window: bytes | memoryview) -> list[Hit]:
         """Return every hit in window, sorted by end."""
@@ -52,10 +60,13 @@ class Prefilter:
             found.append((end, number))
 
         self._scan(window, note)
-        found.sort()
-        if found and not self._forms:
+        runs = [(end, decoder) for end, decoder, start, stop in self._dense.find(window) if stop - start <= LONGEST]
+        if (found or runs) and not self._forms:
             # As trusted as the database beside it; to make them again takes an eighth of a second.
             self._forms = pickle.loads(kept(self._folder, "table", VERSION, _pickled_forms))  # noqa: S301
+        # The last ones stand for runs that have no form.
+        found += [(end, len(self._forms) - len(DECODERS) + decoder) for end, decoder in runs]
+        found.sort()
         return [Hit(end, self._forms[number]) for end, number in found]
 
     def hits(self, window: bytes | memoryview) -> list[int]:
@@ -66,6 +77,7 @@ class Prefilter:
             found.add(end)
 
         self._scan(window, note)
+        found.update(end for end, _, _, _ in self._dense.find(window))
         return sorted(found)
 
     def any(self, window: bytes | memoryview) -> bool:
@@ -79,7 +91,7 @@ class Prefilter:
 
         with contextlib.suppress(hyperscan.ScanTerminated):
             self._scan(window, note)
-        return found
+        return found or bool(self._dense.find(window))
 
     def _scan(self, window: bytes | memoryview, note: Callable[[int, int, int, int, object], bool | None]) -> None:
         if not hasattr(self._local, "scratch"):
@@ -103,9 +115,9 @@ def load(
 
 
 def _pickled_forms() -> bytes:
-    from firedamp.scanner.forms import forms
+    from firedamp.scanner.forms import forms, of_runs
 
-    return pickle.dumps(forms())
+    return pickle.dumps((*forms(), *of_runs(DECODERS)))
 
 
 def _all_forms() -> tuple[Sequence[bytes], Sequence[int]]:

@@ -10,6 +10,7 @@ SOURCES: Final = (
     *(
         "candidates",
         "decode",
+        "dense",
         "detect",
         "forms",
         "keys",

@@ -43,7 +43,9 @@ def prefilter(folder: str) -> Callable[[bytes], bool]:
     """Make the predicate of a scan: whether the prefilter sees anything. folder: its copy of the compiled forms."""
     from firedamp.scanner.prefilter import Prefilter
 
-    return Prefilter(Path(folder) if folder else None).any
+    made = Prefilter(Path(folder) if folder else None)
+    made.ready()
+    return made.any
 
 
 def _made(interesting: object) -> Callable[[bytes], bool]:

@@ -1,0 +1,217 @@
+"""Long runs of base64 or hexadecimal digits that decode to text, whatever that text is.
+
+The forms of the prefilter tell an id in a few encodings; what is encoded more often than that has no form that could be
+listed. But a text stays a text: its outermost layer decodes to printable characters, which almost nothing else of that
+length does (100 digits: 75 or 50 characters; hashes and images do not). What is undone is looked at again.
+"""
+
+from __future__ import annotations
+
+import string
+import sys
+import threading
+from array import array
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from firedamp.scanner import jit
+
+LEAST: Final = 100
+"""Digits of the shortest run: an id in four encodings has 104 and more, unless they all are base64 (`forms`)."""
+LONGEST: Final = 16 << 10
+"""Digits of the longest run that is undone for being a text: nobody nests a longer one, and it would take its time."""
+DECODERS: Final = ("base64", "hex")
+"""What a run may be written in, by the decoders' names."""
+
+_MOST: Final = 512
+"""Runs that are told at a time."""
+_SMALL: Final = 256 << 10
+"""Bytes that are looked at before the kernel is worth its loading."""
+
+_PLUS: Final = int.from_bytes(b"+" * 7)
+_BEYOND_Z: Final = int.from_bytes([0x7F - ord("z")] * 7)
+_TOP: Final = int.from_bytes([0x80] * 7)
+"""Seven bytes in one integer: the first of the alphabet, what lifts all beyond its last to 128, and the bits of 128."""
+_Array = Any
+"""What has an item for each index: an array, in compiled code a pointer."""
+
+
+def dense(  # noqa: PLR0917 -- a kernel is called by position
+    text: _Array,
+    start: int,
+    size: int,
+    values: _Array,
+    digits: _Array,
+    plain: _Array,
+    found: _Array,
+    most: int,
+) -> int:
+    """Look for runs that decode to text in the bytes from start to size, and return how many there are.
+
+    found takes four numbers of each: the offset behind the digits that told it, which decoder (by its place in
+    DECODERS), where the run begins and where it ends. It stops at most of them: behind the last of most is told where
+    to go on. values, digits and plain have an item for each byte: what it is in base64, what in hexadecimal, whether it
+    is printable; what it is not is above 63.
+    """
+    count = 0
+    p = start
+    while p + 7 <= size and count + 6 <= most:
+        # A run has seven bytes in a row at one of these places, and more of them on one side of it at least.
+        if _outside(text, p) or (
+            (p + 47 > size or _outside(text, p + 20) or _outside(text, p + 40))
+            and (p - 40 < start or _outside(text, p - 20) or _outside(text, p - 40))
+        ):
+            p += 94
+            continue
+        a = p
+        while a > start and values[text[a - 1]] < 64:
+            a -= 1
+        b = p
+        while b < size and values[text[b]] < 64:
+            b += 1
+        if b - a >= 100:
+            for k in range(4):
+                i = 24
+                while i < (b - a - k) // 4:
+                    # From the last of 25 groups back: one that is no text rules out all that hold it.
+                    m = i
+                    while m > i - 25:
+                        q = a + k + 4 * m
+                        first = values[text[q]] << 2 | values[text[q + 1]] >> 4
+                        second = (values[text[q + 1]] & 15) << 4 | values[text[q + 2]] >> 2
+                        third = (values[text[q + 2]] & 3) << 6 | values[text[q + 3]]
+                        if plain[first] > 63 or plain[second] > 63 or plain[third] > 63:
+                            break
+                        m -= 1
+                    if m == i - 25:
+                        found[4 * count] = a + k + 4 * i + 4
+                        found[4 * count + 1] = 0
+                        found[4 * count + 2] = a
+                        found[4 * count + 3] = b
+                        count += 1
+                        break
+                    i = m + 25
+            for k in range(2):
+                i = 49
+                while i < (b - a - k) // 2:
+                    m = i
+                    while m > i - 50:
+                        q = a + k + 2 * m
+                        high = digits[text[q]]
+                        low = digits[text[q + 1]]
+                        if high > 63 or low > 63 or plain[(high & 15) << 4 | (low & 15)] > 63:
+                            break
+                        m -= 1
+                    if m == i - 50:
+                        found[4 * count] = a + k + 2 * i + 2
+                        found[4 * count + 1] = 1
+                        found[4 * count + 2] = a
+                        found[4 * count + 3] = b
+                        count += 1
+                        break
+                    i = m + 50
+        p = b + 94
+    found[4 * most] = p - 93 if p + 7 <= size else size
+    return count
+
+
+def _outside(text: _Array, p: int) -> int:
+    """Return nought only if seven bytes from p on may all be digits: none is below `+` or above `z`."""
+    # To add nought makes a byte a number that can be shifted.
+    w = (
+        (0 + text[p])
+        | (0 + text[p + 1]) << 8
+        | (0 + text[p + 2]) << 16
+        | (0 + text[p + 3]) << 24
+        | (0 + text[p + 4]) << 32
+        | (0 + text[p + 5]) << 40
+        | (0 + text[p + 6]) << 48
+    )
+    told: int = ((w - _PLUS) & ~w | w + _BEYOND_Z | w) & _TOP
+    return told
+
+
+_NONE: Final = 255
+
+
+@cache
+def _tables() -> tuple[bytes, bytes, bytes]:
+    values, digits = bytearray([_NONE] * 256), bytearray([_NONE] * 256)
+    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits
+    for value, characters in enumerate([*alphabet, "+-", "/_"]):
+        for character in characters:
+            values[ord(character)] = value
+    for character in string.hexdigits:
+        digits[ord(character)] = int(character, 16)
+    printable = {*range(0x20, 0x7F), *b"\t\r\n"}
+    return bytes(values), bytes(digits), bytes(0 if code in printable else _NONE for code in range(256))
+
+
+Run = tuple[int, int, int, int]
+"""The offset behind the digits that told a run, its decoder's place in DECODERS, where it begins and ends."""
+
+
+class DenseRuns:
+    """Finds the runs. folder keeps what is compiled; without one nothing is, for that takes a second.
+
+    Where nothing can be compiled, only the first quarter of a megabyte is searched: the rest would take hours.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._small = _SMALL
+        self._given_up = False
+        self._kernel: Callable[..., int] | None = None
+        self._arrays: Sequence[Any] = ()
+        self._addresses: Sequence[int] = ()
+        """The tables as the kernel takes them: the arrays are kept for their addresses."""
+        self._local = threading.local()
+
+    def load(self) -> None:
+        """Load the compiled kernel, if there can be one. Otherwise it is loaded when it is worth that."""
+        self._small = sys.maxsize
+        if self._folder is None:
+            return
+        try:
+            kernel = jit.compiled(dense, "BllBBBLl", self._folder)
+        except jit.NoCompilerError:
+            self._given_up = True
+            return
+        import numpy as np
+
+        self._arrays = [np.frombuffer(each, np.uint8) for each in _tables()]
+        self._addresses = [each.ctypes.data for each in self._arrays]
+        self._kernel = kernel
+
+    def find(self, window: bytes | memoryview) -> list[Run]:
+        """Return the runs in window that decode to text, in order."""
+        size = len(window)
+        if size < LEAST:
+            return []
+        self._small -= size
+        if self._small < 0:
+            self.load()
+        if self._given_up:
+            return []
+        runs: list[Run] = []
+        start = 0
+        while start < size:
+            count, found = self._called(window, start, size)
+            runs += [(found[at], found[at + 1], found[at + 2], found[at + 3]) for at in range(0, 4 * count, 4)]
+            start = found[4 * _MOST]
+        return runs
+
+    def _called(self, window: bytes | memoryview, start: int, size: int) -> tuple[int, array[int]]:
+        """Run the kernel once; return how many runs it tells, and what it tells, until it is run again."""
+        if not hasattr(self._local, "found"):
+            self._local.found = array("q", bytes(8 * (4 * _MOST + 1)))
+        found: array[int] = self._local.found
+        if self._kernel is None:
+            values, digits, plain = _tables()
+            return dense(window, start, size, values, digits, plain, found, _MOST), found
+        import numpy as np
+
+        text = np.frombuffer(window, np.uint8).ctypes.data
+        return self._kernel(text, start, size, *self._addresses, found.buffer_info()[0], _MOST), found
