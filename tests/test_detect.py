@@ -116,14 +116,14 @@ def test_base64_is_undone_to_its_depth(depth: int, prefilter: Prefilter, rng: ra
 
 CHAINS = {
     "base64": base64.b64encode,
-    "base64>base64>gzip": lambda text: base64.b64encode(base64.b64encode(gzip.compress(text))),
+    "base64>base64>gzip": lambda text: base64.b64encode(base64.b64encode(gzip.compress(text, mtime=0))),
     "base64>utf-16": lambda text: base64.b64encode(text.decode().encode("utf-16-le")),
     "percent>base64": lambda text: b"".join(b"%%%02X" % c for c in base64.b64encode(b"   " + text)),
     "base64>escape": lambda text: base64.b64encode(b"".join(b"\\u%04x" % c for c in text)),
     "hex": lambda text: text.hex().encode(),
     "base64>hex": lambda text: base64.b64encode(text.hex().encode()),
     "base64>gzip>base64>zlib": lambda text: base64.b64encode(
-        gzip.compress(b"{'x': '" + base64.b64encode(zlib.compress(text)) + b"'}")
+        gzip.compress(b"{'x': '" + base64.b64encode(zlib.compress(text)) + b"'}", mtime=0)
     ),
 }
 
@@ -148,7 +148,7 @@ USUAL = {
     "URL": lambda raw: urllib.parse.quote(raw).encode(),
     "JSON": lambda raw: json.dumps(raw.decode("latin-1")).encode(),
     "HTML": lambda raw: html.escape(raw.decode("latin-1")).encode("latin-1"),
-    "gzip": lambda raw: base64.b64encode(gzip.compress(raw)),
+    "gzip": lambda raw: base64.b64encode(gzip.compress(raw, mtime=0)),
     "mail": quopri.encodestring,
 }
 """Encoders as they are used: they leave letters and digits alone."""
