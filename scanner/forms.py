@@ -27,6 +27,11 @@ _TAIL: Final = 2
 _APART: Final = tuple(quote + sign + quote for quote in (b'"', b"'") for sign in (b"+", b" + ", b".", b" . ", b" & "))
 """Between characters that each stand in a string of their own. Literals: sets of characters here would cost a quarter
 of the prefilter's speed."""
+_NOUGHTS: Final = (
+    ("percent", b"%00"), ("quoted-printable", b"=00"), ("entity", b"&#0;"), ("entity", b"&#x0;"),
+    *(("escape", style) for style in (rb"\x00", rb"\u0000", rb"\\u0000", rb"\000")),
+)  # fmt: skip
+"""How notations that leave letters readable write the nought between those of UTF-16."""
 _SHORTEST: Final = 4
 _SHORTEST_INSIDE: Final = 5
 """Bytes of the shortest literal worth looking for; one more inside another encoding, where there are more of them."""
@@ -141,6 +146,14 @@ def _cut() -> Iterator[Form]:
                         yield Form(text, decoder=number, phase=encoded.phase)
 
 
+def _sparse() -> Iterator[Form]:
+    """Yield key ids in UTF-16 of which only the noughts are encoded, as in a URL, in JSON or in mail."""
+    for head, _ in _ids():
+        letters = [head[at : at + 1] for at in range(len(head))]
+        for name, nought in _NOUGHTS:
+            yield Form(expression(shape(nought.join(letters))), decoder=_number(name))
+
+
 def _twice() -> Iterator[Form]:
     """Yield key ids encoded twice: anything in base64; base64, UTF-16 and hex in each other and percent-encoded."""
     for head, one in _ids():
@@ -204,7 +217,7 @@ def _distinct(*groups: Iterable[Form]) -> tuple[Form, ...]:
 
 @cache
 def _encoded() -> tuple[Form, ...]:
-    return _distinct(_once(), _cut(), _twice(), _thrice(), _deep(), _compressed())
+    return _distinct(_once(), _cut(), _sparse(), _twice(), _thrice(), _deep(), _compressed())
 
 
 @cache
