@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -102,13 +103,26 @@ def _open(path: Path | None) -> sqlite3.Connection:
 
 
 def _prepared(db: sqlite3.Connection) -> sqlite3.Connection:
-    pragmas = (
-        f"busy_timeout = {_BUSY_MS}",
-        "journal_mode = WAL",
-        "synchronous = NORMAL",
-        "foreign_keys = ON",
-        "trusted_schema = OFF",
-    )
-    for pragma in pragmas:
+    db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    _write_ahead(db)
+    for pragma in ("synchronous = NORMAL", "foreign_keys = ON", "trusted_schema = OFF"):
         db.execute(f"PRAGMA {pragma}")
     return db
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log.
+
+    SQLite does not wait where two processes would wait for each other, and two that switch at once do: one is told that
+    the database is locked, whatever the timeout (sqlite.org, "sqlite3_busy_handler").
+    """
+    until = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+        else:
+            return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -369,6 +370,19 @@ def test_two_processes_make_one_database(tmp_path: Path) -> None:
     assert [each.wait(300) for each in running] == [0, 0, 0]
     with Store(path) as store:
         assert len(store.job_runs(limit=1000)) == 150
+
+
+def test_who_makes_a_database_in_the_same_moment_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    # SQLite tells a second one at once that the database is locked, whatever its timeout.
+    first = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    first.execute("BEGIN IMMEDIATE")
+    ending = threading.Timer(0.3, first.rollback)
+    ending.start()
+    with Store(path) as store:
+        assert store.findings() == []
+    ending.join()
+    first.close()
 
 
 def test_a_failed_transaction_leaves_nothing_behind() -> None:
