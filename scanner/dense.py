@@ -72,49 +72,52 @@ def dense(  # noqa: PLR0917 -- a kernel is called by position
         while b < size and values[text[b]] < 64:
             b += 1
         if b - a >= 100:
-            for k in range(4):
-                i = 24
-                while i < (b - a - k) // 4:
-                    # From the last of 25 groups back: one that is no text rules out all that hold it.
-                    m = i
-                    while m > i - 25:
-                        q = a + k + 4 * m
-                        first = values[text[q]] << 2 | values[text[q + 1]] >> 4
-                        second = (values[text[q + 1]] & 15) << 4 | values[text[q + 2]] >> 2
-                        third = (values[text[q + 2]] & 3) << 6 | values[text[q + 3]]
-                        if plain[first] > 63 or plain[second] > 63 or plain[third] > 63:
-                            break
-                        m -= 1
-                    if m == i - 25:
-                        found[4 * count] = a + k + 4 * i + 4
-                        found[4 * count + 1] = 0
+            for decoder in range(2):
+                width = 4 - 2 * decoder
+                for k in range(width):
+                    end = _told(text, a + k, b, width, values, digits, plain)
+                    if end > 0:
+                        found[4 * count] = end
+                        found[4 * count + 1] = decoder
                         found[4 * count + 2] = a
                         found[4 * count + 3] = b
                         count += 1
-                        break
-                    i = m + 25
-            for k in range(2):
-                i = 49
-                while i < (b - a - k) // 2:
-                    m = i
-                    while m > i - 50:
-                        q = a + k + 2 * m
-                        high = digits[text[q]]
-                        low = digits[text[q + 1]]
-                        if high > 63 or low > 63 or plain[(high & 15) << 4 | (low & 15)] > 63:
-                            break
-                        m -= 1
-                    if m == i - 50:
-                        found[4 * count] = a + k + 2 * i + 2
-                        found[4 * count + 1] = 1
-                        found[4 * count + 2] = a
-                        found[4 * count + 3] = b
-                        count += 1
-                        break
-                    i = m + 50
         p = b + 94
     found[4 * most] = p - 93 if p + 7 <= size else size
     return count
+
+
+def _told(  # noqa: PLR0917 -- a part of a kernel
+    text: _Array, begin: int, end: int, width: int, values: _Array, digits: _Array, plain: _Array
+) -> int:
+    """Return the offset behind the first 100 digits in a row that are text, in groups from begin on; nought if none.
+
+    A group is four digits of base64 or two hexadecimal ones.
+    """
+    groups = 100 // width
+    i = groups - 1
+    told = 0
+    while told == 0 and begin + width * (i + 1) <= end:
+        # From the last group back: one that is no text rules out all that hold it.
+        m = i
+        sound = True
+        while sound and m > i - groups:
+            q = begin + width * m
+            if width == 4:
+                first = values[text[q]] << 2 | values[text[q + 1]] >> 4
+                second = (values[text[q + 1]] & 15) << 4 | values[text[q + 2]] >> 2
+                third = (values[text[q + 2]] & 3) << 6 | values[text[q + 3]]
+                sound = plain[first] < 64 and plain[second] < 64 and plain[third] < 64
+            else:
+                high = digits[text[q]]
+                low = digits[text[q + 1]]
+                sound = high < 64 and low < 64 and plain[(high & 15) << 4 | (low & 15)] < 64
+            if sound:
+                m -= 1
+        if sound:
+            told = begin + width * (i + 1)
+        i = m + groups
+    return told
 
 
 def _outside(text: _Array, p: int) -> int:
