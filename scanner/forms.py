@@ -216,14 +216,9 @@ def _distinct(*groups: Iterable[Form]) -> tuple[Form, ...]:
 
 
 @cache
-def _encoded() -> tuple[Form, ...]:
-    return _distinct(_once(), _cut(), _sparse(), _twice(), _thrice(), _deep(), _compressed())
-
-
-@cache
 def forms() -> tuple[Form, ...]:
     """Return everything the prefilter looks for, each expression once, the least encoded first."""
-    return _distinct(_raw(), _encoded())
+    return _distinct(_raw(), _once(), _cut(), _sparse(), _twice(), _thrice(), _deep(), _compressed())
 
 
 def of_runs(decoders: Iterable[str]) -> Iterator[Form]:

@@ -24,7 +24,7 @@ class NoCompilerError(Exception):
 
 
 @cache
-def compiled(function: Callable[..., int], takes: str, folder: Path | None) -> Callable[..., int]:
+def compiled(function: Callable[..., int], takes: str, folder: Path) -> Callable[..., int]:
     """Return function as machine code, which runs without Python's lock.
 
     takes has a letter an argument: `B` for an array of bytes, `I` and `L` for one of 32-bit and 64-bit integers, `l`

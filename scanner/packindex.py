@@ -80,6 +80,11 @@ class PackListing:
         """Return the raw ids of the objects at positions, one a row."""
         return self.index_ids[self.rows[positions]]
 
+    def ends(self, positions: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return where in the pack the entries of the objects at positions end."""
+        after = np.minimum(positions + 1, len(self) - 1)
+        return np.where(positions + 1 < len(self), self.offsets[after], self.end)
+
     def besides_trees(self) -> NDArray[np.int32]:
         """Return the positions of all objects but trees, in pack order: what a reader of texts wants."""
         return np.flatnonzero(self.kinds != Kind.TREE).astype(np.int32)
@@ -152,30 +157,12 @@ def list_pack(pack: Path, index: Path, *, width: int) -> PackListing | Unfiltera
     )
 
 
-def inherit(flags: NDArray[np.uint8], bases: NDArray[np.int32], low: int, high: int) -> None:
-    """Give the objects from low to high the flags (bits) of all they were derived from; those before have them already.
+def _rooted(kinds: NDArray[np.uint8], bases: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Give a delta the kind of its chain's root: Kind.UNKNOWN where the root is lost, or the chain a ring.
 
     Doubles the distance looked back at each round, so that a chain of any depth, or a ring, ends after log2 rounds.
     """
-    jump = _parents(bases[low:high], low)
-    for _ in range(int(jump.size).bit_length() + 1):
-        flags[low:high] |= flags[jump]
-        inside = np.flatnonzero((jump >= low) & (jump < high))
-        further = jump.copy()
-        further[inside] = jump[jump[inside] - low]
-        if np.array_equal(further, jump):
-            break
-        jump = further
-
-
-def _parents(bases: NDArray[np.int32], low: int = 0) -> NDArray[np.int32]:
-    """Return each object's base, and for one without its own position; the first object stands at low."""
-    return np.where(bases >= 0, bases, np.arange(low, low + bases.size, dtype=np.int32))
-
-
-def _rooted(kinds: NDArray[np.uint8], bases: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Give a delta the kind of its chain's root: Kind.UNKNOWN where the root is lost, or the chain a ring."""
-    jump = _parents(bases)
+    jump = np.where(bases >= 0, bases, np.arange(bases.size, dtype=np.int32))
     for _ in range(int(jump.size).bit_length() + 1):
         further = jump[jump]
         if np.array_equal(further, jump):

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from firedamp.scanner.kernels import FRESH, HEAD, LARGEST, SLACK, UNREAD, Kernels, compiled
 from firedamp.scanner.objects import deepen
 from firedamp.scanner.packindex import Kind, PackListing
+from firedamp.scanner.reading import Hits
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -57,8 +58,6 @@ _OPENED: Final = 8
 
 Asked = tuple[PackListing, NDArray[np.int32]]
 """A pack, and the positions in it, ascending, that are asked for: as a rule all but trees that were never read."""
-Hits = Callable[[memoryview], Sequence[int]]
-"""Where the prefilter sees something in these bytes: offsets behind each hit's last byte, ascending."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,9 +151,7 @@ def _shares(number: int, asked: Asked, kernels: Kernels) -> Iterator[_Share]:
     places[needed] = np.arange(count, dtype=np.int32)
     bases = places[np.maximum(pack.bases[needed], -1)]
     begins = np.flatnonzero(bases < 0)
-    after = np.minimum(needed + 1, len(pack) - 1)
-    ends = np.where(needed + 1 < len(pack), pack.offsets[after], pack.end)
-    weight = np.concatenate(([0], np.cumsum(ends - pack.offsets[needed])))
+    weight = np.concatenate(([0], np.cumsum(pack.ends(needed) - pack.offsets[needed])))
     cuts = np.unique(np.searchsorted(weight[begins], np.arange(0, weight[-1], _SHARE)))
     cuts = np.append(begins[cuts[cuts < begins.size]], count)
     for low, high in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
@@ -355,18 +352,19 @@ class _Rebuilding:
     def _rebuilt(self) -> Iterator[tuple[int, int]]:
         """Rebuild the objects, some at a time: yields the first and how many, whose texts are in the arena now.
 
-        What is new in them is in text by then; `at` is set.
+        In which of them something new is worth a look is flagged by then.
         """
         share, room, reach = self.share, self.room, -1 if self.judge.whole else REACH
-        for begin, source, starts, stops in _inflated(share.pack, share.positions, self.flags, self.room.source):
+        for begin, starts, stops in _inflated(share.pack, share.positions, self.flags, room.source):
             done = 0
             while done < starts.size:
                 first, count = begin + done, starts.size - done
                 at = np.empty(count, np.int64)
                 before = int(self.ends[0])
                 made = self.kernels.rebuild(
-                    source, starts[done:], stops[done:], first, count, share.bases, self.left, self.where, self.sizes,
-                    room.arena, room.arena.size, reach, room.text, room.text.size, at, self.flags, self.ends,
+                    room.source, starts[done:], stops[done:], first, count, share.bases, self.left, self.where,
+                    self.sizes, room.arena, room.arena.size, reach, room.text, room.text.size, at, self.flags,
+                    self.ends,
                 )  # fmt: skip
                 self._see(first, at[:made], before)
                 yield first, made
@@ -439,13 +437,13 @@ class _Rebuilding:
         return end < before
 
 
-_Batch = tuple[int, NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
+_Batch = tuple[int, NDArray[np.int64], NDArray[np.int64]]
 
 
 def _inflated(
     listing: PackListing, positions: NDArray[np.int32], flags: NDArray[np.uint8], source: NDArray[np.uint8]
 ) -> Iterator[_Batch]:
-    """Inflate entries, a batch at a time: its place among them, its bytes, where each begins and ends.
+    """Inflate entries into source, a batch at a time: its place among them, where each begins and ends there.
 
     One whose stored bytes do not have the index's checksum, that is damaged, or is too large, is flagged and empty. The
     bytes are overwritten by the next batch.
@@ -481,7 +479,7 @@ def _inflated(
             if total >= _BATCH or i == last:
                 room[total : total + SLACK] = bytes(SLACK)
                 ends = np.array(stops, np.int64)
-                yield first, source, np.append(0, ends[:-1]), ends
+                yield first, np.append(0, ends[:-1]), ends
                 stops, first, total = [], i + 1, 0
 
 
@@ -489,11 +487,9 @@ def _entries(listing: PackListing, positions: NDArray[np.int32]) -> Iterator[tup
     """Yield of each entry: begin, end, bytes of its header, inflated length, checksum. Few at a time are Python's."""
     for first in range(0, positions.size, _STEP):
         part = positions[first : first + _STEP]
-        after = np.minimum(part + 1, len(listing) - 1)
-        ends = np.where(part + 1 < len(listing), listing.offsets[after], listing.end)
         columns = (
             listing.offsets[part],
-            ends,
+            listing.ends(part),
             listing.data[part],
             listing.lengths[part],
             listing.crc[listing.rows[part]],

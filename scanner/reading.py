@@ -143,9 +143,8 @@ class Texts:
         for number, (name, text, kind) in enumerate(zip(self.ids, self.texts, self.kinds, strict=True)):
             raw = name.tobytes()
             if self.check:
-                digest = begun(len(raw), b"%s %d" % (kind.encode(), len(text)))
-                digest.update(text)
-                if digest.digest() != raw:
+                head = b"%s %d" % (kind.encode(), len(text))
+                if begun(len(raw), head, text).digest() != raw:
                     unread[number] = Unread(raw.hex(), _OTHER)
             yield Blob(raw.hex(), text)
         yield from unread.values()
@@ -353,9 +352,7 @@ class _Pass:
         return at
 
     def _hash(self, head: bytes, content: memoryview) -> hashlib._Hash:
-        digest = begun(self.part.ids.shape[1], head)
-        digest.update(content)
-        return digest
+        return begun(self.part.ids.shape[1], head, content)
 
     def _check(self, digest: hashlib._Hash) -> None:
         if digest.digest() != self.part.ids[self.at].tobytes():
@@ -415,9 +412,11 @@ class _Pass:
             yield file
 
 
-def begun(width: int, head: bytes) -> hashlib._Hash:
+def begun(width: int, head: bytes, content: bytes | memoryview) -> hashlib._Hash:
     """Begin to hash an object as git does, of whose id width is the length: its type and size, then its content."""
-    return (hashlib.sha256 if width == 32 else hashlib.sha1)(head + b"\0", usedforsecurity=False)
+    digest = (hashlib.sha256 if width == 32 else hashlib.sha1)(head + b"\0", usedforsecurity=False)
+    digest.update(content)
+    return digest
 
 
 def _split(ids: Ids, parts: int) -> Sequence[Ids]:
