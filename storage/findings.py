@@ -50,7 +50,8 @@ _FINDING = """fingerprint, kind, access_key_id, account_id, has_secret, has_toke
     notes, status, verified_at, arn, verified_account, user_id, detail, partitions, state, state_reason, severity,
     first_seen, last_seen"""
 
-_CLAIM_KEPT: Final = timedelta(days=180)
+_KEPT: Final = timedelta(days=180)
+"""How long it counts what an object folder claimed and what a source remembers, and how long scans are listed."""
 _SMALL: Final = 1 << 20
 """Bytes. Smaller segments of seen ids are joined when there are more of them than the next figure."""
 _SEGMENTS: Final = 32
@@ -99,7 +100,8 @@ class FindingRows(Rows):
                     self._insert_seen(batch.detector, seen, at)
             for state in batch.states:
                 self._db.execute(
-                    "INSERT OR REPLACE INTO source_state VALUES (?, ?, ?)", (state.target, state.detector, state.value)
+                    "INSERT OR REPLACE INTO source_state (target, detector, value, at) VALUES (?, ?, ?, ?)",
+                    (state.target, state.detector, state.value, at),
                 )
             for alert in batch.alerts:
                 insert_alert(self._db, alert)
@@ -262,25 +264,26 @@ class FindingRows(Rows):
         """Drop what is of no more use of what was read, and join small segments. Asked for when a scan ended.
 
         Other detector versions will read again what they read; one version's detectors differ behind a `+`. What an
-        object folder claimed counts for half a year: folders of passing checkouts would fill the file.
+        object folder claimed, what a source remembered and how scans ended is kept for half a year: passing checkouts
+        would fill the file.
         """
-        version = detector.partition("+")[0]
-        other = "substr(detector || '+', 1, length(?) + 1) <> ? || '+'"
-        useless = f"{other} OR (folder <> '' AND at < ?)"
-        values = (version, version, rfc3339(at - _CLAIM_KEPT))
-        small = """SELECT detector, width, folder, made FROM seen WHERE length(ids) < ?
-            GROUP BY detector, width, folder, made HAVING count(*) > ?"""
-        (work,) = self._all(
-            f"""SELECT EXISTS (SELECT 1 FROM seen WHERE {useless}) OR EXISTS (SELECT 1 FROM source_state WHERE {other})
-            OR EXISTS ({small})""",
-            (*values, version, version, _SMALL, _SEGMENTS),
-        )
-        if not work[0]:
+        values = (detector.partition("+")[0], rfc3339(at - _KEPT))
+        other = "substr(detector || '+', 1, length(?1) + 1) <> ?1 || '+'"
+        useless = {
+            "seen": f"{other} OR (folder <> '' AND at < ?2)",
+            "source_state": f"{other} OR at < ?2",
+            "scan_run": "coalesce(ended, started) < ?2",
+        }
+        small = f"""SELECT detector, width, folder, made FROM seen WHERE length(ids) < {_SMALL}
+            GROUP BY detector, width, folder, made HAVING count(*) > {_SEGMENTS}"""
+        work = [f"EXISTS (SELECT 1 FROM {table} WHERE {where})" for table, where in useless.items()]
+        ((any_work,),) = self._all(f"SELECT {' OR '.join(work)} OR EXISTS ({small})", values)
+        if not any_work:
             return
         with self._writing():
-            self._db.execute(f"DELETE FROM seen WHERE {useless}", values)
-            self._db.execute(f"DELETE FROM source_state WHERE {other}", (version, version))
-            while keys := self._all(small, (_SMALL, _SEGMENTS)):
+            for table, where in useless.items():
+                self._db.execute(f"DELETE FROM {table} WHERE {where}", values)
+            while keys := self._all(small):
                 for key in keys:
                     self._join(key)
 

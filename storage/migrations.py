@@ -415,5 +415,13 @@ def _heard(db: Database) -> None:
     )
 
 
-STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _marks, _baiting, _net_indices, _claims, _heard)
+def _ages(db: Database) -> None:
+    """Tell how old it is what a source remembers of a target: of one that is scanned no more it is dropped one day."""
+    db.execute("ALTER TABLE source_state ADD COLUMN at TEXT NOT NULL DEFAULT ''")
+    db.execute("UPDATE source_state SET at = strftime('%Y-%m-%dT%H:%M:%SZ', 'now')")
+
+
+STEPS: Final[tuple[Callable[[Database], None], ...]] = (
+    _first, _marks, _baiting, _net_indices, _claims, _heard, _ages,
+)  # fmt: skip
 """The n-th step takes a database from version n to n + 1; `PRAGMA user_version` counts them."""

@@ -242,6 +242,34 @@ def test_what_an_object_folder_claims_is_remembered_for_it_alone_and_not_for_eve
         assert store.seen("1", 20, "/r/objects", "2") == []
 
 
+def test_what_is_remembered_of_a_target_that_is_scanned_no_more_goes_after_half_a_year() -> None:
+    state = SourceState(target="/r", detector="1", value=b"state")
+    run = ScanRun(target="/r", detector="1", started=NOW, ended=NOW, complete=True)
+    with Store(None) as store:
+        store.record(batch(states=(state,)))
+        store.add_scan_run(run)
+        store.tidy("1", NOW + timedelta(days=179))
+        assert store.source_state("/r", "1") == state
+        assert store.scan_runs() == [run]
+        store.tidy("1", NOW + timedelta(days=181))
+        assert store.source_state("/r", "1") is None
+        assert store.scan_runs() == []
+
+
+def test_a_database_that_knew_no_ages_remembers_what_it_did(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    with sqlite3.connect(path) as db:
+        tables = sqlite_utils.Database(db, execute_plugins=False)
+        for step in STEPS[:6]:
+            step(tables)
+        db.execute("INSERT INTO source_state (target, detector, value) VALUES ('/r', '1', x'00')")
+        db.execute("PRAGMA user_version = 6")
+    db.close()
+    with Store(path) as store:
+        store.tidy("1", datetime.now(UTC))
+        assert store.source_state("/r", "1") == SourceState(target="/r", detector="1", value=b"\0")
+
+
 def test_a_database_from_before_claims_were_kept_apart_reads_once_more(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     with sqlite3.connect(path) as db:
