@@ -286,6 +286,7 @@ class GitSource:
                 if path.is_relative_to(layout.common / "lfs"):
                     self._pointers[gitfiles.pointer(path.name, content.size, layout.width)] = content.blob
                 yield from gitfiles.pieces(path, content.blob, settings.hits)
+        gitfiles.check_refs(layout, unread)
         yield from _unlisted(errors)
         yield Checkpoint(tally)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from firedamp.scanner.holes import Dense
-from firedamp.scanner.objects import Layout, loose_folders
+from firedamp.scanner.objects import Layout, loose_folders, small
 from firedamp.scanner.reading import OVERLAP, WINDOW, Hits, after
 from firedamp.scanner.source import Blob
 from firedamp.scanner.walk import open_file
@@ -67,6 +67,12 @@ def text_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path]:
     for path in sorted(_below(layout.common, _ELSEWHERE, unread)):
         if path.name not in _NO_TEXT and not path.name.endswith(".lock"):
             yield path
+
+
+def check_refs(layout: Layout, unread: Unread) -> None:
+    """Tell unread what keeps refs from being read: objects are read all the same, but which are absent is not known."""
+    for path in _below(layout.common / "refs", frozenset(), unread):
+        small(path, unread)
 
 
 def lfs_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path]:
