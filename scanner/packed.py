@@ -12,8 +12,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from firedamp.scanner import spelling
 from firedamp.scanner.keys import Shape
-from firedamp.scanner.runs import Encoded, Mark, Run, Segment, Wrapped, overlaps, printable, windows
+from firedamp.scanner.runs import RUN_LIMIT, Encoded, Mark, Run, Segment, Wrapped, overlaps, printable, windows
 
 INFLATE_LIMIT: Final = 8 << 20
 """Bytes that one compressed run may grow to."""
@@ -52,6 +53,19 @@ _SIBLING: Final = re.compile(rb"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{16,8192}={0
 _TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 
 
+_QUOTED: Final = re.compile(
+    rb"%(?:2[BbFf]|3[Dd]|0[AaDd])|\\{1,2}(?:[/nr]|u00(?:2[BbFf]|3[Dd]))|&#(?:43|47|61|[xX](?:2[BbFf]|3[Dd]));"
+)
+"""A sign of base64, or a line's end, as a URL, JSON (PHP's with each slash) and HTML write it."""
+_QUOTED_BLOCK: Final = re.compile(rb"(?:[A-Za-z0-9+/_-]++|" + _QUOTED.pattern + rb")*+")
+_NOTATIONS: Final = {
+    ord("%"): ("percent", spelling.PERCENT, spelling.by_number({"a": 16})),
+    ord("\\"): ("escape", spelling.ESCAPE, spelling.unescape),
+    ord("&"): ("entity", spelling.ENTITY, spelling.unentity),
+}
+_NO_DIGITS: Final = re.compile(rb"[^A-Za-z0-9+/_-]+")
+
+
 def _unbase64(clean: bytes) -> bytes:
     rest = len(clean) % 4
     if rest == 1:
@@ -59,18 +73,22 @@ def _unbase64(clean: bytes) -> bytes:
     return binascii.a2b_base64(clean.translate(_TO_STANDARD) + b"=" * (-rest % 4))
 
 
-def _inflate(out: bytes) -> tuple[str, bytes, bool] | None:
-    """Return what out holds compressed, or None.
+def _packed_at(out: bytes) -> tuple[str, int] | None:
+    """Say what compressed stream begins where in out.
 
-    gzip is looked for near the beginning (a few bytes of a glued word may stand before it), zlib exactly there. A
-    damaged stream gives what comes before the damage.
+    gzip is looked for near the beginning (a few bytes of a glued word may stand before it), zlib exactly there.
     """
-    at, name = out.find(b"\x1f\x8b\x08", 0, 128), "gzip"
-    if at < 0 and out[:1] == b"\x78" and out[1:2] in (b"\x01", b"\x5e", b"\x9c", b"\xda"):
-        at, name = 0, "zlib"
-    if at < 0:
-        return None
-    engine, parts, size, position = zlib.decompressobj(47), list[bytes](), 0, at
+    if (at := out.find(b"\x1f\x8b\x08", 0, 128)) >= 0:
+        return "gzip", at
+    return ("zlib", 0) if out[:1] == b"\x78" and out[1:2] in (b"\x01", b"\x5e", b"\x9c", b"\xda") else None
+
+
+def _inflated(out: bytes, position: int) -> tuple[bytes, bool]:
+    """Return what out holds compressed from position on, and whether a limit cut it off.
+
+    A damaged stream gives what comes before the damage.
+    """
+    engine, parts, size = zlib.decompressobj(47), list[bytes](), 0
     try:
         while position < len(out) and size <= INFLATE_LIMIT:
             part = engine.decompress(out[position : position + 4096], INFLATE_LIMIT + 1 - size)
@@ -79,20 +97,30 @@ def _inflate(out: bytes) -> tuple[str, bytes, bool] | None:
             position += 4096
     except zlib.error:
         pass
-    return (name, b"".join(parts)[:INFLATE_LIMIT], size > INFLATE_LIMIT) if size else None
+    return b"".join(parts)[:INFLATE_LIMIT], size > INFLATE_LIMIT
 
 
-def _base64_run(text: bytes, lines: Sequence[tuple[int, int]], shift: int) -> Run:
-    """Decode lines, leaving out the first shift characters, which belong to the word before."""
+def _base64_run(text: bytes, lines: Sequence[tuple[int, int]], shift: int, *, quotes: bool = False) -> Run:
+    """Decode lines, leaving out the first shift characters, which belong to the word before.
+
+    quotes: what is compressed goes on behind signs that a URL, JSON or HTML quotes; they end what stays readable.
+    """
     clean = b"".join(text[start:end] for start, end in lines)
     out = _unbase64(clean[shift:])
     end = lines[-1][1]
     while end < len(text) and text[end] == ord("=") and end < lines[-1][1] + 2:
         end += 1
     start = min(lines[0][0] + shift, end)
-    if (inflated := _inflate(out)) is not None:
-        name, inner, cut = inflated
-        return Run(start, end, inner, (Segment(0, start, 0, 1, f"base64>{name}"),), cut)
+    if (packed := _packed_at(out)) is not None:
+        name, at = packed
+        via = "base64"
+        if quotes and _QUOTED.match(text, end) and (block := _QUOTED_BLOCK.match(text, start, start + RUN_LIMIT)):
+            notation, pattern, undo = _NOTATIONS[text[end]]
+            out, end = _unbase64(_NO_DIGITS.sub(b"", pattern.sub(undo, block.group()))), block.end()
+            via = f"{notation}>base64"
+        inner, cut = _inflated(out, at)
+        if inner:
+            return Run(start, end, inner, (Segment(0, start, 0, 1, f"{via}>{name}"),), cut)
     segments, at = [], -shift
     for line_start, line_end in lines:
         segments.append(Segment(max(0, at * 3 // 4), max(start, line_start), 4, 3, "base64"))
@@ -106,8 +134,12 @@ def runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
     A Kubernetes Secret has id and secret as values of their own, and only the id has a head.
     """
     taken: list[tuple[int, int]] = []
+    read = 0
     for lines, shift in _BLOCK.marked(text, marks, 4, taken):
-        yield _base64_run(text, lines, shift)
+        # A run that quotes is read to its end once, however many compressed streams seem to begin in it.
+        run = _base64_run(text, lines, shift, quotes=lines[0][0] >= read)
+        read = max(read, run.end)
+        yield run
     for low, high in windows(marks, len(text)):
         for found in _SIBLING.finditer(text, low, high):
             if overlaps(taken, *found.span()):

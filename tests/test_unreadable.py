@@ -85,7 +85,11 @@ def test_unreadable_files_and_folders_are_failed_until_they_can_be_read(
 
 
 @pytest.mark.parametrize(
-    "closed", [("config", "logs", "hooks", "lfs/objects", "modules", "objects/ab", "refs/tags", "packed-refs"), ("objects/info", "objects/pack")]
+    "closed",
+    [
+        ("config", "logs", "hooks", "lfs/objects", "modules", "objects/ab", "refs/tags", "packed-refs"),
+        ("objects/info", "objects/pack"),
+    ],
 )
 def test_unreadable_parts_of_a_repository_are_failed(
     tmp_path: Path, rng: random.Random, scan: Try, closed: tuple[str, ...]
