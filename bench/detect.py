@@ -23,10 +23,10 @@ from bench import files
 from firedamp.scanner.containers import must_open
 from firedamp.scanner.crew import steps
 from firedamp.scanner.decode import DECODERS
-from firedamp.scanner.dense import DenseRuns
 from firedamp.scanner.detect import Limits, detect
 from firedamp.scanner.forms import forms
 from firedamp.scanner.prefilter import Prefilter
+from firedamp.scanner.textruns import TextRuns
 from firedamp.scanner.walk import Folder, Task, World
 
 _ROUNDS: Final = 5
@@ -45,7 +45,7 @@ class Swept:
     worth: frozenset[str] = frozenset()
 
 
-def predicate(decoders: Collection[int], runs: DenseRuns | None = None) -> Callable[[bytes | memoryview], bool]:
+def predicate(decoders: Collection[int], runs: TextRuns | None = None) -> Callable[[bytes | memoryview], bool]:
     """Return a prefilter of values as they stand, of the forms of these decoders, and of runs that decode to text."""
     chosen = [form.expression for form in forms() if form.decoder is None or form.decoder in decoders]
     made = hyperscan.Database()
@@ -103,7 +103,7 @@ def _show(root: Path, folder: Path) -> None:
     none tells nothing of what it costs beside the others.
     """
     numbers = range(len(DECODERS))
-    runs = DenseRuns(folder)
+    runs = TextRuns(folder)
     runs.load()
     none, every = predicate([]), predicate(numbers, runs)
     without = [predicate([number for number in numbers if number != left_out], runs) for left_out in numbers]

@@ -7,28 +7,12 @@ length does (100 digits: 75 or 50 characters; hashes and images do not). What is
 
 from __future__ import annotations
 
-import string
-import sys
-import threading
-from array import array
-from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
-
-from firedamp.scanner import jit
 
 LEAST: Final = 100
 """Digits of the shortest run: an id in four encodings has 104 and more, unless they all are base64 (`forms`)."""
-LONGEST: Final = 16 << 10
-"""Digits of the longest run that is undone for being a text: nobody nests a longer one, and it would take its time."""
 DECODERS: Final = ("base64", "hex")
 """What a run may be written in, by the decoders' names."""
-
-_MOST: Final = 512
-"""Runs that are told at a time."""
-_SMALL: Final = 256 << 10
-"""Bytes that are looked at before the kernel is worth its loading."""
 
 _PLUS: Final = int.from_bytes(b"+" * 7)
 _BEYOND_Z: Final = int.from_bytes([0x7F - ord("z")] * 7)
@@ -52,8 +36,8 @@ def dense(  # noqa: PLR0917 -- a kernel is called by position
 
     found takes four numbers of each: the offset behind the digits that told it, which decoder (by its place in
     DECODERS), where the run begins and where it ends. It stops at most of them: behind the last of most is told where
-    to go on. values, digits and plain have an item for each byte: what it is in base64, what in hexadecimal, whether it
-    is printable; what it is not is above 63.
+    to go on. values, digits and plain have an item for each byte: what it is in base64, what in hexadecimal (what it is
+    not is above 63), and 0 if it is printable, 1 if it is the nought of UTF-16, more for anything else.
     """
     count = 0
     p = start
@@ -107,11 +91,15 @@ def _told(  # noqa: PLR0917 -- a part of a kernel
                 first = values[text[q]] << 2 | values[text[q + 1]] >> 4
                 second = (values[text[q + 1]] & 15) << 4 | values[text[q + 2]] >> 2
                 third = (values[text[q + 2]] & 3) << 6 | values[text[q + 3]]
-                sound = plain[first] < 64 and plain[second] < 64 and plain[third] < 64
+                # No two noughts side by side: that is no UTF-16.
+                sound = plain[first] + plain[second] < 2 and plain[second] + plain[third] < 2
             else:
                 high = digits[text[q]]
                 low = digits[text[q + 1]]
-                sound = high < 64 and low < 64 and plain[(high & 15) << 4 | (low & 15)] < 64
+                sound = high < 64 and low < 64
+                if sound and q > begin:
+                    previous = plain[(digits[text[q - 2]] & 15) << 4 | (digits[text[q - 1]] & 15)]
+                    sound = plain[high << 4 | low] + (previous & 1) < 2
             if sound:
                 m -= 1
         if sound:
@@ -134,87 +122,3 @@ def _outside(text: _Array, p: int) -> int:
     )
     told: int = ((w - _PLUS) & ~w | w + _BEYOND_Z | w) & _TOP
     return told
-
-
-_NONE: Final = 255
-
-
-@cache
-def _tables() -> tuple[bytes, bytes, bytes]:
-    values, digits = bytearray([_NONE] * 256), bytearray([_NONE] * 256)
-    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits
-    for value, characters in enumerate([*alphabet, "+-", "/_"]):
-        for character in characters:
-            values[ord(character)] = value
-    for character in string.hexdigits:
-        digits[ord(character)] = int(character, 16)
-    printable = {*range(0x20, 0x7F), *b"\t\r\n"}
-    return bytes(values), bytes(digits), bytes(0 if code in printable else _NONE for code in range(256))
-
-
-Run = tuple[int, int, int, int]
-"""The offset behind the digits that told a run, its decoder's place in DECODERS, where it begins and ends."""
-
-
-class DenseRuns:
-    """Finds the runs. folder keeps what is compiled; without one nothing is, for that takes a second.
-
-    Where nothing can be compiled, only the first quarter of a megabyte is searched: the rest would take hours.
-    """
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._small = _SMALL
-        self._given_up = False
-        self._kernel: Callable[..., int] | None = None
-        self._arrays: Sequence[Any] = ()
-        self._addresses: Sequence[int] = ()
-        """The tables as the kernel takes them: the arrays are kept for their addresses."""
-        self._local = threading.local()
-
-    def load(self) -> None:
-        """Load the compiled kernel, if there can be one. Otherwise it is loaded when it is worth that."""
-        self._small = sys.maxsize
-        if self._folder is None:
-            return
-        try:
-            kernel = jit.compiled(dense, "BllBBBLl", self._folder)
-        except jit.NoCompilerError:
-            self._given_up = True
-            return
-        import numpy as np
-
-        self._arrays = [np.frombuffer(each, np.uint8) for each in _tables()]
-        self._addresses = [each.ctypes.data for each in self._arrays]
-        self._kernel = kernel
-
-    def find(self, window: bytes | memoryview) -> list[Run]:
-        """Return the runs in window that decode to text, in order."""
-        size = len(window)
-        if size < LEAST:
-            return []
-        self._small -= size
-        if self._small < 0:
-            self.load()
-        if self._given_up:
-            return []
-        runs: list[Run] = []
-        start = 0
-        while start < size:
-            count, found = self._called(window, start, size)
-            runs += [(found[at], found[at + 1], found[at + 2], found[at + 3]) for at in range(0, 4 * count, 4)]
-            start = found[4 * _MOST]
-        return runs
-
-    def _called(self, window: bytes | memoryview, start: int, size: int) -> tuple[int, array[int]]:
-        """Run the kernel once; return how many runs it tells, and what it tells, until it is run again."""
-        if not hasattr(self._local, "found"):
-            self._local.found = array("q", bytes(8 * (4 * _MOST + 1)))
-        found: array[int] = self._local.found
-        if self._kernel is None:
-            values, digits, plain = _tables()
-            return dense(window, start, size, values, digits, plain, found, _MOST), found
-        import numpy as np
-
-        text = np.frombuffer(window, np.uint8).ctypes.data
-        return self._kernel(text, start, size, *self._addresses, found.buffer_info()[0], _MOST), found

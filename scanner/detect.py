@@ -8,6 +8,7 @@ paired and, down to a depth, decoded in its turn; every offset leads back to the
 from __future__ import annotations
 
 import bisect
+import re
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from firedamp.scanner import keys, pairing
 from firedamp.scanner.candidates import Candidate, Credential, Located, Role
 from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.prefilter import Hit, Prefilter
-from firedamp.scanner.runs import Mark, Run, Segment
+from firedamp.scanner.runs import GAP, RUN_LIMIT, Mark, Run, Segment
 from firedamp.storage.records import Outcome, Skipped
 from firedamp.storage.secret import Secret
 
@@ -49,6 +50,8 @@ _MARGIN: Final = 64 << 10
 _WHOLE: Final = 1 << 20
 """A blob up to this size is looked at in one piece, so that structure is seen whole."""
 _PIECE: Final = 4 << 20
+_RUN: Final = re.compile(rb"[A-Za-z0-9+/_=%\\-]+(?:" + GAP + rb"[A-Za-z0-9+/_=%\\-]{20,})*")
+"""The rest of an encoded run, in one line or several; compressed ones are of use whole only."""
 _SIGN_REACH: Final = 2048
 _LAYER_MARGIN: Final = 16 << 10
 
@@ -87,10 +90,10 @@ class _Layer:
         stored, outer = self.parent.origin(there)
         return stored, ">".join(filter(None, (outer, here.via)))
 
-    def is_fresh(self, offset: int) -> bool:
-        """Whether the byte before offset was decoded in this layer."""
-        at = bisect.bisect_left(self.fresh, (offset, 0)) - 1
-        return at >= 0 and offset <= self.fresh[at][1]
+    def is_fresh(self, start: int, end: int) -> bool:
+        """Whether any of the bytes from start to end were decoded in this layer."""
+        at = bisect.bisect_left(self.fresh, (end, 0)) - 1
+        return at >= 0 and start < self.fresh[at][1]
 
 
 def detect(
@@ -109,7 +112,7 @@ def detect(
     """
     work = _Work(limits, limits.decoded, limits.hits)
     found: list[tuple[int, Credential]] = []
-    for low, high in _pieces(prefilter.hits(data), len(data)):
+    for low, high in _pieces(data, prefilter.hits(data)):
         found += _in_piece(data, low, high, prefilter, work)
     best, same = _thinned(sorted(_merged(found), key=lambda one: (one[0], one[1].rank)), limits.same)
     if len(best) > limits.credentials:
@@ -125,20 +128,33 @@ def detect(
     return [*_located(data, best, first_line, first_column), *told]
 
 
-def _pieces(ends: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
-    """Yield the parts of the data that are looked at: the surroundings of the hits, joined up to a size."""
+def _pieces(data: bytes, ends: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the parts of the data that are looked at: the surroundings of the hits, joined up to a size.
+
+    What is encoded and begins in one of them does not end with it.
+    """
     if not ends:
         return
-    if size <= _WHOLE:
-        yield 0, size
+    if len(data) <= _WHOLE:
+        yield 0, len(data)
         return
     first = last = ends[0]
+    high = 0
     for end in ends[1:]:
         if end - last > 2 * _MARGIN or end - first > _PIECE:
-            yield max(0, first - _MARGIN), min(size, last + _MARGIN)
-            first = end
+            high = high if high > last + _MARGIN else _behind(data, last)
+            if end - _MARGIN > high or end - first > _PIECE:
+                yield max(0, first - _MARGIN), high
+                first = end
         last = end
-    yield max(0, first - _MARGIN), min(size, last + _MARGIN)
+    yield max(0, first - _MARGIN), max(high, _behind(data, last))
+
+
+def _behind(data: bytes, end: int) -> int:
+    """Return where what must be looked at with a hit ends: some way behind it, or with the encoded run there."""
+    border = min(len(data), end + _MARGIN)
+    run = _RUN.match(data, border, border + RUN_LIMIT // 2)
+    return border if run is None else run.end()
 
 
 def _in_piece(data: bytes, low: int, high: int, prefilter: Prefilter, work: _Work) -> Iterator[tuple[int, Credential]]:
@@ -160,7 +176,7 @@ def _in_piece(data: bytes, low: int, high: int, prefilter: Prefilter, work: _Wor
             yield stored, replace(one, decoder=chain or layer.chain, example=_is_example(one))
         if layer.depth < work.limits.depth:
             queue += _decoded(layer, hits, credentials, work)
-        elif any(_nests(hit.form.decoder) and layer.is_fresh(hit.end) for hit in hits):
+        elif any(_nests(hit.form.decoder) and layer.is_fresh(hit.start, hit.end) for hit in hits):
             work.cut[_TOO_DEEP] += 1
 
 
@@ -193,7 +209,7 @@ def _decoded(layer: _Layer, hits: Sequence[Hit], credentials: Sequence[Credentia
     """Yield the layers that the decoders seen in layer make of it."""
     marks: dict[int, list[Mark]] = defaultdict(list)
     for hit in hits:
-        if hit.form.decoder is not None and layer.is_fresh(hit.end):
+        if hit.form.decoder is not None and layer.is_fresh(hit.start, hit.end):
             marks[hit.form.decoder].append(Mark(hit.end, hit.form.phase))
     sure = set(marks)
     for number, offset in _signed(layer, hits, credentials):
@@ -230,7 +246,7 @@ def _signed(layer: _Layer, hits: Sequence[Hit], credentials: Sequence[Credential
                 places.append(hit.end - 1)
     last = -_SIGN_REACH
     for place in sorted(places):
-        if place - last < _SIGN_REACH or not layer.is_fresh(place + 1):
+        if place - last < _SIGN_REACH or not layer.is_fresh(place, place + 1):
             continue
         last = place
         for number, decoder in enumerate(DECODERS):

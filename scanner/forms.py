@@ -19,7 +19,8 @@ from firedamp.scanner.runs import Encoded
 
 BASE64_DEPTH: Final = 5
 """How often base64 within base64 is recognised from outside. Other encodings are recognised inside base64; base64,
-UTF-16 and hex inside each other, three deep, and percent-encoded. What is deeper is a long run of digits (`dense`)."""
+UTF-16 and hex inside each other, three deep, and percent-encoded. What is deeper is a long run that decodes to text
+(`textruns`)."""
 _DEEP_HEADS: Final = (b"AKIA", b"ASIA")
 """The heads looked for beyond two levels of base64: each level has three alignments, so the forms triple."""
 _TAIL: Final = 2

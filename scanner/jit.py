@@ -70,14 +70,14 @@ def _engine() -> Any:
 
 
 def _with_inlined(function: Callable[..., int]) -> Callable[..., int]:
-    """Return function as it is, but that the functions of its module that it calls become a part of it."""
+    """Return function as it is, but that the functions of its module that it calls, and theirs, become a part of it."""
     import numba
 
     inlined: Any = numba.njit
     names = {**function.__globals__}
     for name in function.__code__.co_names:
         if isinstance(called := names.get(name), FunctionType) and called.__module__ == function.__module__:
-            names[name] = inlined(called, inline="always")
+            names[name] = inlined(_with_inlined(called), inline="always")
     return FunctionType(function.__code__, names, function.__name__)
 
 

@@ -83,10 +83,10 @@ def _packed_at(out: bytes) -> tuple[str, int] | None:
     return ("zlib", 0) if out[:1] == b"\x78" and out[1:2] in (b"\x01", b"\x5e", b"\x9c", b"\xda") else None
 
 
-def _inflated(out: bytes, position: int) -> tuple[bytes, bool]:
+def _inflated(out: bytes, position: int, short: bool) -> tuple[bytes, bool]:
     """Return what out holds compressed from position on, and whether a limit cut it off.
 
-    A damaged stream gives what comes before the damage.
+    A damaged stream gives what comes before the damage. short: a limit cut out off, and maybe the stream with it.
     """
     engine, parts, size = zlib.decompressobj(47), list[bytes](), 0
     try:
@@ -97,7 +97,7 @@ def _inflated(out: bytes, position: int) -> tuple[bytes, bool]:
             position += 4096
     except zlib.error:
         pass
-    return b"".join(parts)[:INFLATE_LIMIT], size > INFLATE_LIMIT
+    return b"".join(parts)[:INFLATE_LIMIT], size > INFLATE_LIMIT or (short and not engine.eof)
 
 
 def _base64_run(text: bytes, lines: Sequence[tuple[int, int]], shift: int, *, quotes: bool = False) -> Run:
@@ -118,7 +118,7 @@ def _base64_run(text: bytes, lines: Sequence[tuple[int, int]], shift: int, *, qu
             notation, pattern, undo = _NOTATIONS[text[end]]
             out, end = _unbase64(_NO_DIGITS.sub(b"", pattern.sub(undo, block.group()))), block.end()
             via = f"{notation}>base64"
-        inner, cut = _inflated(out, at)
+        inner, cut = _inflated(out, at, short=end - start >= RUN_LIMIT // 2 - 4)
         if inner:
             return Run(start, end, inner, (Segment(0, start, 0, 1, f"{via}>{name}"),), cut)
     segments, at = [], -shift

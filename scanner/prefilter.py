@@ -1,7 +1,7 @@
 """The prefilter: bytes to the places worth a look, at gigabytes a second.
 
 One hyperscan database holds every form of `forms`; beside them, long runs that decode to text are worth a look
-(`dense`). It only says where to look; `keys` and `decode` judge.
+(`textruns`). It only says where to look; `keys` and `decode` judge.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import hyperscan
 
-from firedamp.scanner.dense import DECODERS, LONGEST, DenseRuns
 from firedamp.scanner.kept import kept
+from firedamp.scanner.textruns import DECODERS, LONGEST, TextRuns
 from firedamp.scanner.version import VERSION
 
 if TYPE_CHECKING:
@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A form seen in a text: end is the offset behind its last byte."""
+    """A form seen in a text: end is the offset behind its last byte, start where what tells something new begins.
+
+    That is its last byte, but for a run that is told by what it decodes to: a change anywhere in it makes it another.
+    """
 
     end: int
     form: Form
+    start: int
 
 
 class Prefilter:
@@ -44,13 +48,13 @@ class Prefilter:
         self._database = load(("forms", VERSION), _all_forms, folder)
         self._folder = folder
         self._forms: tuple[Form, ...] = ()
-        self._dense = DenseRuns(folder)
+        self._runs = TextRuns(folder)
         self._local = threading.local()
 
     def ready(self) -> None:
         """Load what would be loaded later: for a process that gives up its files and its memory."""
         self.any(b"")
-        self._dense.load()
+        self._runs.load()
 
     def find(self, window: bytes | memoryview) -> list[Hit]:
         """Return every hit in window, sorted by end."""
@@ -60,14 +64,16 @@ class Prefilter:
             found.append((end, number))
 
         self._scan(window, note)
-        runs = [(end, decoder) for end, decoder, start, stop in self._dense.find(window) if stop - start <= LONGEST]
+        runs = [run for run in self._runs.find(window) if run.end - run.start <= LONGEST]
         if (found or runs) and not self._forms:
             # As trusted as the database beside it; to make them again takes an eighth of a second.
             self._forms = pickle.loads(kept(self._folder, "table", VERSION, _pickled_forms))  # noqa: S301
-        # The last ones stand for runs that have no form.
-        found += [(end, len(self._forms) - len(DECODERS) + decoder) for end, decoder in runs]
-        found.sort()
-        return [Hit(end, self._forms[number]) for end, number in found]
+        # The last forms stand for runs that have none.
+        first = len(self._forms) - len(DECODERS)
+        hits = [(end, number, end - 1) for end, number in found]
+        hits += [(run.told, first + run.decoder, run.start) for run in runs]
+        hits.sort()
+        return [Hit(end, self._forms[number], start) for end, number, start in hits]
 
     def hits(self, window: bytes | memoryview) -> list[int]:
         """Return the end offsets of everything worth a look, sorted, each once."""
@@ -77,7 +83,7 @@ class Prefilter:
             found.add(end)
 
         self._scan(window, note)
-        found.update(end for end, _, _, _ in self._dense.find(window))
+        found.update(run.told for run in self._runs.find(window))
         return sorted(found)
 
     def any(self, window: bytes | memoryview) -> bool:
@@ -91,7 +97,7 @@ class Prefilter:
 
         with contextlib.suppress(hyperscan.ScanTerminated):
             self._scan(window, note)
-        return found or bool(self._dense.find(window))
+        return found or bool(self._runs.find(window))
 
     def _scan(self, window: bytes | memoryview, note: Callable[[int, int, int, int, object], bool | None]) -> None:
         if not hasattr(self._local, "scratch"):

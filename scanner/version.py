@@ -16,12 +16,13 @@ SOURCES: Final = (
         "keys",
         "labels",
         "matching",
+        "numbered",
         "packed",
         "pairing",
         "prefilter",
         "runs",
     ),
-    *("shape", "spelling", "structure", "surroundings", "survey"),
+    *("shape", "spelling", "structure", "surroundings", "survey", "textruns"),
     # What the delta filter rules out is not read again either.
     *("kernels", "packindex", "packs"),
     # Nor is what could not be opened, but was looked through as it is.

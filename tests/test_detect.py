@@ -201,6 +201,25 @@ def test_compressed_base64_is_read_on_behind_each_quoted_sign(
         assert {(each.credential.decoder.split(">")[-1], each.line) for each in found} == {(pack, 2)}
 
 
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("megabytes", [1, 3])
+def test_what_is_compressed_in_a_large_file_is_read_to_its_end_or_said_to_be_cut(
+    prefilter: Prefilter, rng: random.Random, wrap: bool, megabytes: int
+) -> None:
+    """As in a dump of Helm releases: the key stands far behind the only thing that tells of it."""
+    key, secret = make_key_id(rng), make_secret(rng)
+    text = base64.b64encode(rng.randbytes(megabytes * 650_000)) + f"\n{ini(key, secret)}".encode()
+    encode = base64.encodebytes if wrap else base64.b64encode
+    data = (
+        b"name: value\n" * 150_000 + b"release: " + encode(gzip.compress(text, mtime=0)) + b"\nother: value\n" * 9_000
+    )
+    found = detect(data, prefilter)
+    if megabytes == 1:
+        assert [(one.credential.key_id, one.credential.secret) for one in found] == [(key, Secret(secret))]
+    else:
+        assert [(one.what, one.outcome) for one in found] == [("decoded text", Outcome.FAILED)]
+
+
 def test_lines_and_columns_count_code_points_of_the_file_as_stored(prefilter: Prefilter, rng: random.Random) -> None:
     key = make_key_id(rng)
     cases = [
