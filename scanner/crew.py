@@ -6,6 +6,8 @@ back, and one task a reader is under way, so that neither side can wait for the 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -45,7 +47,8 @@ def _beside(world: World, first: Step, jobs: int) -> Iterator[Step]:
         for _ in range(jobs):
             ours, theirs = context.Pipe()
             process = context.Process(target=_read, args=(theirs, world), daemon=True)  # type: ignore[attr-defined]
-            process.start()
+            with _not_from_here():
+                process.start()
             theirs.close()
             readers[ours] = process
         yield from _deal(first, list(readers))
@@ -63,6 +66,18 @@ def _context() -> BaseContext:
 
     forks = sys.platform == "linux" and threading.active_count() == 1
     return multiprocessing.get_context("fork" if forks else "spawn")
+
+
+@contextlib.contextmanager
+def _not_from_here() -> Iterator[None]:
+    """Let a Python that starts now import nothing from the folder we stand in: what is scanned may lie there."""
+    given = "PYTHONSAFEPATH" in os.environ
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
+    try:
+        yield
+    finally:
+        if not given:
+            del os.environ["PYTHONSAFEPATH"]
 
 
 def _deal(first: Step, idle: list[Connection]) -> Iterator[Step]:

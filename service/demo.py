@@ -116,7 +116,7 @@ class _Story:
         """Run one command as a user would; show it and what it prints."""
         print(f"  $ firedamp {shlex.join(arguments)}", flush=True)
         done = subprocess.run(
-            [sys.executable, "-m", "firedamp.service.cli", *arguments], capture_output=True, text=True,
+            [sys.executable, "-P", "-m", "firedamp.service.cli", *arguments], capture_output=True, text=True,
             env=dict(self._environ), check=False,
         )  # fmt: skip
         for line in (done.stdout + done.stderr).splitlines():
@@ -151,7 +151,7 @@ class _Story:
         """Mint a canary and return its name."""
         print("  $ firedamp canary mint --format jsonl", flush=True)
         done = subprocess.run(
-            [sys.executable, "-m", "firedamp.service.cli", "canary", "mint", "--format", "jsonl"],
+            [sys.executable, "-P", "-m", "firedamp.service.cli", "canary", "mint", "--format", "jsonl"],
             capture_output=True, text=True, env=dict(self._environ), check=False,
         )  # fmt: skip
         if done.returncode != 0:

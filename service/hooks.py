@@ -170,7 +170,7 @@ def _git(*arguments: str) -> str:
 
 def _script(name: str, *, for_all: bool) -> str:
     """Return the hook: what was there before, then ours. Input that git gives once is given to both."""
-    run = shlex.join([sys.executable, "-m", "firedamp.service.cli", "hook", "--quiet", "run", name])
+    run = shlex.join([sys.executable, "-P", "-m", "firedamp.service.cli", "hook", "--quiet", "run", name])
     before = f'before="$(dirname "$0")/{name}.{_BEFORE}"'
     own = f'own="$(git rev-parse --git-common-dir)/hooks/{name}"' if for_all else 'own=""'
     if name in _WITH_INPUT:

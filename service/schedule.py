@@ -111,7 +111,7 @@ class Runner:
         """Run the commands one after the other. 0 and 1 are a run that worked, 2 one that was incomplete."""
         worst, detail = "ok", ""
         for each in commands:
-            arguments = [sys.executable, "-m", "firedamp.service.cli", *each, *self._common]
+            arguments = [sys.executable, "-P", "-m", "firedamp.service.cli", *each, *self._common]
             ended = self._one(arguments, timeout, niceness)
             if ended.outcome != "ok":
                 worst, detail = ended.outcome, ended.detail

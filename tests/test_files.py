@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import stat
+import threading
 import time
 from array import array
 from dataclasses import dataclass, field
@@ -448,6 +449,27 @@ def test_a_lost_reader_fails_the_source(tmp_path: Path) -> None:
     world = World(interesting=_dies, container_of=container_of)
     with pytest.raises(SourceFailure, match="was lost"):
         list(steps(world, Task(folders=(Folder(str(tmp_path)),)), 2))
+
+
+def test_readers_that_cannot_fork_import_nothing_from_the_folder_we_stand_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4_000):
+        write(tmp_path / "tree" / str(number % 80) / str(number), "x")
+    proof = tmp_path / "it-ran"
+    write(tmp_path / "multiprocessing.py", f"open({str(proof)!r}, 'w'); import os; os._exit(1)")
+    monkeypatch.chdir(tmp_path)
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()  # a process of two threads may not fork
+    try:
+        world = World(interesting=bool, container_of=container_of)
+        list(steps(world, Task(folders=(Folder(str(tmp_path / "tree")),)), 2))
+    finally:
+        done.set()
+        thread.join()
+    assert not proof.exists()
+    assert "PYTHONSAFEPATH" not in os.environ
 
 
 def test_early_files_are_read_first_and_only_once(tmp_path: Path, rng: random.Random) -> None:

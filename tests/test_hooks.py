@@ -109,6 +109,25 @@ def test_an_installed_hook_stops_a_commit_whichever_index_it_uses(
     git(repository, "commit", "-q", "--all", "-m", "clean")
 
 
+HOSTILE = "import os; print('CODE OF THE REPOSITORY RUNS', flush=True); os._exit(0)\n"
+
+
+def test_a_hook_runs_no_code_of_the_repository_it_stands_in(
+    repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    assert cli.main(["hook", "install", "pre-commit"]) == 0
+    for name in ("argparse", "hyperscan", "platformdirs"):
+        (repository / f"{name}.py").write_text(HOSTILE)
+    (repository / "sqlite3").mkdir()
+    (repository / "sqlite3" / "__init__.py").write_text(HOSTILE)
+    (repository / "leak").write_text(key(rng))
+    git(repository, "add", ".")
+    told = git(repository, "commit", "-q", "-m", "leak", status=1)
+    assert "would leave" in told
+    assert "CODE OF THE REPOSITORY" not in told
+
+
 def test_an_existing_hook_runs_first_and_can_still_refuse(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -99,6 +99,14 @@ def test_a_runner_tells_how_a_process_ended(tmp_path: Path) -> None:
     assert runner.run([["status"]], minute).outcome == "stopped"
 
 
+def test_a_job_runs_no_code_of_the_folder_it_is_started_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("argparse", "platformdirs"):
+        (tmp_path / f"{name}.py").write_text("import os; os._exit(0)\n")
+    monkeypatch.chdir(tmp_path)
+    ended = Runner(tmp_path / "x.db", None).run([["scan", "missing", "--offline"]], timedelta(minutes=1))
+    assert ended.outcome == "incomplete", "our own command ran"
+
+
 def test_jobs_stand_back_but_for_those_that_an_alarm_waits_for(tmp_path: Path) -> None:
     kinds = {kind: niceness(JobConfig(name="x", kind=kind, every=timedelta(hours=1))) for kind in ("verify", "watch")}
     assert kinds == {"verify": 10, "watch": 0}
