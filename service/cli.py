@@ -336,8 +336,8 @@ def _parser() -> argparse.ArgumentParser:
     config = add("config", "Check the configuration file, or print a commented one.", _config)
     config.add_argument("action", choices=["check", "example"])
 
-    hook = add("hook", "Install or run a git hook.", _hook)
-    hook.add_argument("action", choices=["install", "run"])
+    hook = add("hook", "Install, run or take away a git hook.", _hook)
+    hook.add_argument("action", choices=["install", "run", "uninstall"])
     hook.add_argument("hook", choices=["pre-commit", "pre-push", "commit-msg", "pre-receive"])
     hook.add_argument("--global", dest="for_all", action="store_true", help="for every repository of this user")
     hook.add_argument("arguments", nargs="*", metavar="ARGUMENT")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 from pathlib import Path
 
@@ -144,13 +145,154 @@ def test_an_existing_hook_runs_first_and_can_still_refuse(
     assert cli.main(["hook", "install", "pre-commit"]) == 2, "a third hook is nobody's to move"
 
 
-def test_a_shadowed_hook_is_told(
+def script(path: Path, text: str, mode: int = 0o755) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(mode)
+    return path
+
+
+def test_a_hook_that_asks_how_it_is_called_is_called_the_same(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    hooks = repository / ".git" / "hooks"
+    script(repository / "tools" / "hook", 'echo "called $(basename "$0")" >&2')
+    hooks.mkdir(exist_ok=True)
+    (hooks / "pre-commit").symlink_to("../../tools/hook")
+    script(hooks / "commit-msg.before-firedamp", "echo an older firedamp kept me >&2")
+    assert cli.main(["hook", "install", "pre-commit"]) == 0
+    assert cli.main(["hook", "install", "commit-msg"]) == 0
+    told = git(repository, "commit", "-q", "--allow-empty", "-m", "x")
+    assert "called pre-commit" in told
+    assert "an older firedamp kept me" in told
+
+
+def test_a_hook_that_git_did_not_run_is_not_said_to_run(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(repository)
-    git(repository, "config", "core.hooksPath", ".husky")
+    script(repository / ".git" / "hooks" / "pre-commit", "exit 1", 0o644)
+    assert cli.main(["hook", "install", "pre-commit"]) == 0
+    assert "not executable" in capsys.readouterr().out
+    git(repository, "commit", "-q", "--allow-empty", "-m", "x")
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    hook = repository / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.symlink_to(tmp_path / "nowhere")
+    assert cli.main(["hook", "install", "pre-commit"]) == 0
+    assert not (tmp_path / "nowhere").exists()
+    assert hook.is_file()
+
+
+def test_a_push_of_nothing_gives_a_chained_hook_no_line(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    git(tmp_path, "init", "-q", "--bare", "remote.git")
+    git(repository, "remote", "add", "origin", str(tmp_path / "remote.git"))
+    script(repository / ".git" / "hooks" / "pre-push", 'echo "lines: $(wc -l)"; echo "to $1"')
+    assert cli.main(["hook", "install", "pre-push"]) == 0
+    assert re.search(r"lines: +1\nto origin", git(repository, "push", "origin", "main"))
+    assert re.search(r"lines: +0\nto origin", git(repository, "push", "origin", "main"))
+
+
+def test_a_hook_that_is_taken_away_leaves_what_was_there_before(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(repository)
+    hooks = repository / ".git" / "hooks"
+    script(repository / "tools" / "hook", "echo theirs ran >&2")
+    hooks.mkdir(exist_ok=True)
+    (hooks / "pre-commit").symlink_to("../../tools/hook")
+    script(hooks / "pre-commit.legacy", "true")
+    before = {path.name for path in hooks.iterdir()}
+    assert cli.main(["hook", "uninstall", "pre-commit"]) == 2, "it is not ours"
+    for name in ("pre-commit", "commit-msg"):
+        assert cli.main(["hook", "install", name]) == 0
+        assert cli.main(["hook", "uninstall", name]) == 0
+    assert "is back" in capsys.readouterr().out
+    assert {path.name for path in hooks.iterdir()} == before
+    assert (hooks / "pre-commit").readlink() == Path("../../tools/hook")
+    assert "theirs ran" in git(repository, "commit", "-q", "--allow-empty", "-m", "x")
+
+
+def test_an_installed_hook_keeps_the_settings_it_was_installed_with(
+    tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f.toml").write_text('[scan]\nhonour_marks = ["nosecret"]\n')
+    monkeypatch.chdir(repository)
+    assert cli.main(["hook", "install", "pre-commit", "--config", "../f.toml"]) == 0
+    told = git(repository, "commit", "-q", "--allow-empty", "-m", "x", status=1)
+    assert "nosecret is no mark" in told
+
+
+@pytest.mark.parametrize("where", ["repository", "include", "work tree", "system"])
+def test_a_shadowed_hook_is_told(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    monkeypatch.chdir(repository)
+    match where:
+        case "repository":
+            git(repository, "config", "core.hooksPath", ".husky")
+        case "include":
+            (repository / ".git" / "more").write_text("[core]\n\thooksPath = .husky\n")
+            git(repository, "config", "include.path", "more")
+        case "work tree":
+            git(repository, "config", "extensions.worktreeConfig", "true")
+            git(repository, "config", "--worktree", "core.hooksPath", ".husky")
+        case _:
+            (tmp_path / "system").write_text("[core]\n\thooksPath = .husky\n")
+            monkeypatch.setenv("GIT_CONFIG_SYSTEM", str(tmp_path / "system"))
+            monkeypatch.delenv("GIT_CONFIG_NOSYSTEM")
     assert cli.main(["hook", "install", "pre-commit"]) == 2
     assert ".husky" in capsys.readouterr().err
+
+
+def test_a_hook_for_all_repositories_switches_no_other_hook_off(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    monkeypatch.chdir(repository)
+    assert cli.main(["hook", "install", "pre-commit", "--global"]) == 0
+    for name in ("commit-msg", "post-commit", "reference-transaction"):
+        script(repository / ".git" / "hooks" / name, f'echo "{name} ran $# $(wc -c)" >&2')
+    told = git(repository, "commit", "-q", "--allow-empty", "-m", "x")
+    assert "commit-msg ran 1" in told
+    assert "post-commit ran 0" in told
+    assert re.search("reference-transaction ran 1 +[1-9]", told), "it gets its input too"
+    git(repository, "worktree", "add", "-q", str(tmp_path / "linked"))
+    assert "commit-msg ran 1" in git(tmp_path / "linked", "commit", "-q", "--allow-empty", "-m", "x")
+    script(repository / ".git" / "hooks" / "commit-msg", "exit 1")
+    git(repository, "commit", "-q", "--allow-empty", "-m", "x", status=1)
+    assert cli.main(["hook", "install", "commit-msg", "--global"]) == 0
+    git(repository, "commit", "-q", "--allow-empty", "-m", "x", status=1)
+    assert cli.main(["hook", "uninstall", "commit-msg", "--global"]) == 0
+    git(repository, "commit", "-q", "--allow-empty", "-m", "x", status=1)
+    assert cli.main(["hook", "uninstall", "pre-commit", "--global"]) == 0
+    assert not git(repository, "config", "--global", "--get", "core.hooksPath", status=1)
+    assert not any((Path.home() / ".config" / "git" / "hooks").iterdir())
+    git(repository, "commit", "-q", "--allow-empty", "-m", "x", status=1)
+
+
+def test_a_folder_of_hooks_that_the_user_chose_gets_ours_and_nothing_else(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    monkeypatch.chdir(repository)
+    git(repository, "config", "--global", "core.hooksPath", "~/mine")
+    assert cli.main(["hook", "install", "pre-commit", "--global"]) == 0
+    assert [path.name for path in (Path.home() / "mine").iterdir()] == ["pre-commit"]
+    assert cli.main(["hook", "uninstall", "pre-commit", "--global"]) == 0
+    git(repository, "config", "--global", "core.hooksPath", ".hooks")
+    assert cli.main(["hook", "install", "pre-commit", "--global"]) == 2
+    assert "another folder in each" in capsys.readouterr().err
+    (tmp_path / "gitconfig").write_text("[nonsense")
+    assert cli.main(["hook", "install", "pre-commit", "--global"]) == 2
+    assert "bad config" in capsys.readouterr().err
 
 
 def test_a_hook_for_all_repositories_runs_theirs_too(
