@@ -73,25 +73,28 @@ class ChosenSource:
                 yield blob, GitProvenance(repository=self.target, path=path, in_head=False)
 
 
-def staged(path: Path, settings: Settings, index: str | None) -> ChosenSource:
-    """Make the source of what differs between HEAD and the index. index is GIT_INDEX_FILE as git gives it to hooks.
+def staged(path: Path, settings: Settings, index: str | None, *, everything: bool = False) -> ChosenSource:
+    """Make the source of what differs between HEAD and the index, or of everything that is in the index.
 
-    `git commit PATH` and `git commit --all` use an index of their own: only the one git names is right.
+    index is GIT_INDEX_FILE as git gives it to hooks: `git commit PATH` and `git commit --all` use an index of their
+    own, and only the one git names is right.
     """
     layout = find(path)
     place = layout.git_dir / "index" if index is None else Path(index)
     if not place.is_absolute():
-        place = layout.root / place
+        # A hook runs at the top of the work tree; where the git folder stands for the repository, that is here.
+        place = (Path.cwd() if layout.root == layout.git_dir else layout.root) / place
 
     def choose(git: ObjectAccess) -> Iterator[tuple[str, str | None]]:
         if not place.exists():
             return
-        tree = resolve(layout) or _EMPTY_TREE[layout.width]
+        head = None if everything else resolve(layout)
+        tree = head or _EMPTY_TREE[layout.width]
         wanted = ("diff-index", "--cached", "--raw", "-z", "--no-renames", "--no-abbrev", tree)
         fields = iter(_whole(git, wanted, f"{place} cannot be compared with HEAD").split(b"\0"))
-        for head in fields:
-            if head:
-                _, mode, _, name, status = head[1:].split(b" ")
+        for entry in fields:
+            if entry:
+                _, mode, _, name, status = entry[1:].split(b" ")
                 where = next(fields)
                 if status != b"D" and mode != _GITLINK:
                     yield name.decode("ascii"), where.decode("utf-8", "backslashreplace")
@@ -100,13 +103,13 @@ def staged(path: Path, settings: Settings, index: str | None) -> ChosenSource:
 
 
 def pushed(
-    path: Path, updates: Collection[tuple[str, str]], settings: Settings, *, known: str = "refs/",
+    path: Path, updates: Collection[tuple[str, str]], settings: Settings, *, known: str | None = "refs/",
     quarantine: tuple[Path, ...] = (),
 ) -> ChosenSource:  # fmt: skip
     """Make the source of what a push brings. updates are (old id, new id), all zeros for none.
 
-    What the refs below known reach is there already. quarantine are object folders that only this push sees
-    (git-receive-pack(1), "Quarantine environment").
+    What the refs below known reach is there already; None says that nothing is. quarantine are object folders that only
+    this push sees (git-receive-pack(1), "Quarantine environment").
     """
     layout = find(path)
     if quarantine:
@@ -116,7 +119,7 @@ def pushed(
         from firedamp.scanner.history import kinds_of  # loads numpy, which nothing else here needs
 
         new = sorted({new for _, new in updates if new.strip("0")})
-        old = {old for old, _ in updates if old.strip("0")} | tips(layout, known)
+        old = {old for old, _ in updates if old.strip("0")} | (set() if known is None else tips(layout, known))
         here = sorted(name for name, _ in kinds_of(git, old))
         lines = [f"{name}\n".encode() for name in new] + [f"^{name}\n".encode() for name in here]
         for line in _whole(git, ("rev-list", "--objects", "--stdin"), "what is pushed cannot be listed", lines).split(

@@ -245,15 +245,16 @@ class FolderSource:
 class StreamSource:
     """Standard input, read to its end. A stream too large to hold is looked at in windows, each a blob of its own.
 
-    largest is the size in bytes up to which a container is held in memory.
+    largest is the size in bytes up to which a container is held in memory. target is what the user knows it by.
     """
 
     name: Final = "stdin"
-    target: Final = "-"
 
     def __init__(
-        self, stream: BinaryIO, interesting: Interesting, container_of: ContainerOf, largest: int = 128 << 20
-    ) -> None:
+        self, stream: BinaryIO, interesting: Interesting, container_of: ContainerOf, largest: int = 128 << 20,
+        *, target: str = "-",
+    ) -> None:  # fmt: skip
+        self.target: Final = target
         self._stream = stream
         self._largest = largest
         self._interesting = interesting

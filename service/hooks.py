@@ -6,10 +6,13 @@ Only what is new is read, nothing is remembered, and nobody is asked: a hook mus
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from typing import Final
 
 from firedamp.scanner.chosen import ChosenSource, pushed, staged
 from firedamp.scanner.objects import find
@@ -19,15 +22,23 @@ from firedamp.service import scanning
 from firedamp.service.options import Common, HookOptions, ScanOptions
 from firedamp.storage.errors import SourceFailure, UsageFailure
 
+_SCISSORS: Final = re.compile(rb"^(\S+) -{24} >8 -{24}\n(?=(?:\1.*\n)*(?:diff --|\Z))", re.MULTILINE)
+"""The line below which git leaves a message out, with what `commit --verbose` shows there: notes of git's own, a diff.
 
-def scan_staged(options: ScanOptions, common: Common) -> int:
-    """Scan what is about to be committed in the repository we stand in, or in the one target."""
+Source: wt-status.c, `cut_line`. In a message that was not edited such a line cuts nothing, so the rest must be git's.
+"""
+
+
+def scan_staged(options: ScanOptions, common: Common, *, everything: bool = False) -> int:
+    """Scan what is about to be committed in the repository we stand in, or in the one target.
+
+    everything: all that is tracked, though nothing of it is about to be committed.
+    """
     if len(options.targets) > 1:
         raise UsageFailure("scan --staged takes one repository", "the one it is run in, without a target")
-    path = top(Path(options.targets[0]) if options.targets else Path.cwd())
-    return scanning.scan_once(
-        lambda settings: [staged(path, settings, os.environ.get("GIT_INDEX_FILE"))], options, common
-    )
+    path = top(Path(options.targets[0]) if options.targets else None)
+    index = os.environ.get("GIT_INDEX_FILE")
+    return scanning.scan_once(lambda settings: [staged(path, settings, index, everything=everything)], options, common)
 
 
 def hook(options: HookOptions, common: Common) -> int:
@@ -35,7 +46,7 @@ def hook(options: HookOptions, common: Common) -> int:
     if options.action != "run":
         from firedamp.service import hookfiles
 
-        where = None if options.for_all else top(Path.cwd())
+        where = None if options.for_all else top()
         if options.action == "uninstall":
             return hookfiles.uninstall(options.hook, where)
         return hookfiles.install(options.hook, where, _kept_options(common))
@@ -56,24 +67,70 @@ def _kept_options(common: Common) -> list[str]:
 
 
 def _run(name: str, arguments: Sequence[str], common: Common) -> int:
-    path = top(Path.cwd())
     match name:
         case "pre-commit":
-            return scan_staged(ScanOptions(), common)
+            return _before_commit(common)
         case "commit-msg":
             if len(arguments) != 1:
                 raise UsageFailure("hook run commit-msg takes the file that holds the message", "git passes it")
-            with Path(arguments[0]).open("rb") as message:
-                sources: list[Source] = [scanning.stream(message)]
-                return scanning.scan_once(lambda _: sources, ScanOptions(), common)
+            message = _SCISSORS.split(Path(arguments[0]).read_bytes(), maxsplit=1)[0]
+            source: Source = scanning.stream(BytesIO(message), "commit message")
+            return scanning.scan_once(lambda _: [source], ScanOptions(), common)
         case "pre-push":
-            # "<local ref> SP <local id> SP <remote ref> SP <remote id>" (githooks(5))
-            updates = [(fields[3], fields[1]) for fields in _lines(4)]
-            return _scan_pushed(path, updates, common, known="refs/remotes/")
+            return _before_push(arguments, common)
         case _:
             # "<old id> SP <new id> SP <ref>" (githooks(5))
             updates = [(fields[0], fields[1]) for fields in _lines(3)]
-            return _scan_pushed(path, updates, common, known="refs/", quarantine=_quarantine())
+            return _scan_pushed(updates, common, known="refs/", quarantine=_quarantine())
+
+
+def _before_commit(common: Common) -> int:
+    """Scan what is staged; when a person or CI runs pre-commit, the commits it was given, else all that is tracked.
+
+    git names the index to the hooks it runs; pre-commit alone sets PRE_COMMIT, and does not say what it was asked for.
+    """
+    by_hand = "PRE_COMMIT" in os.environ and "GIT_INDEX_FILE" not in os.environ
+    if by_hand and "PRE_COMMIT_TO_REF" in os.environ:
+        return _scan_pushed(_told_by_pre_commit(), common, known=None)
+    return scan_staged(ScanOptions(), common, everything=by_hand)
+
+
+def _before_push(arguments: Sequence[str], common: Common) -> int:
+    """Scan what the remote does not have: what another one has is not known where this push goes.
+
+    git passes the remote's name and its URL, the URL twice where it has no name, and writes
+    "<local ref> SP <local id> SP <remote ref> SP <remote id>" (githooks(5)).
+    """
+    if not arguments and any(f"PRE_COMMIT{word}" in os.environ for word in ("", "_TO_REF", "_LOCAL_BRANCH")):
+        name, url = (os.environ.get(f"PRE_COMMIT_REMOTE_{word}", "") for word in ("NAME", "URL"))
+        updates = _told_by_pre_commit()
+    else:
+        name, url = (*arguments, "", "")[:2]
+        updates = [(fields[3], fields[1]) for fields in _lines(4)]
+        if not arguments and not updates:
+            raise UsageFailure("hook run pre-push is told of no push", "give it git's arguments and standard input")
+    named = name not in {"", url} and ".." not in name
+    return _scan_pushed(updates, common, known=f"refs/remotes/{name}/" if named else None)
+
+
+def _told_by_pre_commit() -> list[tuple[str, str]]:
+    """Return the one update that pre-commit tells of: it reads git's lines itself (its `commands/hook_impl.py`).
+
+    Without a range all of a branch is new, and a run by hand may not even name that.
+    """
+    new = os.environ.get("PRE_COMMIT_TO_REF") or os.environ.get("PRE_COMMIT_LOCAL_BRANCH") or "HEAD"
+    old = os.environ.get("PRE_COMMIT_FROM_REF")
+    return [("" if old is None else _id(old), _id(new))]
+
+
+def _id(name: str) -> str:
+    """Return the object id of what a user calls a commit."""
+    from firedamp.service.hookfiles import git
+
+    found = git(top(), "rev-parse", "--verify", "--quiet", name)
+    if not found:
+        raise UsageFailure(f"{name} names no commit here")
+    return found
 
 
 def _lines(fields: int) -> list[list[str]]:
@@ -85,8 +142,9 @@ def _lines(fields: int) -> list[list[str]]:
 
 
 def _scan_pushed(
-    path: Path, updates: Sequence[tuple[str, str]], common: Common, *, known: str, quarantine: tuple[Path, ...] = ()
+    updates: Sequence[tuple[str, str]], common: Common, *, known: str | None, quarantine: tuple[Path, ...] = ()
 ) -> int:
+    path = top()
     if not any(new.strip("0") for _, new in updates):
         return 0  # only deletions: nothing comes in
 
@@ -103,15 +161,20 @@ def _quarantine() -> tuple[Path, ...]:
     return () if not place else (Path(place).absolute(),)
 
 
-def top(path: Path) -> Path:
-    """Return the repository that path stands in: its work tree, or its git folder when it is bare."""
-    given = os.environ.get("GIT_DIR")
-    if given and path == Path.cwd() and not (path / ".git").exists():
-        return Path(given).absolute()
-    for folder in (path.absolute(), *path.absolute().parents):
+def top(path: Path | None = None) -> Path:
+    """Return the repository that path stands in: its work tree, or its git folder when it is bare.
+
+    Without a path it is the one that git means here: GIT_DIR goes before the folder we stand in (git(1)).
+    """
+    given = os.environ.get("GIT_DIR") if path is None else None
+    start = Path.cwd() if path is None else path.absolute()
+    for folder in (start, *start.parents):
         try:
-            find(folder)
+            layout = find(folder)
         except SourceFailure:
             continue
-        return folder
-    raise UsageFailure(f"{path} is in no git repository")
+        if given is None or layout.git_dir == Path(os.path.realpath(given)):
+            return folder
+    if given is not None:
+        return Path(given).absolute()
+    raise UsageFailure(f"{start} is in no git repository")

@@ -157,9 +157,9 @@ def _no_repository(path: str) -> Source:
     raise SourceFailure(f"{path} is a repository, which is not looked into here")
 
 
-def stream(file: BinaryIO) -> Source:
-    """Make the source of an open file, read to its end."""
-    return StreamSource(file, Sense(_cache(), None), must_open)
+def stream(file: BinaryIO, name: str) -> Source:
+    """Make the source of an open file, read to its end. name is what the user knows it by."""
+    return StreamSource(file, Sense(_cache(), None), must_open, target=name)
 
 
 def _now() -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.builders import make_key_id, make_secret
 
 from firedamp.service import cli
@@ -331,6 +333,123 @@ def test_a_push_is_read_before_it_leaves_and_only_what_is_new_of_it(
     git(repository, "push", "-q", "origin", ":main")
 
 
+def leaked_and_removed(path: Path, rng: random.Random) -> None:
+    (path / "leak").write_text(key(rng))
+    git(path, "add", ".")
+    git(path, "commit", "-q", "-m", "leak", "--no-verify")
+    git(path, "rm", "-q", "leak")
+    git(path, "commit", "-q", "-m", "removed, but still in the history", "--no-verify")
+
+
+def test_what_one_remote_has_is_not_known_to_another(
+    tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("private", "public"):
+        git(tmp_path, "init", "-q", "--bare", f"{name}.git")
+        git(repository, "remote", "add", name, str(tmp_path / f"{name}.git"))
+    leaked_and_removed(repository, rng)
+    git(repository, "push", "-q", "private", "main")
+    monkeypatch.chdir(repository)
+    assert cli.main(["hook", "install", "pre-push"]) == 0
+    assert "would leave" in git(repository, "push", "-q", "public", "main", status=1)
+    assert "would leave" in git(repository, "push", "-q", "../private.git", "main:again", status=1), "it has no name"
+    git(repository, "push", "-q", "private", "main:again")
+
+
+def under_pre_commit(monkeypatch: pytest.MonkeyPatch, **told: str) -> None:
+    for name, value in told.items():
+        monkeypatch.setenv(f"PRE_COMMIT{name}", value)
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # pre-commit reads git's lines itself
+
+
+def test_a_push_is_read_as_pre_commit_tells_of_it(
+    tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "-q", "--bare", "remote.git")
+    git(repository, "remote", "add", "origin", str(tmp_path / "remote.git"))
+    git(repository, "push", "-q", "origin", "main")
+    old = git(repository, "rev-parse", "HEAD").strip()
+    leaked_and_removed(repository, rng)
+    new = git(repository, "rev-parse", "HEAD").strip()
+    monkeypatch.chdir(repository)
+    push = ["hook", "--quiet", "run", "pre-push"]
+    remote = {"_REMOTE_NAME": "origin", "_REMOTE_URL": "x", "_LOCAL_BRANCH": "refs/heads/main"}
+    with monkeypatch.context() as patch:
+        under_pre_commit(patch, **{"": "1"}, **remote, _FROM_REF=old, _TO_REF=new)
+        assert cli.main(push) == 1
+        under_pre_commit(patch, _FROM_REF="HEAD~1", _TO_REF="main")
+        assert cli.main(push) == 0, "only the removal"
+        under_pre_commit(patch, _TO_REF="nothing")
+        assert cli.main(push) == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert cli.main(push) == 2, "nobody tells what is pushed"
+    with monkeypatch.context() as patch:
+        under_pre_commit(patch, **{"": "1"}, **remote)
+        assert cli.main(push) == 1, "a branch that the remote does not have has no range"
+    with monkeypatch.context() as patch:
+        under_pre_commit(patch, **{"": "1"})
+        assert cli.main(push) == 1, "run by hand: all of HEAD"
+    under_pre_commit(monkeypatch, **{"": "1"}, _TO_REF=old)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"refs/heads/main {new} refs/heads/main {old}\n"))
+    assert cli.main([*push, "origin", "url"]) == 1, "git's own hook, in a hook of pre-commit's"
+
+
+def test_pre_commit_run_by_hand_reads_what_is_tracked_or_the_range_it_is_given(
+    repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "leak").write_text(key(rng))
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "leak")
+    monkeypatch.chdir(repository)
+    commit = ["hook", "--quiet", "run", "pre-commit"]
+    assert cli.main(commit) == 0, "nothing is staged"
+    under_pre_commit(monkeypatch, **{"": "1"})
+    assert cli.main(commit) == 1
+    with monkeypatch.context() as patch:
+        patch.setenv("GIT_INDEX_FILE", ".git/index")
+        assert cli.main(commit) == 0, "git itself runs the hook: somebody commits, and none of this"
+    git(repository, "rm", "-q", "leak")
+    assert cli.main(commit) == 0
+    under_pre_commit(monkeypatch, _FROM_REF="HEAD~1", _TO_REF="HEAD")
+    assert cli.main(commit) == 1
+
+
+def test_the_diff_that_git_shows_below_a_message_is_not_of_the_message(
+    tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "leak").write_text(key(rng))
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "leak")
+    git(repository, "rm", "-q", "leak")
+    monkeypatch.chdir(repository)
+    assert cli.main(["hook", "install", "commit-msg"]) == 0
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nsed -i.old "1s/.*/Remove the key/" "$1"\n')
+    editor.chmod(0o755)
+    git(repository, "commit", "-q", "-v", GIT_EDITOR=str(editor))
+    line = "# ------------------------ >8 ------------------------\n"
+    told = git(repository, "commit", "-q", "--allow-empty", "-m", f"A line of ours:\n\n{line}{key(rng)}", status=1)
+    assert "commit message" in told
+
+
+def test_git_dir_goes_before_the_folder_we_stand_in(
+    tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "-q")
+    (repository / "leak").write_text(key(rng))
+    git(repository, "add", ".")
+    monkeypatch.chdir(other)
+    assert cli.main(["scan", "--staged", "--offline"]) == 0
+    monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
+    assert cli.main(["scan", "--staged", "--offline"]) == 1
+    monkeypatch.chdir(repository)
+    monkeypatch.setenv("GIT_DIR", ".git")
+    monkeypatch.setenv("GIT_INDEX_FILE", ".git/index")
+    assert cli.main(["scan", "--staged", "--offline"]) == 1
+
+
 def test_a_server_refuses_a_push_with_a_key_in_quarantine(
     tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,8 +486,10 @@ def test_a_damaged_index_is_no_silence(repository: Path, capsys: pytest.CaptureF
 def test_what_ci_runs_are_commands_that_we_have() -> None:
     root = Path(__file__).parent.parent
     parser = cli._parser()
-    for entry in ("pre-commit", "commit-msg", "pre-push"):
-        assert f"entry: firedamp hook --quiet run {entry}" in (root / ".pre-commit-hooks.yaml").read_text()
+    hooks = yaml.safe_load((root / ".pre-commit-hooks.yaml").read_text())
+    for entry, hook in zip(("pre-commit", "commit-msg", "pre-push"), hooks, strict=True):
+        assert hook["entry"] == f"firedamp hook --quiet run {entry}"
+        assert hook["always_run"], "an empty difference may hide commits"
         parser.parse_args(["hook", "--quiet", "run", entry])
     action = (root / "deploy" / "github-action" / "action.yml").read_text()
     job = (root / "deploy" / "gitlab" / "firedamp.gitlab-ci.yml").read_text()
