@@ -20,7 +20,7 @@ from firedamp.scanner.bundle import unbundled
 from firedamp.scanner.fetch import clone_of, is_url
 from firedamp.scanner.idset import Ids, Memory, Seen, from_hex, keys
 from firedamp.scanner.jit import NoCompilerError
-from firedamp.scanner.objects import Layout, ObjectAccess, find
+from firedamp.scanner.objects import Layout, ObjectAccess, find, small
 from firedamp.scanner.reading import DeltaFilter, Part, Portion, Reader, Settings, Share, Texts, Unread
 from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Item, Known, Nested
 from firedamp.scanner.walk import real_path, shown, trouble
@@ -114,7 +114,7 @@ class GitSource:
             return
         with ObjectAccess(layout) as git, Absent(git) as absent:
             counted = 0
-            for item in itertools.chain(layout.skipped, self._beside(layout), self._objects(git)):
+            for item in itertools.chain(layout.skipped, _beyond(layout), self._beside(layout), self._objects(git)):
                 match item:
                     case Blob(id=name):
                         self._hits.add(name)
@@ -350,6 +350,13 @@ class GitSource:
                 places = {_key(place) for place in self._placed.get(each.blob, [])}
                 if isinstance(each.provenance, GitProvenance) and _key(each.provenance) not in places:
                     yield each
+
+
+def _beyond(layout: Layout) -> Iterator[Skipped]:
+    """Tell that history is cut off: commits at the boundary say that they have parents, and those are elsewhere."""
+    if layout.shallow is not None and small(layout.shallow).strip():
+        why = "older history lies beyond a shallow boundary; git fetch --unshallow brings it"
+        yield Skipped(outcome=Outcome.LEFT_OUT, what=shown(str(layout.shallow)), why=why)
 
 
 def _handed_on(blob: Blob) -> Iterator[Item]:

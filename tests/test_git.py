@@ -272,7 +272,9 @@ def test_a_linked_work_tree_and_a_submodule_lead_to_their_objects(
     assert found[sub]["matches"][0]["repository"].endswith("outer/.git/modules/nested/module")
 
 
-def test_what_lies_beyond_a_shallow_boundary_is_not_missed(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+def test_what_lies_beyond_a_shallow_boundary_is_left_out_and_told(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
     origin = Repository(tmp_path / "origin")
     (_, old_text), (new, new_text) = leak(rng), leak(rng)
     origin.commit("old", {"leak": old_text})
@@ -281,6 +283,13 @@ def test_what_lies_beyond_a_shallow_boundary_is_not_missed(tmp_path: Path, rng: 
     scanned = scan(tmp_path / "shallow")
     assert (scanned.status, scanned.findings.keys()) == (1, {new})
     assert scanned.match(new)["commit"] == tip
+    for told in (scanned, scan(tmp_path / "shallow")):  # the second time nothing is even listed
+        (left,) = told.summary["left_out"]["items"]
+        assert left["what"] == str(tmp_path / "shallow" / "shallow")
+        assert "shallow boundary" in left["why"]
+        assert told.summary["complete"], "left out is not failed"
+    origin.git("-C", str(tmp_path / "shallow"), "fetch", "--quiet", "--unshallow")
+    assert scan(tmp_path / "shallow").summary["left_out"]["items"] == []
 
 
 def test_what_a_partial_clone_lacks_is_counted_and_never_fetched(
