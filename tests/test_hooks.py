@@ -7,7 +7,9 @@ import json
 import os
 import random
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -491,9 +493,62 @@ def test_what_ci_runs_are_commands_that_we_have() -> None:
         assert hook["entry"] == f"firedamp hook --quiet run {entry}"
         assert hook["always_run"], "an empty difference may hide commits"
         parser.parse_args(["hook", "--quiet", "run", entry])
-    action = (root / "deploy" / "github-action" / "action.yml").read_text()
-    job = (root / "deploy" / "gitlab" / "firedamp.gitlab-ci.yml").read_text()
-    for text in (action, job):
-        assert "firedamp scan" in text
-        assert "--format sarif --output" in text
     parser.parse_args(["scan", ".", "--offline", "--format", "sarif", "--output", "x"])
+    job = yaml.safe_load((root / "deploy" / "gitlab" / "firedamp.gitlab-ci.yml").read_text())["firedamp"]
+    assert job["script"] == ["firedamp scan . --offline --format sarif --output firedamp.sarif"]
+    assert job["variables"]["GIT_DEPTH"] == "0"
+
+
+ACTION = Path(__file__).parent.parent / "deploy" / "github-action" / "action.yml"
+
+
+def test_what_the_action_runs_is_pinned() -> None:
+    steps = yaml.safe_load(ACTION.read_text())["runs"]["steps"]
+    assert all(re.search("@[0-9a-f]{40}$", step["uses"]) for step in steps if "uses" in step)
+    (install,) = [step for step in steps if "pip install" in step.get("run", "")]
+    assert "${FIREDAMP_VERSION:-$FIREDAMP_ACTION/../..}" in install["run"], "the firedamp that the action stands in"
+    assert (ACTION.parent / ".." / ".." / "pyproject.toml").exists()
+
+
+def act(folder: Path, target: Path, arguments: str) -> tuple[str, str, str]:
+    """Run the action's scan step as a runner does; return its output, its summary and what it hands on."""
+    (step,) = [step for step in yaml.safe_load(ACTION.read_text())["runs"]["steps"] if step.get("id") == "scan"]
+    command = shlex.join([sys.executable, "-P", "-m", "firedamp.service.cli"])
+    script(folder / "bin" / "firedamp", f'exec {command} "$@"')
+    for name in ("python", "python3"):
+        script(folder / "bin" / name, f'exec {shlex.quote(sys.executable)} "$@"')
+    told = {name: folder / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "FIREDAMP_SARIF")}
+    environ = os.environ | {name: str(path) for name, path in told.items()}
+    environ |= {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "FIREDAMP_DB": str(folder / "action.db")}
+    environ |= {"FIREDAMP_TARGET": str(target), "FIREDAMP_ARGUMENTS": arguments}
+    # The shell of a step that says `shell: bash` (GitHub, "Workflow syntax")
+    command = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step["run"]]
+    done = subprocess.run(command, cwd=target, env=environ, capture_output=True, text=True, check=False)
+    written = [path.read_text() if path.exists() else "" for path in told.values()]
+    return done.stdout + done.stderr, written[1], written[0]
+
+
+def test_the_actions_summary_is_of_the_scan_itself(tmp_path: Path, repository: Path, rng: random.Random) -> None:
+    (repository / "known").write_text(key(rng))
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "known")
+    baseline = tmp_path / "baseline.json"
+    cli.main(["scan", str(repository), "--offline", "--quiet", "--write-baseline", str(baseline)])
+    (repository / "new").write_text(key(rng))
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "new")
+    told, summary, output = act(tmp_path, repository, f"--offline\n--baseline {baseline}\n")
+    assert output == "status=1\n", told
+    assert "1 findings, 0 not read" in summary
+    assert "new:1`" in summary
+    assert "known" not in summary
+
+
+def test_the_action_warns_of_a_shallow_checkout_and_hands_a_wrong_use_on(tmp_path: Path, repository: Path) -> None:
+    git(repository, "commit", "-q", "--allow-empty", "-m", "second")
+    git(tmp_path, "clone", "-q", "--depth=1", repository.as_uri(), "shallow")
+    told, summary, output = act(tmp_path, tmp_path / "shallow", "--offline")
+    assert "::warning::" in told
+    assert (output, "0 findings" in summary) == ("status=0\n", True)
+    (tmp_path / "FIREDAMP_SARIF").unlink()
+    assert "unrecognized" in act(tmp_path, repository, "--nonsense")[0]
