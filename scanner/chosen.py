@@ -52,7 +52,7 @@ class ChosenSource:
                         if spooled is not None:
                             Path(spooled).unlink()
                     case Unread(id=name):
-                        yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} {name}", why="git cannot give it")
+                        yield Skipped(outcome=Outcome.FAILED, what=name, why="git cannot give it")
                     case Share(tally=tally):
                         yield Checkpoint(tally)
             # Nothing staged is no failure: the choice itself was read.
@@ -92,14 +92,26 @@ def staged(path: Path, settings: Settings, index: str | None, *, everything: boo
         tree = head or _EMPTY_TREE[layout.width]
         wanted = ("diff-index", "--cached", "--raw", "-z", "--no-renames", "--no-abbrev", tree)
         fields = iter(_whole(git, wanted, f"{place} cannot be compared with HEAD").split(b"\0"))
+        unmerged = False
         for entry in fields:
             if entry:
                 _, mode, _, name, status = entry[1:].split(b" ")
                 where = next(fields)
-                if status != b"D" and mode != _GITLINK:
+                unmerged |= status == b"U"
+                if status not in {b"D", b"U"} and mode != _GITLINK:
                     yield name.decode("ascii"), where.decode("utf-8", "backslashreplace")
+        if unmerged:
+            yield from _theirs(git, f"{place} cannot be listed")
 
     return ChosenSource(layout, choose, settings, place)
+
+
+def _theirs(git: ObjectAccess, what: str) -> Iterator[tuple[str, str | None]]:
+    """Yield what a merge in conflict brings: stage 3. Stage 1 and 2 are in the history already (git-ls-files(1))."""
+    for entry in _whole(git, ("ls-files", "--unmerged", "-z"), what).split(b"\0"):
+        head, _, where = entry.partition(b"\t")
+        if head.endswith(b" 3") and not head.startswith(_GITLINK):
+            yield head.split(b" ")[1].decode("ascii"), where.decode("utf-8", "backslashreplace")
 
 
 def pushed(

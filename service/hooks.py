@@ -36,6 +36,11 @@ def scan_staged(options: ScanOptions, common: Common, *, everything: bool = Fals
     """
     if len(options.targets) > 1:
         raise UsageFailure("scan --staged takes one repository", "the one it is run in, without a target")
+    for given, word in ((options.org, "--org"), (options.show_secrets, "--show-secrets"), (options.nice, "--nice")):
+        if given:
+            raise UsageFailure(
+                f"scan --staged does not take {word}", "it reads what one commit brings, and keeps nothing"
+            )
     path = top(Path(options.targets[0]) if options.targets else None)
     index = os.environ.get("GIT_INDEX_FILE")
     return scanning.scan_once(lambda settings: [staged(path, settings, index, everything=everything)], options, common)
@@ -55,6 +60,12 @@ def hook(options: HookOptions, common: Common) -> int:
         print(
             "firedamp: a key would leave this machine. Take it out; if it is meant to be there, end its line with\n"
             "  firedamp:allow   or decide once: firedamp findings set ID --state accepted --reason …",
+            file=sys.stderr,
+        )
+    if status == 2:
+        print(
+            "firedamp: what could not be read may hold a key. If it may pass, name it in a configuration file as\n"
+            "  [scan] accept_incomplete   and give that to the hook: firedamp hook install NAME --config FILE",
             file=sys.stderr,
         )
     return status

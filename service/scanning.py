@@ -69,8 +69,7 @@ def scan(options: ScanOptions, common: Common) -> int:
         be_nice()
     with (
         common.open_store() as store,
-        # The worker's prefilter knows no values: for one's own keys every member comes back.
-        _unpacker(_limits(settings.scan)) if own is None else Unpacker(_limits(settings.scan)) as unpacker,
+        _unpacker(_limits(settings.scan), own) as unpacker,
         Bar(sys.stderr, quiet=common.quiet) as bar,
         ExitStack() as ends,
     ):
@@ -104,19 +103,25 @@ def scan(options: ScanOptions, common: Common) -> int:
 
 def scan_once(choose: Callable[[Settings], Sequence[Source]], options: ScanOptions, common: Common) -> int:
     """Scan sources and remember nothing of it: for hooks. What was decided about a finding before still counts."""
+    for path in (common.output, options.write_baseline):
+        must_be_writable(path)
     settings = common.settings()
     from firedamp.scanner.reading import Settings
 
-    sense = Sense(_cache(), None)
-    chosen = Settings(hits=sense.hits, container=lambda head: must_open(head) is not None, jobs=1)
-    with common.open_store() as kept, kept.blank() as store, _unpacker(_limits(settings.scan)) as unpacker:
+    known, own = _baseline(options), _own_keys() if options.own_keys else None
+    sense = Sense(_cache(), own)
+    sources = choose(Settings(hits=sense.hits, container=lambda head: must_open(head) is not None, jobs=1))
+    with common.open_store() as kept, kept.blank() as store, _unpacker(_limits(settings.scan), own) as unpacker:
         for key in kept.watched():
             store.watch(key)
         report = scanner.scan(
-            choose(chosen), store, Look(functools.partial(prefilter, _cache()), unpacker), detector=VERSION, now=_now,
+            sources, store, Look(functools.partial(prefilter, _cache()), unpacker, own), detector=VERSION, now=_now,
             open_repository=_no_repository, canary_accounts=settings.scan.canary_accounts,
             honoured=_honoured((*settings.scan.honour_marks, *options.honour_marks)),
         )  # fmt: skip
+        report = replace(report, skipped=tuple(_by_path(each, sources) for each in report.skipped))
+        patterns = (*settings.scan.accept_incomplete, *options.accept_incomplete)
+        report = scanner.accepted(report, patterns, fnmatch.fnmatch)
         decided = {finding.fingerprint: finding for finding in kept.findings()}
         report = replace(
             report,
@@ -130,13 +135,26 @@ def scan_once(choose: Callable[[Settings], Sequence[Source]], options: ScanOptio
                 for each in report.findings
             ),
         )
-        known = _baseline(options)
         found = list(_chosen(report, options, known))
     if found or report.failed or common.format is not Format.TABLE:
         _show(report, found, {}, common)
+    if options.write_baseline is not None:
+        from firedamp.service import baseline
+
+        baseline.write(options.write_baseline, report.findings)
     if report.failed:
         return 2
     return int(any(each.finding.state is TriageState.OPEN for each in found))
+
+
+def _by_path(skipped: Skipped, sources: Sequence[Source]) -> Skipped:
+    """Name by its path what was not read: the id of a blob says nothing to who is about to commit it."""
+    blob, inside, chain = skipped.what.partition("!")
+    for source in sources:
+        for _, place in source.provenance([blob]):
+            if place.path is not None:
+                return replace(skipped, what=f"{place.path}{inside}{chain}")
+    return skipped
 
 
 def _baseline(options: ScanOptions) -> frozenset[Fingerprint]:
@@ -175,8 +193,9 @@ def clones_in(configured: Path | None) -> Path:
     return configured or _cache() / _REPOSITORIES
 
 
-def _unpacker(limits: Limits | None = None) -> Unpacker:
-    return Unpacker(limits, prefiltered(_cache()))
+def _unpacker(limits: Limits | None = None, own: OwnKeys | None = None) -> Unpacker:
+    # The worker's prefilter knows no values: for one's own keys every member comes back.
+    return Unpacker(limits, prefiltered(_cache())) if own is None else Unpacker(limits)
 
 
 def _limits(scan: ScanConfig) -> Limits:

@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,77 @@ def test_an_accepted_finding_lets_the_commit_through_and_a_mark_does_too(
     capsys.readouterr()
     assert staged(repository, capsys)[0] == 0
     (repository / "file").write_text(key(rng).replace("\n", "  # firedamp:allow\n"))
+    git(repository, "add", ".")
+    assert staged(repository, capsys)[0] == 0
+
+
+def encrypted_zip() -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("a.txt", "hello" * 10)
+    raw = bytearray(made.getvalue())
+    raw[6] |= 1  # bit 0 of the general purpose flags, in the local header and in the directory (APPNOTE 4.4.4)
+    raw[raw.find(b"PK\1\2") + 8] |= 1
+    return bytes(raw)
+
+
+def test_what_cannot_be_opened_is_named_by_its_path_and_can_be_accepted(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "box.zip").write_bytes(encrypted_zip())
+    git(repository, "add", ".")
+    monkeypatch.chdir(repository)
+    assert cli.main(["scan", "--staged"]) == 2
+    assert "  box.zip!a.txt: " in capsys.readouterr().out
+    assert cli.main(["scan", "--staged", "--accept-incomplete", "box.zip!*"]) == 0
+    assert cli.main(["hook", "run", "pre-commit"]) == 2
+    assert "accept_incomplete" in capsys.readouterr().err
+    (tmp_path / "f.toml").write_text('[scan]\naccept_incomplete = ["*.zip!*"]\n')
+    assert cli.main(["hook", "run", "pre-commit", "--config", str(tmp_path / "f.toml")]) == 0
+    assert cli.main(["hook", "install", "pre-commit", "--config", "../f.toml"]) == 0
+    git(repository, "commit", "-q", "-m", "a box")
+
+
+def test_an_option_of_scan_is_honoured_before_a_commit_or_refused(
+    tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(repository)
+    secret, baseline = make_secret(rng), tmp_path / "baseline.json"
+    (Path.home() / ".aws").mkdir()
+    (Path.home() / ".aws" / "credentials").write_text(
+        f"[default]\naws_access_key_id = {make_key_id(rng)}\naws_secret_access_key = {secret}\n"
+    )
+    (repository / "bare").write_text(f"x {secret}\n")
+    git(repository, "add", ".")
+    assert cli.main(["scan", "--staged"]) == 0
+    assert cli.main(["scan", "--staged", "--own-keys"]) == 1
+    (repository / "leak").write_text(key(rng))
+    git(repository, "add", ".")
+    assert cli.main(["scan", "--staged", "--write-baseline", str(baseline)]) == 1
+    assert cli.main(["scan", "--staged", "--baseline", str(baseline)]) == 0
+    assert cli.main(["scan", "--staged", "--write-baseline", str(tmp_path / "no" / "file")]) == 2
+    for option in (["--org", "github:x"], ["--show-secrets"], ["--nice"]):
+        capsys.readouterr()
+        assert cli.main(["scan", "--staged", *option]) == 2
+        assert f"does not take {option[0]}" in capsys.readouterr().err
+
+
+def test_a_merge_in_conflict_is_read_as_it_would_come_in(
+    repository: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    git(repository, "checkout", "-q", "-b", "theirs")
+    (repository / "readme").write_text(key(rng))
+    git(repository, "commit", "-q", "-a", "-m", "leak")
+    git(repository, "checkout", "-q", "main")
+    (repository / "readme").write_text("ours\n")
+    git(repository, "commit", "-q", "-a", "-m", "ours")
+    git(repository, "merge", "-q", "theirs", status=1)
+    status, (found, summary) = staged(repository, capsys)
+    assert status == 1
+    assert found["matches"][0]["path"] == "readme"  # type: ignore[index]
+    assert summary["summary"]["failed"]["count"] == 0  # type: ignore[index]
+    git(repository, "checkout", "-q", "--ours", "readme")
     git(repository, "add", ".")
     assert staged(repository, capsys)[0] == 0
 
