@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-
 SECRET_LENGTH: Final = 40
 SMTP_LENGTH: Final = 44
 TOKEN_LENGTHS: Final = range(100, 2001)
@@ -28,9 +26,10 @@ _RUNS: Final = re.compile(
     rf"(?=[A-Za-z0-9+/%\\&#;]{{40}})((?:[A-Za-z0-9+/]++|{_SIGN})++)|{_ESCAPE}",
 )
 _ENCODED: Final = re.compile(_SIGN)
-_BORDER: Final = np.ones(256, np.bool_)
-"""What stands in no run, sign or escape, by character."""
-_BORDER[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/%\\&#;[\x1b")] = False
+_INSIDE: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/%\\&#;[\x1b")
+_MARKED: Final = bytes(ord("x") if code in _INSIDE else 0 for code in range(256))
+"""x for what can stand in a run, sign or escape, nought for every border between them."""
+_LONG: Final = b"x" * SECRET_LENGTH
 _HEX: Final = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 _LOWER_RUN: Final = re.compile(r"[a-z]{22}|[A-Z]{22}")
 _PLACEHOLDERS: Final = (
@@ -68,14 +67,15 @@ def runs(text: str, low: int, high: int) -> Iterator[Run]:
 
 
 def _stretches(text: str, low: int, high: int) -> Iterator[tuple[int, int]]:
-    """Yield the parts of text[low:high] that hold runs: found by counting, as the expression is slow on plain text.
+    """Yield the parts of text[low:high] that can hold runs: found by looking for 40 marks, as the expression is slow.
 
     No character beside a part can belong to a run, its signs or an escape.
     """
-    codes = np.frombuffer(text[low:high].encode("latin-1", "replace"), np.uint8)
-    borders = np.concatenate(([-1], np.flatnonzero(_BORDER[codes]), [codes.size]))
-    for at in np.flatnonzero(np.diff(borders) > SECRET_LENGTH).tolist():
-        yield low + int(borders[at]) + 1, low + int(borders[at + 1])
+    marked, end = text[low:high].encode("latin-1", "replace").translate(_MARKED), 0
+    while (start := marked.find(_LONG, end)) >= 0:
+        end = marked.find(b"\0", start)
+        end = len(marked) if end < 0 else end
+        yield low + start, low + end
 
 
 def undo(raw: str) -> str:

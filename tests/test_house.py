@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.builders import make_key_id, make_secret
 
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.detect import detect
@@ -87,7 +89,9 @@ def test_a_scan_starts_without_what_it_may_never_need() -> None:
     assert start & (HEAVY | DETECTION) == set()
 
 
-def test_before_a_commit_nothing_is_loaded_that_takes_longer_than_reading_it(tmp_path: Path) -> None:
+def test_before_a_commit_nothing_is_loaded_that_takes_longer_than_reading_it(
+    tmp_path: Path, rng: random.Random
+) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     (tmp_path / "a.txt").write_text("nothing\n", encoding="utf-8")
     subprocess.run(["git", "-C", str(tmp_path), "add", "a.txt"], check=True)
@@ -97,6 +101,11 @@ def test_before_a_commit_nothing_is_loaded_that_takes_longer_than_reading_it(tmp
     assert "hyperscan" in modules, "something was read"
     detection = {"firedamp.scanner.detect", "firedamp.scanner.forms", "firedamp.scanner.git"}
     assert modules & (HEAVY | detection | {"numpy", "multiprocessing"}) == set()
+    (tmp_path / "b.ini").write_text(f"id = {make_key_id(rng)}\nsecret = {make_secret(rng)}\n", encoding="utf-8")
+    subprocess.run(["git", "-C", str(tmp_path), "add", "b.ini"], check=True)
+    modules = loaded(run.replace("== 0", "== 1"), cwd=tmp_path)
+    assert "firedamp.scanner.detect" in modules
+    assert modules & (HEAVY | {"numpy", "multiprocessing"}) == set(), "what finds a key need not load slowly either"
 
 
 def test_a_scan_of_an_unchanged_folder_loads_no_detection(tmp_path: Path) -> None:
