@@ -75,9 +75,9 @@ def uninstall(name: str, top: Path | None) -> int:
     _move(before.with_name(f"{name}.legacy"), folder / f"{name}.legacy")
     if before.parent.is_dir() and not any(before.parent.iterdir()):
         before.parent.rmdir()
+    print(f"{path} is removed" + ("; what stood there before is back" if os.path.lexists(path) else ""))
     if top is None and folder == _folder_of_ours():
         _leave(folder, name)
-    print(f"{path} is removed" + ("; what stood there before is back" if os.path.lexists(path) else ""))
     return 0
 
 
