@@ -2,7 +2,7 @@
 
 Trees are not read: they hold names, not content. What was read by this detector version, in whichever repository, is
 not read again; and while packs, loose folders, refs and the other files are those of the last complete scan, nothing
-is even listed.
+is even listed. What could not be read is not remembered: it is tried again each time.
 """
 
 from __future__ import annotations
@@ -89,6 +89,8 @@ class GitSource:
         """Those that were handed on in this scan already, for they could not be read to their end in the last one."""
         self._walked = b""
         self._skipped: list[Skipped] = []
+        self._lasting: set[Skipped] = set()
+        """Failures that stay until something changes, or are tried by themselves: nothing is listed again for them."""
 
     def blobs(self) -> Iterator[Item]:
         """Yield the submodules' repositories, then text beside the objects, then objects worth a look."""
@@ -109,9 +111,10 @@ class GitSource:
         stamp = gitfiles.stamp(layout)
         before = self._unchanged(stamp)
         if before is not None and (yield from self._fails_again(layout, before.unread)):
-            yield from before.skipped
+            yield from (*layout.skipped, *before.skipped)
             yield Checkpoint(Tally(known=before.known - len(before.unread)))
             return
+        self._lasting.update(layout.skipped)
         with ObjectAccess(layout) as git, Absent(git) as absent:
             counted = 0
             for item in itertools.chain(layout.skipped, _beyond(layout), self._beside(layout), self._objects(git)):
@@ -127,7 +130,9 @@ class GitSource:
                 yield item
             if count := absent.count():
                 why = "absent from a partial clone or a broken alternate, and never fetched"
-                yield self._told(Skipped(outcome=Outcome.FAILED, what=f"{self.target} objects", why=why, count=count))
+                lacking = Skipped(outcome=Outcome.FAILED, what=f"{self.target} objects", why=why, count=count)
+                self._lasting.add(lacking)
+                yield self._told(lacking)
             yield Checkpoint()  # what was found is in the store now
             holding = self._hits & self._store.blobs_with_findings()
             self._place_all(git, holding)
@@ -137,8 +142,9 @@ class GitSource:
         if self._walked and not self._unread and self._nothing_failed():
             target = f"walk:{self.target}"
             states.append(SourceState(target=target, detector=self._seen.detector, value=self._walked))
-        if stamp.settled:
-            value = _Before(stamp.digest, counted, tuple(self._skipped), tuple(sorted(self._unread))).encoded()
+        if stamp.settled and self._nothing_failed(besides=self._lasting):
+            told = tuple(each for each in self._skipped if each not in layout.skipped)
+            value = _Before(stamp.digest, counted, told, tuple(sorted(self._unread))).encoded()
             states.append(SourceState(target=self._state, detector=self._seen.detector, value=value))
         yield Checkpoint(met=met, states=tuple(states))
 
@@ -173,8 +179,8 @@ class GitSource:
         self._skipped.append(skipped)
         return skipped
 
-    def _nothing_failed(self) -> bool:
-        return all(each.outcome is not Outcome.FAILED for each in self._skipped)
+    def _nothing_failed(self, besides: Collection[Skipped] = ()) -> bool:
+        return all(each.outcome is not Outcome.FAILED or each in besides for each in self._skipped)
 
     def _unchanged(self, stamp: gitfiles.Stamp) -> _Before | None:
         """Return what the last scan remembered, if nothing changed since."""
@@ -259,9 +265,11 @@ class GitSource:
                 case Unread(absent=True):
                     missing += 1
                 case Unread(id=name, why=why):
+                    failed = Skipped(outcome=Outcome.FAILED, what=f"{self.target} {name}", why=why)
                     if item.passing:
                         self._unread.add(name)
-                    yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} {name}", why=why)
+                        self._lasting.add(failed)
+                    yield failed
                 case Share(ids=read, tally=tally, seen=seen):
                     if self._unread:
                         read = read[~np.isin(keys(read), keys(from_hex(sorted(self._unread), width)))]

@@ -49,7 +49,8 @@ def stamp(layout: Layout) -> Stamp:
             continue
         newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
         size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
-        digest.update(b"%s\0%d %d %d\0" % (os.fsencode(path), status.st_ino, size, status.st_mtime_ns))
+        telling = (status.st_ino, size, status.st_mtime_ns, status.st_ctime_ns)
+        digest.update(b"%s\0%d %d %d %d\0" % (os.fsencode(path), *telling))
     return Stamp(digest.hexdigest(), newest < now - _TICK)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.builders import make_key_id
 from tests.repositories import Repository, leak
 from tests.scans import Scan, scanner
 
@@ -195,6 +197,48 @@ def test_damaged_loose_objects_are_failures(tmp_path: Path, rng: random.Random, 
     scanned = scan(tmp_path / "r")
     assert (scanned.status, scanned.findings.keys()) == (2, {key_id})
     assert sum(item["count"] for item in scanned.summary["failed"]["items"]) == 5
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_object_whose_damage_was_mended_in_place_is_read(
+    tmp_path: Path, rng: random.Random, scan: Scan, packed: bool
+) -> None:
+    repository = Repository(tmp_path / "r", bare=True)
+    key_id, text = leak(rng)
+    name = repository.git("hash-object", "-w", "--stdin", given=text.encode())
+    objects = repository.path / "objects"
+    damaged = objects / name[:2] / name[2:]
+    if packed:
+        damaged = (
+            objects / f"pack/pack-{repository.git('pack-objects', '-q', 'objects/pack/pack', given=name.encode())}.pack"
+        )
+        (objects / name[:2] / name[2:]).unlink()
+    good = damaged.read_bytes()
+    damaged.chmod(0o644)
+    damaged.write_bytes(good[:20] + bytes(10) + good[30:])
+    time.sleep(0.2)  # what changed just now may change again within the same tick
+    for _ in ("first", "again"):
+        scanned = scan(repository.path)
+        assert (scanned.status, scanned.findings.keys(), scanned.summary["read"]["known"]) == (2, set(), 0)
+        time.sleep(0.2)
+    damaged.write_bytes(good)
+    scanned = scan(repository.path)
+    assert (scanned.status, scanned.findings.keys()) == (1, {key_id})
+
+
+def test_a_configuration_edited_in_place_is_read_though_its_size_and_time_are_as_before(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository = Repository(tmp_path / "r", bare=True)
+    config, key_id = repository.path / "config", make_key_id(rng)
+    repository.git("config", "user.name", "x" * len(key_id))
+    time.sleep(0.2)
+    status = config.stat()
+    assert scan(repository.path).status == 0
+    config.write_text(config.read_text().replace("x" * len(key_id), key_id))
+    os.utime(config, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert config.stat().st_size == status.st_size
+    assert scan(repository.path).findings.keys() == {key_id}
 
 
 def test_a_pack_that_cannot_be_listed_is_a_failure(tmp_path: Path, rng: random.Random, scan: Scan) -> None:

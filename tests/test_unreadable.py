@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,7 +113,9 @@ def test_unreadable_parts_of_a_repository_are_failed(
 
 
 @pytest.mark.parametrize("what", ["pack", "idx", "loose"])
-def test_unreadable_objects_are_failed(tmp_path: Path, rng: random.Random, scan: Try, what: str) -> None:
+def test_unreadable_objects_are_failed_until_they_can_be_read(
+    tmp_path: Path, rng: random.Random, scan: Try, what: str
+) -> None:
     repository = Repository(tmp_path / "r")
     repository.commit("packed", {"packed": leak(rng)[1]})
     repository.git("repack", "-q", "-a", "-d")
@@ -122,11 +125,35 @@ def test_unreadable_objects_are_failed(tmp_path: Path, rng: random.Random, scan:
     hidden = [objects / names[1][:2] / names[1][2:]] if what == "loose" else list(objects.glob(f"pack/*.{what}"))
     for path in hidden:
         path.chmod(0)
+    time.sleep(0.2)
+    for _ in ("first", "again"):
+        status, found, failed = scan(tmp_path / "r" / ".git")
+        assert status == 2
+        assert keys[0][0] in found
+        assert len(found) == 2
+        assert failed
+    for path in hidden:
+        path.chmod(0o644)
     status, found, failed = scan(tmp_path / "r" / ".git")
-    assert status == 2
-    assert keys[0][0] in found
-    assert len(found) == 2
-    assert failed
+    assert (status, len(found), failed) == (1, 3, {})
+    assert hidden
+
+
+@pytest.mark.parametrize("name", ["HEAD", "packed-refs"])
+def test_unreadable_files_of_a_repository_are_failed_until_they_can_be_read(
+    tmp_path: Path, rng: random.Random, scan: Try, name: str
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak": text})
+    repository.git("pack-refs", "--all")
+    hidden = tmp_path / "r" / ".git" / name
+    hidden.chmod(0)
+    time.sleep(0.2)
+    for _ in ("first", "again"):
+        assert scan(tmp_path / "r" / ".git") == (2, {key_id}, {str(hidden): "Permission denied"})
+    hidden.chmod(0o644)
+    assert scan(tmp_path / "r" / ".git") == (1, {key_id}, {})
 
 
 def test_an_unreadable_repository_or_target_is_failed(tmp_path: Path, rng: random.Random, scan: Try) -> None:
