@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from firedamp.scanner.idset import Ids, IdSet, empty, from_hex, keys
 from firedamp.scanner.objects import Layout, ObjectAccess, loose_folders
 from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, list_pack
+from firedamp.scanner.walk import shown
 from firedamp.storage.records import Outcome, Skipped
 
 _T = TypeVar("_T")
@@ -49,7 +50,8 @@ def list_objects(layout: Layout, git: ObjectAccess) -> Listing:
     """List every object of the repository and of its alternates, in the order in which packs hold them."""
     packs, skipped, rest = list[tuple[PackListing, NDArray[np.int32]]](), list[Skipped](), [empty(layout.width)]
     met = IdSet()
-    indexes = [*_told(_indexes(store) for store in layout.stores)]
+    skipped += (_failed(path, "not a regular file") for path in sorted(git.irregular))
+    indexes = [*_told(_indexes(store, git.irregular) for store in layout.stores)]
     for _, path in sorted((each for each in indexes if not isinstance(each, Skipped)), reverse=True):
         index = Path(path)
         pack = index.with_suffix(".pack")
@@ -68,7 +70,8 @@ def list_objects(layout: Layout, git: ObjectAccess) -> Listing:
         packs.append((listed, positions))
     folders = [*_told(loose_folders(store) for store in layout.stores)]
     skipped += [each for each in folders if isinstance(each, Skipped)]
-    loose = [*_told(_loose(folder, layout.width) for folder in folders if not isinstance(folder, Skipped))]
+    readable = (folder for folder in folders if not isinstance(folder, Skipped))
+    loose = [*_told(_loose(folder, layout.width, git.irregular) for folder in readable)]
     rest.append(from_hex([each for each in loose if isinstance(each, str)], layout.width))
     skipped += [each for each in (*indexes, *loose) if isinstance(each, Skipped)]
     others = np.unique(np.concatenate(rest), axis=0) if len(rest) > 2 else np.concatenate(rest)
@@ -89,13 +92,21 @@ def _told(parts: Iterable[Iterator[_T]]) -> Iterator[_T | Skipped]:
             yield Skipped(outcome=Outcome.FAILED, what=os.fsdecode(error.filename or ""), why=why)
 
 
-def _indexes(store: Path) -> Iterator[tuple[int, str]]:
-    """Yield size and path of pack indexes; a pack without one is no part of the repository (git skips it)."""
+def _indexes(store: Path, hidden: frozenset[Path]) -> Iterator[tuple[int, str]]:
+    """Yield size and path of pack indexes, but of those that are hidden themselves or whose pack is."""
     if os.path.lexists(store / "pack"):
         with os.scandir(store / "pack") as entries:
             for entry in entries:
-                if entry.name.endswith(".idx"):
+                if entry.name.endswith(".idx") and hidden.isdisjoint(_both(store / "pack" / entry.name)):
                     yield entry.stat().st_size, entry.path
+
+
+def _both(index: Path) -> tuple[Path, Path]:
+    return index, index.with_suffix(".pack")
+
+
+def _failed(path: Path, why: str) -> Skipped:
+    return Skipped(outcome=Outcome.FAILED, what=shown(str(path)), why=why)
 
 
 def _shown(git: ObjectAccess, index: Path, width: int) -> Ids | None:
@@ -108,10 +119,11 @@ def _shown(git: ObjectAccess, index: Path, width: int) -> Ids | None:
     return from_hex(names, width) if names else None
 
 
-def _loose(folder: Path, width: int) -> Iterator[str]:
+def _loose(folder: Path, width: int, hidden: Collection[Path]) -> Iterator[str]:
     """Yield the ids of the loose objects in one of their folders."""
+    without = {path.name for path in hidden if path.parent == folder}
     with os.scandir(folder) as entries:
         for entry in entries:
             name = folder.name + entry.name
-            if len(name) == 2 * width and re.fullmatch("[0-9a-f]+", name):
+            if len(name) == 2 * width and re.fullmatch("[0-9a-f]+", name) and entry.name not in without:
                 yield name

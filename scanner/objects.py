@@ -15,7 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,8 @@ _SHA256: Final = re.compile(rb"^\s*objectformat\s*=\s*\"?sha256\b", re.IGNORECAS
 _PROMISOR: Final = re.compile(rb"^\s*(?:promisor\s*=\s*\"?true|partialclone\s*=)", re.IGNORECASE | re.MULTILINE)
 _ESCAPES: Final = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
 _FOLDER: Final = re.compile("[0-9a-f]{2}")
+_LOOSE: Final = re.compile("[0-9a-f]{38}|[0-9a-f]{62}")
+_PACK: Final = re.compile(r".*\.(?:idx|pack)", re.DOTALL)
 _QUOTED: Final = re.compile(r"\\([0-7]{3}|.)", re.DOTALL)
 
 
@@ -195,8 +197,9 @@ def tips(layout: Layout, below: str = "refs/") -> set[str]:
 
 def _packed(path: Path) -> Iterator[bytes]:
     try:
-        with path.open("rb") as lines:
-            yield from lines
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(handle, "rb") as lines:  # noqa: PTH123 - opened by descriptor, so that a FIFO cannot hang it
+            yield from lines if stat.S_ISREG(os.fstat(handle).st_mode) else ()
     except OSError:
         return
 
@@ -231,6 +234,32 @@ def loose_folders(store: Path) -> Iterator[Path]:
                 yield store / entry.name
 
 
+def irregular(store: Path) -> Iterator[Path]:
+    """Yield what stands in an object folder where git opens a file, and is none: to open a FIFO hangs."""
+    alternates = store / "info" / "alternates"
+    if os.path.lexists(alternates) and not alternates.is_file():
+        yield alternates
+    for folder in (store / "pack", *_listable(loose_folders(store))):
+        wanted = _PACK if folder.name == "pack" else _LOOSE
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:  # who lists the objects tells it
+            for entry in entries:
+                if wanted.fullmatch(entry.name) and not _regular(entry):
+                    yield folder / entry.name
+
+
+def _listable(folders: Iterator[Path]) -> Iterator[Path]:
+    with contextlib.suppress(OSError):
+        yield from folders
+
+
+def _regular(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry, or what a link leads to, is a regular file. For a file, the listing itself has told."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
 class ObjectAccess:
     """A git that sees the objects of one repository and nothing else of it. A context manager: it has a folder."""
 
@@ -250,8 +279,10 @@ class ObjectAccess:
         (private / "config").write_text("\n".join(lines) + "\n")
         stores = layout.stores
         more = {"GIT_DIR": str(private)}
-        if layout.fenced:
-            stores = tuple(_linked(store, private / f"store{n}") for n, store in enumerate(stores))
+        self.irregular = frozenset(path for store in stores for path in irregular(store))
+        """What is no regular file where git would open one. Git is not shown it, and nobody else may open it."""
+        if layout.fenced or self.irregular:
+            stores = tuple(_linked(store, private / f"store{n}", self.irregular) for n, store in enumerate(stores))
             more["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = os.pathsep.join(str(store) for store in stores[1:])
         more["GIT_OBJECT_DIRECTORY"] = str(stores[0])
         if index is not None:
@@ -332,13 +363,21 @@ class Running:
         self.process.wait()
 
 
-def _linked(store: Path, private: Path) -> Path:
-    """Make a folder that shows the packs and loose objects of store, but not whom it borrows from."""
+def _linked(store: Path, private: Path, hidden: Collection[Path]) -> Path:
+    """Make a folder that shows the packs and loose objects of store, but not hidden, nor whom it borrows from."""
     private.mkdir()
+    parted = {path.parent for path in hidden}
     with os.scandir(store) as entries:
         for entry in entries:
-            if entry.name == "pack" or re.fullmatch("[0-9a-f]{2}", entry.name):
-                (private / entry.name).symlink_to(entry.path)
+            if entry.name == "pack" or _FOLDER.fullmatch(entry.name):
+                shown = private / entry.name
+                if store / entry.name in parted:
+                    shown.mkdir()
+                    for path in (store / entry.name).iterdir():
+                        if path not in hidden:
+                            (shown / path.name).symlink_to(path)
+                else:
+                    shown.symlink_to(entry.path)
     return private
 
 

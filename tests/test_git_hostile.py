@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from tests.builders import make_key_id
 from tests.repositories import Repository, leak
-from tests.scans import Scan, scanner
+from tests.scans import Scan, Scanned, scanner
 
 from firedamp.scanner.objects import find
 from firedamp.scanner.packindex import PackListing, list_pack
@@ -249,6 +251,58 @@ def test_a_pack_that_cannot_be_listed_is_a_failure(tmp_path: Path, rng: random.R
     scanned = scan(tmp_path / "r")
     assert scanned.status == 2
     assert scanned.summary["failed"]["items"][0]["what"] == str(listing.pack)
+
+
+@pytest.mark.parametrize("what", ["loose", "idx", "pack", "idx without a pack", "info/alternates", "packed-refs"])
+@pytest.mark.parametrize("borrowed", [False, True])
+def test_what_is_no_regular_file_is_a_failure_and_hangs_nobody(
+    tmp_path: Path, rng: random.Random, what: str, borrowed: bool
+) -> None:
+    repository = Repository(tmp_path / "r", bare=True)
+    kept, kept_text = leak(rng)
+    name = repository.git("hash-object", "-w", "--stdin", given=leak(rng)[1].encode())
+    repository.git("hash-object", "-w", "--stdin", given=kept_text.encode())
+    objects = repository.path / "objects"
+    if what in {"idx", "pack"}:
+        repository.git("pack-objects", "-q", "objects/pack/pack", given=name.encode())
+        (objects / name[:2] / name[2:]).unlink()
+    places = {
+        "loose": objects / name[:2] / name[2:],
+        "info/alternates": objects / what,
+        "packed-refs": repository.path / what,
+        "idx without a pack": objects / "pack" / f"pack-{rng.randbytes(20).hex()}.idx",
+    }  # fmt: skip
+    place = places[what] if what in places else next(objects.glob(f"pack/*.{what}"))
+    place.unlink(missing_ok=True)
+    os.mkfifo(place)
+    target = repository.path
+    if borrowed:
+        target = Repository(tmp_path / "borrower", bare=True).path
+        (target / "objects" / "info" / "alternates").write_text(f"{objects}\n")
+    command = [sys.executable, "-m", "firedamp.service.cli", "scan", str(target), "--offline", "--format", "jsonl"]
+    for _ in ("first", "again"):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        scanned = Scanned(done.returncode, done.stdout)
+        told = {item["what"]: item["why"] for item in scanned.summary["failed"]["items"]}
+        if what == "packed-refs":
+            assert scanned.status == 1
+        else:
+            assert (scanned.status, told) == (2, {str(place): "not a regular file"})
+        assert kept in scanned.findings
+
+
+def test_packs_and_objects_that_are_links_to_files_are_read(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r", bare=True)
+    keys = [leak(rng) for _ in range(2)]
+    packed, loose = (repository.git("hash-object", "-w", "--stdin", given=text.encode()) for _, text in keys)
+    objects = repository.path / "objects"
+    repository.git("pack-objects", "-q", "objects/pack/pack", given=packed.encode())
+    (objects / packed[:2] / packed[2:]).unlink()
+    for path in (objects / loose[:2] / loose[2:], *(objects / "pack").iterdir()):
+        path.rename(tmp_path / path.name)
+        path.symlink_to(tmp_path / path.name)
+    scanned = scan(repository.path)
+    assert (scanned.status, scanned.findings.keys()) == (1, {key_id for key_id, _ in keys})
 
 
 def test_an_index_of_version_1_is_read_through_git(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
