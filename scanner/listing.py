@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from firedamp.scanner.walk import shown
 from firedamp.storage.records import Outcome, Skipped
 
 _T = TypeVar("_T")
+_UNINDEXED: Final = "a pack without its index, which git passes by: `git index-pack` makes one"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +53,8 @@ def list_objects(layout: Layout, git: ObjectAccess) -> Listing:
     met = IdSet()
     skipped += (_failed(path, "not a regular file") for path in sorted(git.irregular))
     indexes = [*_told(_indexes(store, git.irregular) for store in layout.stores)]
+    unindexed = {path for store in layout.stores for path in _unindexed(store)}
+    skipped += (_failed(path, _UNINDEXED) for path in sorted(unindexed - git.irregular))
     for _, path in sorted((each for each in indexes if not isinstance(each, Skipped)), reverse=True):
         index = Path(path)
         pack = index.with_suffix(".pack")
@@ -103,6 +106,13 @@ def _indexes(store: Path, hidden: frozenset[Path]) -> Iterator[tuple[int, str]]:
 
 def _both(index: Path) -> tuple[Path, Path]:
     return index, index.with_suffix(".pack")
+
+
+def _unindexed(store: Path) -> Iterator[Path]:
+    """Yield packs without an index. Git makes an index right behind its pack, and removes it right before."""
+    for pack in sorted((store / "pack").glob("pack-*.pack")):
+        if not os.path.lexists(pack.with_suffix(".idx")) and os.path.lexists(pack):
+            yield pack
 
 
 def _failed(path: Path, why: str) -> Skipped:

@@ -253,6 +253,17 @@ def test_a_pack_that_cannot_be_listed_is_a_failure(tmp_path: Path, rng: random.R
     assert scanned.summary["failed"]["items"][0]["what"] == str(listing.pack)
 
 
+def test_a_pack_without_its_index_is_a_failure(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    _, listing = packed(tmp_path / "r", 10, rng)
+    listing.pack.with_suffix(".idx").unlink()
+    time.sleep(0.2)
+    for _ in ("first", "again"):
+        scanned = scan(tmp_path / "r")
+        assert scanned.status == 2
+        told = {item["what"]: item["why"] for item in scanned.summary["failed"]["items"]}
+        assert "git index-pack" in told[str(listing.pack)]
+
+
 @pytest.mark.parametrize("what", ["loose", "idx", "pack", "idx without a pack", "info/alternates", "packed-refs"])
 @pytest.mark.parametrize("borrowed", [False, True])
 def test_what_is_no_regular_file_is_a_failure_and_hangs_nobody(
