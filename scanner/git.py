@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from firedamp.scanner import gitfiles
-from firedamp.scanner.absent import Absent
+from firedamp.scanner.absent import Absent, lost
 from firedamp.scanner.bundle import unbundled
 from firedamp.scanner.fetch import clone_of, is_url
 from firedamp.scanner.idset import Ids, Memory, Seen, from_hex, keys
@@ -128,9 +128,7 @@ class GitSource:
                     case Known() | Nested() | Borrowed():
                         pass
                 yield item
-            if count := absent.count():
-                why = "absent from a partial clone or a broken alternate, and never fetched"
-                lacking = Skipped(outcome=Outcome.FAILED, what=f"{self.target} objects", why=why, count=count)
+            if lacking := self._lacking(git, absent):
                 self._lasting.add(lacking)
                 yield self._told(lacking)
             yield Checkpoint()  # what was found is in the store now
@@ -174,6 +172,17 @@ class GitSource:
             return False
         yield Checkpoint(tally)
         return True
+
+    def _lacking(self, git: ObjectAccess, absent: Absent) -> Skipped | None:
+        """Tell how many objects are absent, where nothing else that failed says so."""
+        why, count = "absent from a partial clone or a broken alternate, and never fetched", absent.count()
+        if self._listing is not None and not git.layout.fenced and self._nothing_failed() and not count:
+            why, count = (
+                "absent or damaged, though refs or history need them: `git fsck` names each",
+                lost(git, self._listing),
+            )
+        what = f"{self.target} objects"
+        return Skipped(outcome=Outcome.FAILED, what=what, why=why, count=count) if count else None
 
     def _told(self, skipped: Skipped) -> Skipped:
         self._skipped.append(skipped)

@@ -16,6 +16,7 @@ from tests.builders import make_key_id
 from tests.repositories import Repository, leak
 from tests.scans import Scan, Scanned, scanner
 
+from firedamp.scanner import absent
 from firedamp.scanner.objects import find
 from firedamp.scanner.packindex import PackListing, list_pack
 from firedamp.storage.errors import SourceFailure
@@ -314,6 +315,37 @@ def test_packs_and_objects_that_are_links_to_files_are_read(tmp_path: Path, rng:
         path.symlink_to(tmp_path / path.name)
     scanned = scan(repository.path)
     assert (scanned.status, scanned.findings.keys()) == (1, {key_id for key_id, _ in keys})
+
+
+@pytest.mark.parametrize("rev", ["HEAD:lost", "HEAD~1", "HEAD"])
+def test_what_a_repository_has_lost_is_a_failure(tmp_path: Path, rng: random.Random, scan: Scan, rev: str) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("first", {"leak": text})
+    repository.commit("second", {"lost": "x"})
+    assert scan(repository.path / ".git").status == 1
+    name = repository.git("rev-parse", rev)
+    (repository.path / ".git" / "objects" / name[:2] / name[2:]).unlink()
+    time.sleep(0.2)
+    for _ in ("first", "again"):
+        scanned = scan(repository.path / ".git")
+        assert (scanned.status, scanned.findings.keys()) == (2, {key_id})
+        (told,) = scanned.summary["failed"]["items"]
+        assert ("absent" in told["why"], told["count"]) == (True, 1)
+    repository.git("update-ref", "-d", "HEAD")
+    assert scan(repository.path / ".git").status == 1
+
+
+def test_in_a_large_repository_what_refs_name_is_looked_for(
+    tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(absent, "_FEW", 0)
+    repository = Repository(tmp_path / "r")
+    repository.commit("first", {"lost": "x"})
+    assert scan(repository.path / ".git").status == 0
+    name = repository.git("rev-parse", "HEAD")
+    (repository.path / ".git" / "objects" / name[:2] / name[2:]).unlink()
+    assert scan(repository.path / ".git").status == 2
 
 
 def test_an_index_of_version_1_is_read_through_git(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
