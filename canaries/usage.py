@@ -168,7 +168,7 @@ def leaks(findings: Sequence[Finding], sights: Mapping[Fingerprint, Sequence[Sig
                     where = f"{place.repository}: {place.path or sight.match.blob}"
                     leak = Leak(place=where, at=sight.first_seen, by_commit=False)
                 case _:
-                    leak = Leak(place=place.path, at=sight.first_seen, by_commit=False)
+                    leak = Leak(place=place.path or "where it is no longer", at=sight.first_seen, by_commit=False)
             if leak.place not in found or leak.at < found[leak.place].at:
                 found[leak.place] = leak
     return tuple(sorted(found.values(), key=lambda each: (each.at, each.place)))

@@ -124,7 +124,7 @@ def _told(
 def _sights(key_id: str, store: Store) -> list[Sight]:
     """Return where the scanner met the id and it stands still, as far as it knows."""
     names = [finding.fingerprint for finding in store.findings(key_id=key_id)]
-    return [sight for each in store.sights(names).values() for sight in each if sight.source]
+    return [sight for each in store.sights(names).values() for sight in each]
 
 
 def _elsewhere(placement: Placement, sights: Sequence[Sight]) -> tuple[str, list[str]]:

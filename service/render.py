@@ -76,7 +76,7 @@ _COLUMNS: Final = (
 
 
 def _csv(listing: Listing, out: TextIO) -> None:
-    """Write one row a place, for a spreadsheet. RFC 4180."""
+    """Write one row a place, and one for a finding that stands nowhere any more, for a spreadsheet. RFC 4180."""
     rows = csv.writer(out)
     rows.writerow(_COLUMNS)
     for each in listing.findings:
@@ -88,8 +88,9 @@ def _csv(listing: Listing, out: TextIO) -> None:
             finding.canary, finding.state.value, each.new,
             None if finding.expires is None else rfc3339(finding.expires),
         )  # fmt: skip
-        for sight in each.sights:
-            rows.writerow([_cell(value) for value in (*first, *_where(sight, listing.place_of))])
+        nowhere = (None,) * (len(_COLUMNS) - len(first))
+        for where in [_where(sight, listing.place_of) for sight in each.sights] or [nowhere]:
+            rows.writerow([_cell(value) for value in (*first, *where)])
 
 
 def _where(sight: Sight, place_of: Callable[[str], Place | None]) -> tuple[str | int | bool | None, ...]:

@@ -32,7 +32,11 @@ _TITLES: Final = {
 def log(
     findings: Sequence[Reported], report: Report | None, place_of: Callable[[str], Place | None]
 ) -> dict[str, Json]:
-    """Return a SARIF log of one run. Fingerprints are the finding's own: they survive moved lines and new commits."""
+    """Return a SARIF log of one run. Fingerprints are the finding's own: they survive moved lines and new commits.
+
+    What stands nowhere any more is no result: code scanning services refuse one without a place, and close what a log
+    does not hold.
+    """
     kinds = list(KeyKind)
     failed = [] if report is None else report.failed
     run: dict[str, Json] = {

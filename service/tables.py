@@ -168,6 +168,8 @@ def _status(reported: Reported) -> list[Line]:
 def _places(reported: Reported, place_of: PlaceOf) -> Iterator[Line]:
     """Yield the lines of the places of one key, each place's fix once."""
     told: set[str] = set()
+    if not reported.sights:
+        yield "no longer where it was found", "dim"
     for sight in reported.sights[:_COPIES]:
         yield where(sight), ""
         place = sight.provenance

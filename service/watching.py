@@ -131,7 +131,7 @@ def usage(options: UsageOptions, common: Common) -> int:
         raise UsageFailure("a queue holds no history", "--feed s3://…, lookup:// or file:///FOLDER")
     with common.open_store() as store:
         findings = store.findings(key_id=options.key_id)
-        sights = store.sights({each.fingerprint for each in findings})
+        sights = store.sights({each.fingerprint for each in findings}, gone=True)
         gathered = stories.gather(
             _as_watched(options.key_id, findings, store), store.sightings_of(options.key_id),
             lambda around: [open_feed(url, around) for url in urls], world(store, common, config),

@@ -34,6 +34,8 @@ def shares(found: Sequence[Reported], by: str, teams: Sequence[TeamConfig], owne
     parts = dict[str, dict[str, list[Sight]]]()
     by_name = {each.finding.fingerprint: each.finding for each in found}
     for each in found:
+        if not each.sights:  # it stands nowhere any more, but may live
+            parts.setdefault(NOBODY, {})[each.finding.fingerprint] = []
         for sight in each.sights:
             for name in _who(sight, by, teams, owned):
                 parts.setdefault(name, {}).setdefault(each.finding.fingerprint, []).append(sight)

@@ -176,15 +176,18 @@ class FindingRows(Rows):
         )
         return [_finding(row) for row in rows]
 
-    def sights(self, fingerprints: Collection[str]) -> dict[Fingerprint, list[Sight]]:
-        """Return every match of these findings with every way its blob was met, in a stable order."""
+    def sights(self, fingerprints: Collection[str], *, gone: bool = False) -> dict[Fingerprint, list[Sight]]:
+        """Return every match of these findings with every way its blob is met, in a stable order.
+
+        gone: those too whose blob is met nowhere any more, each once, with a source and a path that are empty.
+        """
         sights: dict[Fingerprint, list[Sight]] = {Fingerprint(name): [] for name in fingerprints}
         for chunk in chunks(fingerprints):
             rows = self._all(
                 f"""SELECT m.fingerprint, m.blob, line, col, decoder, container, kind, secret_here,
                     source, repository, path, commit_id, author, date, in_head, mode,
                     max(m.first_seen, coalesce(p.first_seen, '')), allowed
-                FROM match m LEFT JOIN provenance p ON p.blob = m.blob
+                FROM match m {"LEFT JOIN" if gone else "JOIN"} provenance p ON p.blob = m.blob
                 WHERE m.fingerprint IN ({placeholders(len(chunk))})
                 ORDER BY source, repository, path, date, commit_id, m.blob, line, col, decoder, container""",
                 chunk,

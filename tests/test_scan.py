@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import gzip
 import io
 import json
@@ -99,6 +100,27 @@ def test_decisions_are_kept_and_a_new_place_of_an_accepted_key_is_shown(
     cli.main(["findings", "list", "--state", "accepted", "--format", "json"])
     (told,) = json.loads(capsys.readouterr().out)["findings"]
     assert (told["access_key_id"], told["state"]) == (kept[0], "accepted")
+
+
+def test_a_finding_whose_places_are_gone_is_listed_without_one(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key_id, secret = pair(rng)
+    (tmp_path / "a").write_text(ini(key_id, secret))
+    scan(capsys, tmp_path)
+    (tmp_path / "a").write_text("clean")
+    assert scan(capsys, tmp_path)[:2] == (0, [])
+    told = dict[str, str]()
+    for form in ("table", "jsonl", "csv", "sarif"):
+        assert cli.main(["findings", "list", "--format", form]) == 0
+        told[form] = capsys.readouterr().out
+    assert "no longer where it was found" in told["table"]
+    assert json.loads(told["jsonl"])["matches"] == []
+    (row,) = csv.DictReader(io.StringIO(told["csv"]))
+    assert (row["access_key_id"], row["path"], row["line"]) == (key_id, "", "")
+    assert json.loads(told["sarif"])["runs"][0]["results"] == []
+    assert cli.main(["findings", "list", "--by", "author"]) == 0
+    assert "nobody" in capsys.readouterr().out
 
 
 def test_only_new_findings_on_request(tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]) -> None:

@@ -182,7 +182,8 @@ def test_matches_meet_every_way_their_blob_was_met() -> None:
         assert set(store.held(roots=["/home/a/fil"])) == set()
         assert set(store.held(repositories=["/r"])) == set(met[1:])
         store.record(batch(gone=met))
-        (left,) = store.sights([finding().fingerprint])[finding().fingerprint]
+        assert store.sights([finding().fingerprint])[finding().fingerprint] == []
+        (left,) = store.sights([finding().fingerprint], gone=True)[finding().fingerprint]
         assert left.source == ""
         assert store.blobs_with_findings() == {"b1"}
         assert store.fingerprints_in(["b1", "b2"]) == {finding().fingerprint}

@@ -182,6 +182,13 @@ def test_a_key_found_in_a_file_leaked_when_it_was_first_seen(
     text = tell(key_id, form="table")
     assert "first seen" in text
     assert "and in 1 other place" in text
+    for name in ("copy", "credentials"):
+        (place / name).write_text("clean")
+    assert cli.main(["scan", str(place), "--offline", "--quiet"]) == 0
+    capsys.readouterr()
+    told = tell(key_id, record(user(key_id), 0))
+    assert [each["place"] for each in told["leaks"]] == ["where it is no longer"]
+    assert (told["before"]["calls"], told["after"]["calls"]) == (1, 0), "when it leaked is still known"
 
 
 def test_what_the_watch_recorded_is_told_without_a_feed(
