@@ -100,6 +100,7 @@ class FolderSource:
         self._gone: list[Met] = []
         self._left_out = Counter[str]()
         self._opened = False
+        self._files = self._size = 0
 
     def blobs(self) -> Iterator[Item]:
         """Yield the files worth a look, the repositories, and what was not read."""
@@ -119,7 +120,9 @@ class FolderSource:
             return
         keys = yield from self._read(self._world(known, _sorted(early)), task, known)
         yield from self._left_out_by_rule()
-        same = not self._opened and len(keys) == len(known)
+        # Empty files alone are not remembered: the next scan must say again that there was nothing to read.
+        empty = not known and self._files > 0 and self._size == 0
+        same = empty or (not self._opened and len(keys) == len(known))
         yield self._checkpoint(Tally(), None if same else _sorted(keys))
 
     def _start(self) -> Task | Skipped:
@@ -152,6 +155,8 @@ class FolderSource:
             new += step.files
             size += step.bytes
             self._opened |= step.opened
+            self._files += step.files
+            self._size += step.bytes
             yield from step.skipped
             yield from (Nested(path) for path in step.nested)
             self._left_out.update(step.left_out)

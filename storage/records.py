@@ -230,8 +230,8 @@ class Tally:
 
     @property
     def nothing(self) -> bool:
-        """Whether nothing at all was read or known: a scan of nothing proves nothing."""
-        return self.objects + self.files + self.known + self.ruled_out == 0
+        """Whether nothing at all was read or known, empty files apart: a scan of nothing proves nothing."""
+        return self.objects + self.bytes + self.known + self.ruled_out == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -123,6 +123,19 @@ def test_a_finding_whose_places_are_gone_is_listed_without_one(
     assert "nobody" in capsys.readouterr().out
 
 
+def test_empty_files_alone_are_nothing_that_was_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "empty").touch()
+    time.sleep(0.2)
+    for _ in ("first", "again"):
+        for target in (tmp_path / "tree" / "empty", tmp_path / "tree"):
+            assert scan(capsys, target)[0] == 2
+    (tmp_path / "tree" / "full").write_text("x")
+    time.sleep(0.2)
+    for _ in ("first", "again"):
+        assert scan(capsys, tmp_path / "tree")[0] == 0
+
+
 def test_only_new_findings_on_request(tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]) -> None:
     old, new = pair(rng), pair(rng)
     (tmp_path / "a").write_text(ini(*old))
