@@ -13,7 +13,7 @@ import stat
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from typing import BinaryIO, Final
 
@@ -30,6 +30,7 @@ from firedamp.scanner.walk import (
     Task,
     World,
     contains,
+    elsewhere,
     key_of,
     open_file,
     real_path,
@@ -101,6 +102,8 @@ class FolderSource:
         self._left_out = Counter[str]()
         self._opened = False
         self._files = self._size = 0
+        self._told: set[str] = set()
+        """What could not be read, and was told."""
 
     def blobs(self) -> Iterator[Item]:
         """Yield the files worth a look, the repositories, and what was not read."""
@@ -119,11 +122,31 @@ class FolderSource:
             yield task
             return
         keys = yield from self._read(self._world(known, _sorted(early)), task, known)
+        keys.extend((yield from self._passed_by(keys, known)))
         yield from self._left_out_by_rule()
         # Empty files alone are not remembered: the next scan must say again that there was nothing to read.
         empty = not known and self._files > 0 and self._size == 0
         same = empty or (not self._opened and len(keys) == len(known))
         yield self._checkpoint(Tally(), None if same else _sorted(keys))
+
+    def _passed_by(self, keys: array[int], known: array[int]) -> Generator[Item, None, array[int]]:
+        """Read again what an earlier scan met where this walk did not come: other places may be left out by now.
+
+        Return the keys of all that is there; what is unchanged is not opened.
+        """
+        there = [each for each in map(_listed, self._held) if isinstance(each, Listed)]
+        passed = {each.key for each in there}.difference(keys)
+        there = [each for each in there if each.key in passed and shown(each.path) not in self._told]
+        if not there:
+            return array("q")
+        for each in there:
+            if os.path.realpath(each.path) != each.path:  # a link on the way to it leads elsewhere
+                self._gone += self._held.pop(each.path)
+        there = [each for each in there if each.path in self._held]
+        again = tuple(each for each in there if not contains(known, each.key))
+        world = replace(self._world(known, array("q")), everything=True)
+        read = yield from self._read(world, Task(files=again), known)
+        return read + array("q", [each.key for each in there if contains(known, each.key)])
 
     def _start(self) -> Task | Skipped:
         try:
@@ -157,6 +180,7 @@ class FolderSource:
             self._opened |= step.opened
             self._files += step.files
             self._size += step.bytes
+            self._told.update(each.what for each in step.skipped)
             yield from step.skipped
             yield from (Nested(path) for path in step.nested)
             self._left_out.update(step.left_out)
@@ -369,6 +393,8 @@ def _listed(path: str) -> Listed | Skipped:
         return trouble(path, error)
     if not stat.S_ISREG(status.st_mode):
         return Skipped(outcome=Outcome.LEFT_OUT, what=shown(path), why="not a regular file")
+    if elsewhere(status):
+        return Skipped(outcome=Outcome.LEFT_OUT, what=shown(path), why="not downloaded from the cloud")
     return Listed(path, key_of(status), status.st_size)
 
 

@@ -123,6 +123,29 @@ def test_a_finding_whose_places_are_gone_is_listed_without_one(
     assert "nobody" in capsys.readouterr().out
 
 
+def test_keys_in_a_place_that_is_left_out_again_are_reported_while_they_stand_there(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, cleaned, moved = pair(rng), pair(rng), pair(rng)
+    modules = tmp_path / "tree" / "node_modules"
+    (modules / "sub").mkdir(parents=True)
+    (tmp_path / "tree" / "readme").write_text("nothing")
+    for name, each in (("kept.js", kept), ("cleaned.js", cleaned), ("sub/moved.js", moved)):
+        (modules / name).write_text(ini(*each))
+    time.sleep(0.2)
+    assert ids(scan(capsys, tmp_path / "tree", "--all")[1]) == {kept[0], cleaned[0], moved[0]}
+    (modules / "cleaned.js").write_text("clean")
+    (modules / "sub").rename(tmp_path / "elsewhere")
+    (modules / "sub").symlink_to(tmp_path / "elsewhere")
+    time.sleep(0.2)
+    for files in (1, 0, 0):
+        status, found, summary = scan(capsys, tmp_path / "tree")
+        assert (status, ids(found)) == (1, {kept[0]})
+        assert summary["read"]["files"] == files, "an unchanged file is not opened again"  # type: ignore[index]
+    (modules / "kept.js").unlink()
+    assert scan(capsys, tmp_path / "tree")[:2] == (0, [])
+
+
 def test_empty_files_alone_are_nothing_that_was_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "empty").touch()
