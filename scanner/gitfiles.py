@@ -57,6 +57,7 @@ def stamp(layout: Layout) -> Stamp:
 def _telling(layout: Layout) -> Iterator[Path]:
     """Yield everything whose name, size or time says that something was added or taken away."""
     for store in layout.stores:
+        yield store
         yield store / "info" / "alternates"
         yield from sorted(loose_folders(store))
         yield from sorted(_below(store / "pack", frozenset()))

@@ -20,6 +20,8 @@ from firedamp.storage.records import Outcome, Skipped
 
 _T = TypeVar("_T")
 _UNINDEXED: Final = "a pack without its index, which git passes by: `git index-pack` makes one"
+_UNFINISHED: Final = ("tmp_objdir-*", "incoming-*", "pack/tmp_pack_*")
+"""Where git collects what it is given until it is whole: its tmp-objdir.c (of older versions too) and index-pack."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,12 +51,9 @@ class Listing:
 
 def list_objects(layout: Layout, git: ObjectAccess) -> Listing:
     """List every object of the repository and of its alternates, in the order in which packs hold them."""
-    packs, skipped, rest = list[tuple[PackListing, NDArray[np.int32]]](), list[Skipped](), [empty(layout.width)]
-    met = IdSet()
-    skipped += (_failed(path, "not a regular file") for path in sorted(git.irregular))
+    packs, rest = list[tuple[PackListing, NDArray[np.int32]]](), [empty(layout.width)]
+    met, skipped = IdSet(), [*_passed_by(layout, git.irregular)]
     indexes = [*_told(_indexes(store, git.irregular) for store in layout.stores)]
-    unindexed = {path for store in layout.stores for path in _unindexed(store)}
-    skipped += (_failed(path, _UNINDEXED) for path in sorted(unindexed - git.irregular))
     for _, path in sorted((each for each in indexes if not isinstance(each, Skipped)), reverse=True):
         index = Path(path)
         pack = index.with_suffix(".pack")
@@ -108,15 +107,18 @@ def _both(index: Path) -> tuple[Path, Path]:
     return index, index.with_suffix(".pack")
 
 
-def _unindexed(store: Path) -> Iterator[Path]:
-    """Yield packs without an index. Git makes an index right behind its pack, and removes it right before."""
-    for pack in sorted((store / "pack").glob("pack-*.pack")):
-        if not os.path.lexists(pack.with_suffix(".idx")) and os.path.lexists(pack):
-            yield pack
-
-
-def _failed(path: Path, why: str) -> Skipped:
-    return Skipped(outcome=Outcome.FAILED, what=shown(str(path)), why=why)
+def _passed_by(layout: Layout, irregular: Collection[Path]) -> Iterator[Skipped]:
+    """Yield what stands in the object folders and is read by nobody."""
+    for path in sorted(irregular):
+        yield Skipped(outcome=Outcome.FAILED, what=shown(str(path)), why="not a regular file")
+    for store in layout.stores:
+        for pack in sorted((store / "pack").glob("pack-*.pack")):
+            # Git makes an index right behind its pack, and removes it right before.
+            if pack not in irregular and not os.path.lexists(pack.with_suffix(".idx")) and os.path.lexists(pack):
+                yield Skipped(outcome=Outcome.FAILED, what=shown(str(pack)), why=_UNINDEXED)
+        for path in sorted(path for pattern in _UNFINISHED for path in store.glob(pattern)):
+            why = "a push or fetch that is under way or was broken off: git passes it by"
+            yield Skipped(outcome=Outcome.LEFT_OUT, what=shown(str(path)), why=why)
 
 
 def _shown(git: ObjectAccess, index: Path, width: int) -> Ids | None:

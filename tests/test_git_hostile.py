@@ -265,6 +265,25 @@ def test_a_pack_without_its_index_is_a_failure(tmp_path: Path, rng: random.Rando
         assert "git index-pack" in told[str(listing.pack)]
 
 
+def test_what_a_push_left_behind_is_told_while_it_is_there(tmp_path: Path, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r", bare=True)
+    objects = repository.path / "objects"
+    time.sleep(0.2)
+    assert scan(repository.path).summary["left_out"]["count"] == 0
+    left = [objects / "tmp_objdir-incoming-a1b2c3" / "ab", objects / "incoming-a1b2c3"]
+    for folder in left:
+        folder.mkdir(parents=True)
+    (objects / "pack" / "tmp_pack_a1b2c3").write_bytes(b"PACK")
+    time.sleep(0.2)
+    for _ in ("first", "again"):
+        told = {item["what"] for item in scan(repository.path).summary["left_out"]["items"]}
+        assert told == {str(left[0].parent), str(left[1]), str(objects / "pack" / "tmp_pack_a1b2c3")}
+    for path in (*left, left[0].parent):
+        path.rmdir()
+    (objects / "pack" / "tmp_pack_a1b2c3").unlink()
+    assert scan(repository.path).summary["left_out"]["count"] == 0
+
+
 @pytest.mark.parametrize("what", ["loose", "idx", "pack", "idx without a pack", "info/alternates", "packed-refs"])
 @pytest.mark.parametrize("borrowed", [False, True])
 def test_what_is_no_regular_file_is_a_failure_and_hangs_nobody(
