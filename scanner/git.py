@@ -177,10 +177,8 @@ class GitSource:
         """Tell how many objects are absent, where nothing else that failed says so."""
         why, count = "absent from a partial clone or a broken alternate, and never fetched", absent.count()
         if self._listing is not None and not git.layout.fenced and self._nothing_failed() and not count:
-            why, count = (
-                "absent or damaged, though refs or history need them: `git fsck` names each",
-                lost(git, self._listing),
-            )
+            why = "absent or damaged, though refs or history need them: `git fsck` names each"
+            count = lost(git, self._listing)
         what = f"{self.target} objects"
         return Skipped(outcome=Outcome.FAILED, what=what, why=why, count=count) if count else None
 

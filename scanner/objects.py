@@ -243,7 +243,8 @@ def irregular(store: Path) -> Iterator[Path]:
         wanted = _PACK if folder.name == "pack" else _LOOSE
         with contextlib.suppress(OSError), os.scandir(folder) as entries:  # who lists the objects tells it
             for entry in entries:
-                if wanted.fullmatch(entry.name) and not _regular(entry):
+                # Of almost every entry the listing itself has told that it is a file.
+                if not entry.is_file(follow_symlinks=False) and wanted.fullmatch(entry.name) and not _regular(entry):
                     yield folder / entry.name
 
 
@@ -253,7 +254,7 @@ def _listable(folders: Iterator[Path]) -> Iterator[Path]:
 
 
 def _regular(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry, or what a link leads to, is a regular file. For a file, the listing itself has told."""
+    """Whether an entry, or what a link leads to, is a regular file."""
     try:
         return entry.is_file()
     except OSError:
