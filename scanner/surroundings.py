@@ -28,7 +28,8 @@ _ENDPOINT: Final = re.compile(
     r"|minio_?host|storage_?url)[\w.-]{0,24})"
     r"[^\w\n/]{0,20}\n?[^\w\n/]{0,40}(?:value\W{1,8})?"
     r"(?P<url>(?:https?:(?:\\{0,4}/){2})?(?:%\(bucket\)s\.|[^/\s\"'@<>]{1,80}@)?"
-    r"(?P<host>(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z0-9-]{2,24}|localhost|[a-z][a-z0-9-]{1,40}(?=:\d))(?::\d{1,5})?)",
+    r"(?P<host>(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z0-9-]{2,24}|\d{1,3}(?:\.\d{1,3}){3}|localhost"
+    r"|[a-z][a-z0-9-]{1,40}(?=:\d))(?::\d{1,5})?)",
     re.IGNORECASE,
 )
 _ENDPOINT_LABELS: Final = tuple(
@@ -38,26 +39,40 @@ _ENDPOINT_LABELS: Final = tuple(
 # `endpoint` alone names the key's own, and so does one with a word of storage; `SENTRY_ENDPOINT` does not.
 _LABEL_WORD: Final = re.compile(r"[sS]3[aA]?|[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _STORE_WORDS: Final = frozenset("s3 s3a aws minio storage object bucket store spaces wasabi".split())
-_ENDPOINT_WORDS: Final = frozenset(
-    "endpoint url uri host base hostbase hostname address service custom override".split()
+_ENDPOINT_WORDS: Final = frozenset("endpoint url uri host base hostbase hostname address custom override".split())
+# The endpoint of another service, which may well run on this machine while the key is for the real S3.
+_OTHER_SERVICES: Final = frozenset(
+    "dynamo dynamodb sqs sns ses sts iam lambda kinesis opensearch elasticsearch cognito iot cdn cloudfront".split()
 )
+_NAMED_STORES: Final = frozenset("minio wasabi spaces storage bucket".split())
 # A plain `url` or `host` names where a key belongs only when the host is a known store that speaks S3.
 _STORE_DOMAINS: Final = tuple(
     "wasabisys.com cloudflarestorage.com backblazeb2.com digitaloceanspaces.com linodeobjects.com scw.cloud"
     " storage.googleapis.com aliyuncs.com myqcloud.com ovh.net vultrobjects.com dream.io idrivee2- min.io"
     " storjshare.io exo.io contabostorage.com upcloudobjects.com".split()
 )
+_ENDPOINT_HINTS: Final = (*_ENDPOINT_LABELS, *_STORE_DOMAINS, "localhost", "127.0.0.1", "minio", "localstack")
+"""A key that is not for AWS has one of these beside it. The expressions are slow, and most places have none."""
 _STORES: Final = re.compile(
     r"(?P<url>(?:https?:(?:\\{0,4}/){2})?(?P<host>(?:[a-z0-9-]{1,63}\.){0,6}"
     r"(?:wasabisys\.com|r2\.cloudflarestorage\.com|backblazeb2\.com|digitaloceanspaces\.com|linodeobjects\.com"
-    r"|scw\.cloud|storage\.googleapis\.com|aliyuncs\.com|myqcloud\.com|ovh\.net|vultrobjects\.com|dream\.io"
-    r"|idrivee2-\d+\.com|min\.io|storjshare\.io|exo\.io|contabostorage\.com|upcloudobjects\.com))(?::\d{1,5})?)",
+    r"|scw\.cloud|storage\.googleapis\.com(?!/\w)|oss-[\w-]+\.aliyuncs\.com|cos\.[\w-]+\.myqcloud\.com"
+    r"|s3\.[\w.-]{1,60}\.ovh\.net|vultrobjects\.com|dream\.io|idrivee2-\d+\.com|play\.min\.io|storjshare\.io|exo\.io"
+    r"|contabostorage\.com|upcloudobjects\.com))(?::\d{1,5})?)",
     re.IGNORECASE,
 )
+# `APP_URL=http://localhost` is where an application runs. A store on this machine is known by its name or its port:
+# MinIO 9000, LocalStack 4566 and 4572, Ceph 7480, SeaweedFS 8333, Garage 3900.
 _LOOPBACK: Final = re.compile(
-    r"(?:url|host|server)\W{1,12}(?P<url>https?:(?:\\{0,4}/){2}(?P<host>localhost|127\.0\.0\.1|minio)(?::\d{1,5})?)",
+    r"(?<![\w.-])(?P<label>[\w.-]{0,40}(?:url|host|server)[\w.-]{0,24})\W{1,12}"
+    r"(?P<url>https?:(?:\\{0,4}/){2}"
+    r"(?P<host>(?:minio|localstack)(?![\w.-])|(?:localhost|127\.0\.0\.1)(?=:(?:9000|4566|4572|7480|8333|3900)(?!\d)))"
+    r"(?::\d{1,5})?)",
     re.IGNORECASE,
 )
+_BLANK: Final = re.compile(r"\n[ \t\r]*\n")
+_LINE_END: Final = re.compile(r"(?<!\\)\r?\n")
+_OWN_LABEL: Final = re.compile(r"([A-Za-z][\w.-]{0,60})[^\w\n]{0,12}\Z")
 _AWS_HOST: Final = re.compile(
     r"(?:^|\.)(?:amazonaws\.com(?:\.cn)?|api\.aws|aws\.dev|c2s\.ic\.gov|sc2s\.sgov\.gov)$", re.IGNORECASE
 )
@@ -81,11 +96,16 @@ def around(text: str, where: tuple[int, int, int, int], section: int | None) -> 
     What follows the credential counts before what precedes it: in a flat file the next one's lines come after it.
     """
     low, start, end, high = where
-    place = _MARKUP.sub(" ", text[end:high]) + "\n\n" + _MARKUP.sub(" ", text[low:start]) + "\n\n" + text[start:end]
+    after, before, inside = _MARKUP.sub(" ", text[end:high]), _MARKUP.sub(" ", text[low:start]), text[start:end]
+    place = f"{after}\n\n{before}\n\n{inside}"
     lowered = place.lower()
     notes: list[str] = []
     hint = ""
-    endpoint = _endpoint(place, lowered)
+    endpoint = None
+    if any(word in lowered for word in _ENDPOINT_HINTS):
+        # Across a blank line stands what is another key's or nobody's: a key is AWS's until something says otherwise.
+        paragraph = f"{_BLANK.split(after, 1)[0]}\n\n{_BLANK.split(before)[-1]}\n\n{inside}"
+        endpoint = _endpoint(paragraph if section is None else place, paragraph, (before, inside, after))
     if endpoint is not None and _AWS_HOST.search(endpoint["host"]) is None:
         notes.append(f"non-AWS endpoint: {endpoint['host']}")
         hint = endpoint["url"].replace("\\", "")
@@ -98,16 +118,39 @@ def around(text: str, where: tuple[int, int, int, int], section: int | None) -> 
     return Surroundings(_expiry(place) if "expir" in lowered else None, hint, tuple(notes))
 
 
-def _endpoint(place: str, lowered: str) -> re.Match[str] | None:
-    """Find where the credential is used; the expressions are slow, and most places hold none of their words."""
-    if any(word in lowered for word in _ENDPOINT_LABELS):
-        for found in _ENDPOINT.finditer(place):
-            words = {word.lower() for word in _LABEL_WORD.findall(found["label"])}
-            if words & _STORE_WORDS or words <= _ENDPOINT_WORDS:
-                return found
-    store = _STORES.search(place) if any(word in lowered for word in _STORE_DOMAINS) else None
-    loops = store is None and any(word in lowered for word in ("localhost", "127.0.0.1", "minio"))
-    return _LOOPBACK.search(place) if loops else store
+def _endpoint(place: str, paragraph: str, parts: tuple[str, str, str]) -> re.Match[str] | None:
+    """Find where the credential is used: by a label in its place, else by a known store in its paragraph.
+
+    parts are what stands before the credential, in it and after it; before it stands its own label.
+    """
+    before, inside, after = parts
+    own = _OWN_LABEL.search(before)
+    of_aws = own is not None and _words(own[1])[:1] == ["aws"]
+    command = f"{_LINE_END.split(before)[-1]}\n{inside}\n{_LINE_END.split(after, 1)[0]}"
+
+    def labelled(expression: re.Pattern[str], text: str) -> re.Match[str] | None:
+        return next((found for found in expression.finditer(text) if _is_label(found, of_aws, command)), None)
+
+    return labelled(_ENDPOINT, place) or _STORES.search(paragraph) or labelled(_LOOPBACK, paragraph)
+
+
+def _is_label(found: re.Match[str], of_aws: bool, command: str) -> bool:
+    """Whether a label names the endpoint of the credential beside it, and not of another one, service or command.
+
+    of_aws says that the credential's own label begins with `aws`; command is the line that it stands in.
+    """
+    if found["label"].startswith("-") and found[0] not in command:
+        return False
+    words = _words(found["label"])
+    if of_aws and words[0] in _NAMED_STORES:
+        return False
+    if _STORE_WORDS.isdisjoint(words):
+        return _ENDPOINT_WORDS.issuperset(words)
+    return _OTHER_SERVICES.isdisjoint(words)
+
+
+def _words(label: str) -> list[str]:
+    return [word.lower() for word in _LABEL_WORD.findall(label)]
 
 
 def _region(place: str, lowered: str) -> str | None:

@@ -381,6 +381,53 @@ class TestSurroundings:
         (credential,) = paired(text)
         assert (credential.hint, credential.notes) == (hint, notes)
 
+    @pytest.mark.parametrize(
+        "around",
+        [
+            "APP_URL=http://localhost\n{}",
+            "{}APP_URL=http://localhost:3000\n",
+            "{}APP_URL=http://localhost:9000\n",
+            "BASE_URL=http://127.0.0.1:8000\n{}",
+            'SITE_URL = "http://localhost:8000"\n{}',
+            "{}\nMINIO_ENDPOINT=http://localhost:9000\nMINIO_ROOT_USER=minio\n",
+            "{}MINIO_ENDPOINT=http://localhost:9000\n",
+            "{}\nS3_ENDPOINT=https://s3.wasabisys.com\n",
+            "{}\nurl = http://localhost:9000\n",
+            "{}AWS_SQS_ENDPOINT=http://localhost:9324\n",
+            "{}SERVICE_URL=https://api.example.test\n",
+            "{}MAIL_HOST=ssl0.ovh.net\n",
+            "{}ASSET_URL=https://storage.googleapis.com/assets\n",
+            "{}aws s3 ls\naws --endpoint-url http://localhost:4566 s3 ls\n",
+        ],
+    )
+    def test_what_runs_on_this_machine_beside_a_key_of_aws_does_not_make_it_anothers(
+        self, around: str, rng: random.Random
+    ) -> None:
+        pair = f"AWS_ACCESS_KEY_ID={make_key_id(rng)}\nAWS_SECRET_ACCESS_KEY={make_secret(rng)}\n"
+        (credential,) = paired(around.format(pair))
+        assert (credential.hint, credential.notes) == ("", ())
+
+    @pytest.mark.parametrize(
+        ("around", "host"),
+        [
+            ("AWS_ENDPOINT_URL=http://localhost:4566\n{}", "localhost"),
+            ("{}AWS_ENDPOINT=http://127.0.0.1:9000\n", "127.0.0.1"),
+            ("{}S3_ENDPOINT=http://localhost:8080\n", "localhost"),
+            ("{}MLFLOW_S3_ENDPOINT_URL=http://minio:9000\n", "minio"),
+            ("{}AWS_URL=http://localhost:9000/local\n", "localhost"),
+            ('{}"url": "http://minio:9000"\n', "minio"),
+            ("{}S3_ENDPOINT=https://s3.gra.io.cloud.ovh.net\n", "s3.gra.io.cloud.ovh.net"),
+            ("{}aws_profile=x; aws --endpoint-url http://localhost:4566 s3 ls\n", "localhost"),
+        ],
+    )
+    def test_a_store_on_this_machine_is_known_by_its_label_or_its_name_and_port(
+        self, around: str, host: str, rng: random.Random
+    ) -> None:
+        end = "; " if "aws_profile" in around else "\n"
+        pair = f"AWS_ACCESS_KEY_ID={make_key_id(rng)} AWS_SECRET_ACCESS_KEY={make_secret(rng)}{end}"
+        (credential,) = paired(around.format(pair))
+        assert credential.notes == (f"non-AWS endpoint: {host}",)
+
     def test_a_long_term_profile_of_aws_mfa_is_noted(self, rng: random.Random) -> None:
         text = f"[x-long-term]\naws_access_key_id = {make_key_id(rng)}\naws_secret_access_key = {make_secret(rng)}\n"
         assert [c.notes for c in paired(text)] == [("long-term profile of aws-mfa",)]
