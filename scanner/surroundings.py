@@ -10,12 +10,19 @@ from typing import Final
 
 _MARKUP: Final = re.compile(r"</[^<>]{0,80}>|[<>]")
 _EXPIRY: Final = re.compile(
-    r"(?:expir(?:ation|es|y)|x_principal_expires)(?:_?(?:at|date|time|on))?\W{1,40}?"
+    r"(?:(?<=\\[nrt])|(?<![\w.\\-]))(?P<label>[\w.-]{0,48}?expir(?:ation|es|y)(?:_?(?:at|date|time|on|utc))?)\W{1,40}?"
     r"(?:(?P<iso>\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)\s?(?P<zone>Z|UTC|GMT|[+-]\d\d:?\d\d)?"
     r"|(?P<epoch>\d{13}|\d{10})(?!\d)"
     r"|(?P<mail>[A-Z][a-z]{2},? \d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d (?:GMT|UTC|[+-]\d{4})))",
     re.IGNORECASE,
 )
+# A certificate, a licence and a cookie expire too: a label may say nothing else than that a session does.
+_EXPIRY_LABEL: Final = re.compile(
+    r"(?:x|aws|awsume|amz|sts|sso|iam|security|session|access|token|key|principal|credentials?|temp|temporary|assumed?|role"
+    r"|federation|user|result|response|output|expir(?:ation|es|y)|at|date|time|on|utc)+"
+)
+_NO_LETTER: Final = re.compile(r"[\W\d_]+")
+_COOKIE: Final = re.compile(r";[ \t]*\Z|cookie[^\n]*\Z", re.IGNORECASE)
 _AREA: Final = (
     r"(?<![A-Za-z0-9-])(?:us-gov|us-isob?|us-isof|eu-isoe|eusc-de|us|eu|ap|sa|ca|me|af|il|mx|cn)"
     r"-(?:north|south|east|west|central|northeast|northwest|southeast|southwest)-\d(?![A-Za-z0-9-])"
@@ -76,6 +83,8 @@ _OWN_LABEL: Final = re.compile(r"([A-Za-z][\w.-]{0,60})[^\w\n]{0,12}\Z")
 _AWS_HOST: Final = re.compile(
     r"(?:^|\.)(?:amazonaws\.com(?:\.cn)?|api\.aws|aws\.dev|c2s\.ic\.gov|sc2s\.sgov\.gov)$", re.IGNORECASE
 )
+_LINE: Final = 400
+"""Characters before `Expires` in which its line may say that it is a cookie's."""
 _LONG_TERM: Final = re.compile(r"[ \t]*\[[^\]\n]{1,120}-long-term\]")
 
 
@@ -163,9 +172,15 @@ def _region(place: str, lowered: str) -> str | None:
 
 
 def _expiry(place: str) -> datetime | None:
-    found = _EXPIRY.search(place)
-    if found is None:
-        return None
+    for found in _EXPIRY.finditer(place):
+        label = _NO_LETTER.sub("", found["label"]).lower()
+        cookie = label == "expires" and _COOKIE.search(place, max(0, found.start() - _LINE), found.start()) is not None
+        if not cookie and _EXPIRY_LABEL.fullmatch(label) is not None:
+            return _moment(found)
+    return None
+
+
+def _moment(found: re.Match[str]) -> datetime | None:
     try:
         if found["epoch"] is not None:
             return datetime.fromtimestamp(int(found["epoch"][:10]), UTC)

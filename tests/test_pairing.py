@@ -318,10 +318,21 @@ class TestTokens:
             ("<Expiration>2026-03-09T18:39:23Z</Expiration>", datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)),
             ("expires_at: 1773081563000", datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)),
             ("Expires: Mon, 09 Mar 2026 18:39:23 GMT", datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)),
+            ("x_principal_expires = 2026-03-09T18:39:23Z", datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)),
+            ("AWSUME_EXPIRATION=2026-03-09T18:39:23", datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)),
+            ("sessionTokenExpiresAt: 1773081563", datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)),
+            ('"text": "x\\nexpiration = 2026-03-09 18:39:23"', datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)),
+            ("LICENSE_EXPIRES=2020-01-01T00:00:00Z\naws_expiration = 2026-03-09T18:39:23Z",
+             datetime(2026, 3, 9, 18, 39, 23, tzinfo=UTC)),
+            ("LICENSE_EXPIRES=2020-01-01T00:00:00Z", None),
+            ("SSL_CERT_EXPIRY=2020-01-01 00:00:00", None),
+            ("PASSWORD_EXPIRES_AT=2020-01-01T00:00:00Z", None),
+            ("Set-Cookie: a=b; Expires=Wed, 01 Jan 2020 00:00:00 GMT", None),
+            ("Cookie expires: 2020-01-01T00:00:00Z", None),
             ("expiration = 2026-13-09T18:39:23Z", None),
             ("expiration = soon", None),
         ],
-    )
+    )  # fmt: skip
     def test_expiry_is_read_in_the_common_forms(self, said: str, moment: datetime | None, rng: random.Random) -> None:
         key_id = make_key_id(rng, prefix="ASIA")
         (credential,) = paired(f"AccessKeyId = {key_id}\nSecretAccessKey = {make_secret(rng)}\n{said}\n")
