@@ -301,6 +301,17 @@ class TestTokens:
         (credential,) = paired(f"AWS_SESSION_TOKEN={token}\nETAG={token[::-1]}\n")
         assert (credential.kind, credential.secret) == (KeyKind.SESSION_TOKEN, Secret(token))
 
+    @pytest.mark.parametrize("first", ["aws_session_token", "aws_security_token"])
+    def test_a_copy_of_a_paired_token_is_not_alone(self, first: str, rng: random.Random) -> None:
+        key_id, secret, token = make_key_id(rng, prefix="ASIA"), make_secret(rng), make_token(rng)
+        second = {"aws_session_token": "aws_security_token"}.get(first, "aws_session_token")
+        text = (
+            f"[a]\naws_access_key_id = {key_id}\naws_secret_access_key = {secret}\n"
+            f"{first} = {token}\n{second} = {token}\n"
+        )
+        (credential,) = paired(text)
+        assert (credential.key_id, credential.token) == (key_id, Secret(token))
+
     def test_a_token_that_detection_found_is_not_found_twice(self, rng: random.Random) -> None:
         key_id, token = make_key_id(rng, prefix="ASIA"), make_token(rng)
         text = f"id={key_id}\nsession_token={token}\n"
