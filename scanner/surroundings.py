@@ -85,6 +85,9 @@ _AWS_HOST: Final = re.compile(
 )
 _LINE: Final = 400
 """Characters before `Expires` in which its line may say that it is a cookie's."""
+# rclone knows the endpoints of its providers: a remote need not name them.
+_PROVIDER: Final = re.compile(r"^[ \t]*provider[ \t]*=[ \t]*(?!(?:AWS|Other)\b)(\w{1,40})[ \t\r]*$", re.MULTILINE)
+_S3_REMOTE: Final = re.compile(r"^[ \t]*type[ \t]*=[ \t]*s3[ \t\r]*$", re.MULTILINE)
 _LONG_TERM: Final = re.compile(r"[ \t]*\[[^\]\n]{1,120}-long-term\]")
 
 
@@ -122,6 +125,8 @@ def around(text: str, where: tuple[int, int, int, int], section: int | None) -> 
         hint = region
     elif endpoint is not None:
         hint = endpoint["host"]
+    if section is not None and not notes and _S3_REMOTE.search(place) is not None:
+        notes += [f"non-AWS endpoint: {provider[1]}" for provider in _PROVIDER.finditer(place)]
     if section is not None and _LONG_TERM.match(text, section) is not None:
         notes.append("long-term profile of aws-mfa")
     return Surroundings(_expiry(place) if "expir" in lowered else None, hint, tuple(notes))

@@ -450,6 +450,18 @@ class TestSurroundings:
         (credential,) = paired(around.format(pair))
         assert credential.notes == (f"non-AWS endpoint: {host}",)
 
+    @pytest.mark.parametrize(
+        ("provider", "notes"), [("Wasabi", ("non-AWS endpoint: Wasabi",)), ("AWS", ()), ("Other", ())]
+    )
+    def test_a_provider_of_rclone_says_whose_key_it_is(
+        self, provider: str, notes: tuple[str, ...], rng: random.Random
+    ) -> None:
+        text = (
+            f"[remote]\ntype = s3\nprovider = {provider}\naccess_key_id = {make_key_id(rng)}\n"
+            f"secret_access_key = {make_secret(rng)}\n"
+        )
+        assert [c.notes for c in paired(text)] == [notes]
+
     def test_a_long_term_profile_of_aws_mfa_is_noted(self, rng: random.Random) -> None:
         text = f"[x-long-term]\naws_access_key_id = {make_key_id(rng)}\naws_secret_access_key = {make_secret(rng)}\n"
         assert [c.notes for c in paired(text)] == [("long-term profile of aws-mfa",)]
