@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from firedamp.storage.records import TEMPORARY, KeyKind
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -32,7 +34,12 @@ class Place:
     rewritable: bool = False
     variable: tuple[str, str] | None = None
 
+    def fix_of(self, kind: KeyKind) -> str:
+        """Return what to change for a credential of this kind: who has a temporary one needs no word on having one."""
+        return _ENDS if kind in TEMPORARY and self.fix.startswith(_SSO) else self.fix
 
+
+_ENDS: Final = "temporary: it ends by itself; delete it to be rid of it"
 _SSO: Final = "use temporary credentials instead: `aws configure sso` and `aws sso login`, or `aws login`"
 _HISTORY: Final = "delete the line, and set keys from a file or a prompt, never on a command line"
 _DATABASE_HISTORY: Final = "delete the line; give the warehouse an IAM role instead of keys"
@@ -58,9 +65,9 @@ PLACES: Final[tuple[Place, ...]] = (
     Place("AWS config", "INI", (".aws/config", ".aws/config~", ".aws/config.*"), _SSO + ", then delete the keys",
           rewritable=True, variable=("AWS_CONFIG_FILE", ".aws/config")),
     Place("AWS CLI cache", "JSON", (".aws/cli/cache/*.json",),
-          "temporary: it ends by itself; delete the file to be rid of it"),
+          _ENDS),
     Place("botocore cache", "JSON", (".aws/boto/cache/*.json",),
-          "temporary: it ends by itself; delete the file to be rid of it"),
+          _ENDS),
     Place("AWS login cache", "JSON", (".aws/login/cache/*.json",), _IDENTITY),
     Place("AWS SSO cache", "JSON", (".aws/sso/cache/*.json",), _IDENTITY),
     Place("AWS CLI history", "SQLite", (".aws/cli/history/history.db",),

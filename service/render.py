@@ -97,7 +97,7 @@ def _where(sight: Sight, place_of: Callable[[str], Place | None]) -> tuple[str |
     match, place = sight.match, sight.provenance
     if isinstance(place, FileProvenance):
         known = place_of(place.path)
-        named = (None, None) if known is None else (known.name, known.fix)
+        named = (None, None) if known is None else (known.name, known.fix_of(match.kind))
         return (
             sight.source, None, place.path, match.container, match.line, match.column, None, None, None, None,
             match.decoder, *named,

@@ -121,7 +121,7 @@ def _message(reported: Reported, place_of: Callable[[str], Place | None]) -> str
     account = f" of account {finding.account_id}" if finding.account_id else ""
     place = reported.sights[0].provenance
     known = place_of(place.path) if isinstance(place, FileProvenance) else None
-    fix = "" if known is None else f" {known.name}: {known.fix}."
+    fix = "" if known is None else f" {known.name}: {known.fix_of(finding.kind)}."
     return f"{name}{with_secret}{account}: {finding.verification.status.value}.{fix}"
 
 

@@ -67,7 +67,7 @@ def _match(sight: Sight, place_of: Callable[[str], Place | None]) -> Json:
     if isinstance(place, FileProvenance):
         line["mode"] = None if place.mode is None else f"{place.mode:04o}"
         known = place_of(place.path)
-        line["place"] = None if known is None else {"name": known.name, "fix": known.fix}
+        line["place"] = None if known is None else {"name": known.name, "fix": known.fix_of(match.kind)}
     if not isinstance(place, FileProvenance):
         line |= {
             "repository": place.repository,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final, TextIO, TypeAlias
 
 from firedamp.service.show import safe
 from firedamp.storage.records import (
+    TEMPORARY,
     FileProvenance,
     Finding,
-    KeyKind,
     Outcome,
     Severity,
     Sight,
@@ -42,7 +42,6 @@ _STYLES: Final = {
     Status.REJECTED: "green",
     Status.EXPIRED: "green",
 }
-_TEMPORARY: Final = frozenset({KeyKind.TEMPORARY_KEY, KeyKind.SESSION_TOKEN, KeyKind.BEDROCK_SHORT})
 
 
 Line = tuple[str, str]
@@ -71,7 +70,7 @@ def write(
          [*_places(each, place_of)])
         for each in findings
     ]  # fmt: skip
-    below = () if report is None else _summary(findings, report, place_of, changed)
+    below = () if report is None else _summary(findings, report, now, place_of, changed)
     _print(("key", "account", "status", "where"), rows, below, out)
 
 
@@ -143,7 +142,7 @@ def _key(finding: Finding, now: datetime, secrets: Mapping[Fingerprint, Secret])
 
 
 def _lasting(finding: Finding, now: datetime) -> str:
-    if finding.kind not in _TEMPORARY:
+    if finding.kind not in TEMPORARY:
         return "long-term"
     if finding.expires is None:
         return "temporary"
@@ -181,7 +180,7 @@ def _places(reported: Reported, place_of: PlaceOf) -> Iterator[Line]:
         known = place_of(place.path)
         if known is not None and known.name not in told:
             told.add(known.name)
-            yield f"  {known.name}: {known.fix}", "dim"
+            yield f"  {known.name}: {known.fix_of(sight.match.kind)}", "dim"
     if len(reported.sights) > _COPIES:
         more = len(reported.sights) - _COPIES
         yield f"… and {more:,} more: findings show {reported.finding.fingerprint[:12]}", ""
@@ -209,19 +208,21 @@ def _commit(sight: Sight) -> str:
     return safe(", ".join(parts))
 
 
-def _summary(findings: Sequence[Reported], report: Report, place_of: PlaceOf, changed: Changed) -> Iterator[str]:
-    keys = {
-        each.finding.access_key_id or each.finding.fingerprint: each for each in findings if not each.finding.example
-    }
+def _summary(
+    findings: Sequence[Reported], report: Report, now: datetime, place_of: PlaceOf, changed: Changed
+) -> Iterator[str]:
+    real = [each for each in findings if not each.finding.example]
+    # One id may have several secrets, each a finding of its own.
+    keys = {each.finding.access_key_id or each.finding.fingerprint: each.finding.kind for each in real}
     shown = {each.finding.fingerprint for each in findings}
     hidden = sum(not each.finding.example and each.finding.fingerprint not in shown for each in report.findings)
-    places = {(sight.provenance, sight.match.container) for each in keys.values() for sight in each.sights}
+    places = {(sight.provenance, sight.match.container) for each in real for sight in each.sights}
     if keys:
-        long_term = sum(each.finding.kind not in _TEMPORARY for each in keys.values())
-        dates = [when for each in keys.values() for sight in each.sights if (when := changed(sight)) is not None]
+        long_term = sum(kind not in TEMPORARY for kind in keys.values())
+        dates = [when for each in real for sight in each.sights if (when := changed(sight)) is not None]
         oldest = f"; oldest copy from {min(dates):%Y}" if dates else ""
         yield f"{_many(len(keys), 'key')} in {_many(len(places), 'place')}; {long_term} long-term{oldest}"
-        yield from _first(list(keys.values()), place_of)
+        yield from _first(real, now, place_of)
     else:
         only = "Examples only." if findings else "No key to show." if hidden else "No key found."
         yield "Nothing was read." if report.tally.nothing else only
@@ -248,23 +249,62 @@ def _summary(findings: Sequence[Reported], report: Report, place_of: PlaceOf, ch
         yield from _not_read(outcome, [each for each in report.skipped if each.outcome is outcome])
 
 
-def _first(found: Sequence[Reported], place_of: PlaceOf) -> Iterator[str]:
+def _first(found: Sequence[Reported], now: datetime, place_of: PlaceOf) -> Iterator[str]:
     """Yield the one thing to do first: about a live key before others, a long-term one before a temporary one."""
     worst = min(
-        (each for each in found if not each.finding.canary and each.finding.state is TriageState.OPEN),
+        (
+            each
+            for each in found
+            if each.sights and not each.finding.canary and each.finding.state is TriageState.OPEN
+        ),
         key=lambda each: (
             -(each.finding.severity or 0), each.finding.verification.status is not Status.ACTIVE,
-            each.finding.verification.status in {Status.REJECTED, Status.EXPIRED}, each.finding.kind in _TEMPORARY,
-            not each.finding.has_secret,
+            _ended(each.finding, now), _elsewhere(each.finding), each.finding.kind in TEMPORARY,
+            not _of_root(each, place_of), not each.finding.has_secret,
         ),
         default=None,
     )  # fmt: skip
-    if worst is None or not worst.sights:
+    if worst is None:
         return
-    place = worst.sights[0].provenance
-    known = place_of(place.path) if isinstance(place, FileProvenance) else None
-    what = "disable it, then take it out of every place above" if known is None else known.fix
-    yield f"do this first: {worst.finding.access_key_id or worst.finding.kind} in {where(worst.sights[0])}: {what}"
+    finding = worst.finding
+    # What says most of the key: its root user's file rather than a copy elsewhere.
+    sight = next((each for each in worst.sights if _is_root(_place(each, place_of))), worst.sights[0])
+    known = _place(sight, place_of)
+    what = "disable it, then take it out of every place above" if known is None else known.fix_of(finding.kind)
+    if finding.kind not in TEMPORARY and not _ended(finding, now) and not any(word in what for word in _ENDING):
+        what = f"disable or rotate it; then: {what}"
+    yield f"do this first: {finding.access_key_id or finding.kind} in {where(sight)}: {what}"
+
+
+_ENDING: Final = ("rotate", "disable", "delete this key")
+"""A fix that says one of these ends the key; others only take it away from where it stands."""
+
+
+def _ended(finding: Finding, now: datetime) -> bool:
+    if finding.verification.status is Status.ACTIVE:
+        return False
+    passed = finding.kind in TEMPORARY and finding.expires is not None and finding.expires <= now
+    return passed or finding.verification.status in {Status.REJECTED, Status.EXPIRED}
+
+
+def _elsewhere(finding: Finding) -> bool:
+    return any(note.startswith("non-AWS endpoint") for note in finding.notes)
+
+
+def _of_root(reported: Reported, place_of: PlaceOf) -> bool:
+    """Whether a key is a root user's: AWS said so, or it stands in the file that the console gives root users."""
+    arn = reported.finding.verification.arn
+    return (arn is not None and arn.endswith(":root")) or any(
+        _is_root(_place(sight, place_of)) for sight in reported.sights[:_COPIES]
+    )
+
+
+def _is_root(place: Place | None) -> bool:
+    return place is not None and place.name.startswith("root user")
+
+
+def _place(sight: Sight, place_of: PlaceOf) -> Place | None:
+    return place_of(sight.provenance.path) if isinstance(sight.provenance, FileProvenance) else None
 
 
 def _not_read(outcome: Outcome, skipped: Sequence[Skipped]) -> Iterator[str]:

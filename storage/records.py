@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,6 +37,10 @@ class KeyKind(StrEnum):
     SES_SMTP = "aws-ses-smtp"
     """An SES SMTP password; its user name, when it stands beside it, is the key id."""
     APPSYNC_KEY = "aws-appsync-key"
+
+
+TEMPORARY: Final = frozenset({KeyKind.TEMPORARY_KEY, KeyKind.SESSION_TOKEN, KeyKind.BEDROCK_SHORT})
+"""What ends by itself."""
 
 
 class Status(StrEnum):

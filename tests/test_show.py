@@ -6,12 +6,14 @@ import csv
 import io
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from firedamp.scanner import home
 from firedamp.scanner.home import Place
 from firedamp.scanner.scan import Report, Reported
 from firedamp.service import baseline, progress, render, show
@@ -256,7 +258,62 @@ def test_there_is_nothing_to_do_first_about_a_canary() -> None:
     text = written(Format.TABLE, findings=FOUND[3:4])
     assert "do this first" not in text
     known = reported(finding(6), sight(FileProvenance(path="/cache/x")))
-    assert "do this first: AKIAEXAMPLE6 in /cache/x:3: let it end" in written(Format.TABLE, findings=(known,))
+    assert "do this first: AKIAEXAMPLE6 in /cache/x:3: disable or rotate it; then: let it end" in written(
+        Format.TABLE, findings=(known,)
+    )
+
+
+def first(*found: Reported) -> str:
+    text = written(Format.TABLE, findings=found, place_of=partial(home.place_of, home="/home/u", environment={}))
+    return next(line for line in text.splitlines() if line.startswith("do this first"))
+
+
+def beside(number: int, path: str, **more: object) -> Reported:
+    return reported(
+        finding(number, **more), sight(FileProvenance(path=path), kind=more.get("kind", KeyKind.ACCESS_KEY))
+    )
+
+
+def test_a_key_with_two_secrets_is_one_key_in_all_its_places() -> None:
+    live = Verification(status=Status.ACTIVE, at=NOW)
+    guess = beside(1, "/b/x", fingerprint="b" * 32, rank=1, verification=Verification(status=Status.WRONG_SECRET))
+    found = (beside(1, "/a/x", fingerprint="a" * 32, verification=live), guess)
+    dates = {"/a/x": datetime(2018, 1, 1, tzinfo=UTC), "/b/x": NOW}
+    text = written(Format.TABLE, findings=found, changed=lambda each: dates[each.provenance.path or ""])
+    assert "1 key in 2 places; 1 long-term; oldest copy from 2018" in text
+    assert "do this first: AKIAEXAMPLE1 in /a/x:3" in text
+
+
+def test_what_may_be_used_today_and_does_most_harm_comes_first() -> None:
+    session = {"kind": KeyKind.TEMPORARY_KEY}
+    ended = beside(1, "/a", **session, expires=NOW - timedelta(days=400))
+    alive = beside(2, "/b", **session, expires=NOW + timedelta(days=400))
+    foreign = beside(3, "/c", notes=("non-AWS endpoint: s3.wasabisys.com",))
+    ordinary, root = beside(4, "/d"), beside(5, "/home/u/Downloads/rootkey.csv")
+    proven = beside(6, "/e", verification=Verification(status=Status.ACTIVE, arn="arn:aws:iam::123456789012:root"))
+    order = [proven, root, ordinary, alive, foreign, ended]
+    for at, each in enumerate(order):
+        assert f": {each.finding.access_key_id} in " in first(*reversed(order[at:]))
+
+
+def test_the_first_thing_to_do_about_a_long_term_key_ends_it() -> None:
+    assert "history.db:3: disable or rotate it; then: turn `cli_history` off" in first(
+        beside(1, "/home/u/.aws/cli/history/history.db")
+    )
+    assert first(beside(1, "/home/u/.local/share/Trash/x")).endswith(
+        "the file was deleted and is still here: rotate the key, then empty the trash"
+    )
+    rejected = beside(1, "/home/u/.env", verification=Verification(status=Status.REJECTED))
+    assert "/.env:3: set AWS_PROFILE" in first(rejected)
+    assert "x:3: disable it, then take it out" in first(beside(1, "/x"))
+
+
+def test_who_has_a_temporary_key_is_not_told_to_use_one() -> None:
+    found = beside(1, "/home/u/.aws/credentials", kind=KeyKind.TEMPORARY_KEY, expires=NOW)
+    assert first(found).endswith("credentials:3: temporary: it ends by itself; delete it to be rid of it")
+    place_of = partial(home.place_of, home="/home/u", environment={})
+    for form in (Format.JSONL, Format.CSV, Format.SARIF):
+        assert "use temporary credentials" not in written(form, findings=(found,), place_of=place_of)
 
 
 def test_a_place_in_a_repository_without_a_path_is_the_repository() -> None:
