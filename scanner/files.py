@@ -53,7 +53,8 @@ class Walk:
     """How a folder is walked.
 
     everything reads what the rules leave out; first are files read before the walk; own are files of firedamp itself;
-    jobs is how many processes read; pause is called between steps, and may take its time.
+    jobs is how many processes read; pause is called between steps, and may take its time. roots are all that this scan
+    walks: a link to something else is told.
     """
 
     everything: bool = False
@@ -62,6 +63,7 @@ class Walk:
     own: frozenset[str] = frozenset()
     jobs: int = 2
     pause: Callable[[], None] | None = None
+    roots: tuple[str, ...] = ()
 
 
 def blob_id(data: bytes) -> str:
@@ -166,6 +168,7 @@ class FolderSource:
         return World(
             interesting=self._interesting, container_of=self._container_of, known=known, early=early,
             own=self._walk.own, held=frozenset(self._held), everything=self._walk.everything, device=device,
+            roots=(self._root, *self._walk.roots),
         )  # fmt: skip
 
     def _read(
@@ -255,7 +258,7 @@ class FolderSource:
         return known
 
     def _left_out_by_rule(self) -> Iterator[Skipped]:
-        for why, count in sorted(self._left_out.items()):
+        for why, count in sorted((+self._left_out).items()):
             yield Skipped(outcome=Outcome.LEFT_OUT, what=self.target, why=why, count=count)
 
     def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:

@@ -244,6 +244,9 @@ PLACES: Final[tuple[Place, ...]] = (
 )  # fmt: skip
 
 
+VARIABLES: Final = tuple(dict.fromkeys(place.variable[0] for place in PLACES if place.variable is not None))
+
+
 def place_of(path: str, home: str, environment: Mapping[str, str]) -> Place | None:
     """Return the known place that an absolute path is, or None; environment may have moved the place."""
     for part, moved in _moved(environment):
@@ -260,34 +263,76 @@ def place_of(path: str, home: str, environment: Mapping[str, str]) -> Place | No
 
 
 def _moved(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield (the usual place, where the environment has it)."""
+    """Yield (the usual place, where the environment has it), by the name that it gives and without links."""
     for place in PLACES:
         if place.variable is not None and (moved := environment.get(place.variable[0])):
-            yield place.variable[1], os.path.abspath(moved)  # noqa: PTH100
+            named = os.path.abspath(os.path.expanduser(moved))  # noqa: PTH100, PTH111
+            yield place.variable[1], named
+            yield place.variable[1], os.path.realpath(named)
 
 
-def known_files(home: str, environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield the files in the known places of a home directory, each once, and where the environment has moved them.
+def known_files(home: str, environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield (a file or folder to scan, the path by which it is a known place), each once, without links.
 
-    Only patterns of a fixed depth are looked for: what may lie anywhere, the walk comes to. Links are not followed.
+    Those are the files in the known places of a home directory, folders that a link puts in their stead, and what the
+    environment names. Only patterns of a fixed depth are looked for below the home: what may lie anywhere, the walk
+    comes to. A link is followed to what is this user's or root's; the walk tells of the others.
     """
     seen: set[str] = set()
-    for place in PLACES:
-        roots = [(home, pattern) for pattern in place.patterns if "**" not in pattern]
-        if place.variable is not None and (moved := environment.get(place.variable[0])):
-            part = place.variable[1]
-            roots += [
-                (moved, pattern.removeprefix(part).lstrip("/"))
-                for pattern in place.patterns
-                if pattern == part or pattern.startswith(part + "/")
-            ]
-        for root, pattern in roots:
-            found = glob.glob(pattern, root_dir=root, include_hidden=True) if pattern else [""]  # noqa: PTH207
-            for name in sorted(found):
-                path = os.path.join(root, name) if name else root  # noqa: PTH118
-                if path not in seen and os.path.isfile(path) and os.path.realpath(path) == path:  # noqa: PTH113
-                    seen.add(path)
-                    yield path
+    for path, known, ours in _candidates(home, environment):
+        real = os.path.realpath(path)
+        if real in seen or not (ours or real == path or _own(real)):
+            continue
+        # A link to a folder that holds the home would have all of it read as a known place.
+        outside = not _below(real, home) and not _below(home, real)
+        if os.path.isfile(real) or (outside and os.path.isdir(real)):  # noqa: PTH112, PTH113
+            seen.add(real)
+            yield real, known
+
+
+def _candidates(home: str, environment: Mapping[str, str]) -> Iterator[tuple[str, str, bool]]:
+    """Yield (path, the path by which it is known, whether the environment names it); paths may be links."""
+    for part, moved in _moved(environment):
+        yield moved, os.path.join(home, part), True  # noqa: PTH118
+        for place in PLACES:
+            below = [each[len(part) + 1 :] for each in place.patterns if each.startswith(part + "/")]
+            for pattern in (each for each in below if "**" not in each):
+                for name in sorted(glob.glob(pattern, root_dir=moved, include_hidden=True)):  # noqa: PTH207
+                    yield os.path.join(moved, name), os.path.join(home, part, name), True  # noqa: PTH118
+    links = set[str]()
+    for pattern in (pattern for place in PLACES for pattern in place.patterns):
+        link = _link(home, pattern)
+        if link is not None and link not in links:
+            links.add(link)
+            yield link, link, False
+        if "**" not in pattern:
+            for name in sorted(glob.glob(pattern, root_dir=home, include_hidden=True)):  # noqa: PTH207
+                path = os.path.join(home, name)  # noqa: PTH118
+                yield path, path, False
+
+
+def _link(home: str, pattern: str) -> str | None:
+    """Return the first folder that is a link on the way to a pattern, up to where it may be any of several."""
+    path = home
+    for part in pattern.split("/")[:-1]:
+        if re.search(r"[*?\[]", part):
+            return None
+        path = f"{path}/{part}"
+        if os.path.islink(path):  # noqa: PTH114
+            return path
+    return None
+
+
+def _own(path: str) -> bool:
+    """Whether what stands there is this user's or root's: a link into another user's files is not followed."""
+    try:
+        return os.lstat(path).st_uid in {os.geteuid(), 0}
+    except OSError:
+        return False
+
+
+def _below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 _ANYWHERE: Final = "(?:.*/)?"

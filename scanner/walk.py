@@ -63,6 +63,8 @@ _NO_LINK: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NO
 _READV: Final = hasattr(os, "readv")
 _FOLDER: Final = _NO_LINK | getattr(os, "O_DIRECTORY", 0)
 _ESCAPED: Final = re.compile(rb"\\x([89a-f][0-9a-f])")
+LINK: Final = "a link to "
+"""How the reason begins why a link was left out."""
 _GIT_OWN: Final = frozenset({"objects", "refs", "logs", "worktrees", "modules", "lfs"})
 
 
@@ -107,6 +109,8 @@ class World:
     """Read what `rules.LEFT_OUT` leaves out, too."""
     device: int | None = None
     """Stay on this file system; None goes everywhere."""
+    roots: tuple[str, ...] = ()
+    """The folders and files that this scan walks."""
 
 
 @dataclass(slots=True)
@@ -232,6 +236,12 @@ class Walker:
                 plain.append(entry)
             elif entry.is_dir(follow_symlinks=False):
                 below.append(Folder(path + entry.name, folder.rule))
+            elif folder.rule:
+                done.left_out[folder.rule] += 1
+            elif entry.is_symlink():
+                self._link(path, entry.name, done)
+            else:
+                done.left_out["pipes, sockets and devices"] += 1
         below = self._repository(path, below, plain, done)
         for each in below:
             if each.path in self._world.own:
@@ -248,6 +258,27 @@ class Walker:
             done.left_out[folder.rule] += len(plain) - len(chosen)
             plain = chosen
         self._new(path, plain, files, done)
+
+    def _link(self, path: str, name: str, done: Step) -> None:
+        """Count a link to what is walked anyway, or nowhere, and tell of one that leads to something else."""
+        try:
+            target = os.path.normpath(os.path.join(path, os.readlink(path + name)))  # noqa: PTH115, PTH118
+        except OSError as error:
+            done.skipped.append(trouble(path + name, error))
+            return
+        if not self._walked(target):
+            # What a name says and where it leads differ where a folder on the way is a link itself.
+            real = os.path.realpath(target)
+            if not os.path.lexists(real):
+                done.left_out["links to nothing"] += 1
+                return
+            if not self._walked(real):
+                done.skipped.append(_left_out(path + name, f"{LINK}{shown(real)}"))
+                return
+        done.left_out["links to what is scanned"] += 1
+
+    def _walked(self, path: str) -> bool:
+        return any(path == root or path.startswith(root.rstrip("/") + "/") for root in self._world.roots)
 
     def _repository(self, path: str, below: list[Folder], plain: list[os.DirEntry[str]], done: Step) -> list[Folder]:
         """Hand a repository here to the git source, and return the folders that are not git's own."""

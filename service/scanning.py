@@ -310,12 +310,17 @@ class _Opener:
         if orgs:
             return [*(self.source(target) for target in targets), *(self._organisation(target) for target in orgs)]
         if targets:
+            self._walk = replace(self._walk, roots=tuple(os.path.realpath(target) for target in targets))
             return [self.source(target) for target in targets]
         root = home_folder()
         first = known_files()
         below = tuple(path for path in first if path.startswith(root + os.sep))
-        elsewhere = [self._folder(path, self._walk) for path in first if path not in below]
-        return [self._folder(root, replace(self._walk, first=below)), *elsewhere]
+        elsewhere = [path for path in first if path not in below]
+        self._walk = replace(self._walk, roots=(root, *elsewhere))
+        return [
+            self._folder(root, replace(self._walk, first=below)),
+            *(self._folder(path, self._walk) for path in elsewhere),
+        ]
 
     def _folder(self, path: str, walk: Walk) -> Source:
         return FolderSource(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -28,13 +29,28 @@ def home_folder() -> str:
 
 
 def place_of(path: str) -> Place | None:
-    """Return the known place that a path is."""
-    return home.place_of(path, home_folder(), os.environ)
+    """Return the known place that a path is, or that a link puts it in."""
+    root = home_folder()
+    found = home.place_of(path, root, os.environ)
+    if found is not None:
+        return found
+    for real, known in _linked(root, tuple(os.environ.get(name, "") for name in home.VARIABLES)):
+        if path == real or path.startswith(real + "/"):
+            return home.place_of(known + path[len(real) :], root, os.environ)
+    return None
+
+
+@functools.cache
+def _linked(root: str, _environment: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return (where a link of a known place leads, the known place)."""
+    return tuple((real, known) for real, known in home.known_files(root, os.environ) if real != known)
 
 
 def known_files() -> list[str]:
-    """Return the files in the known places of this home directory."""
-    return list(home.known_files(home_folder(), os.environ))
+    """Return what stands in the known places of this home directory: files, and folders that links put there."""
+    paths = [path for path, _ in home.known_files(home_folder(), os.environ)]
+    folders = tuple(path + os.sep for path in paths if Path(path).is_dir())
+    return [path for path in paths if not path.startswith(folders)]
 
 
 def changed(sight: Sight) -> datetime | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, TextIO, TypeAlias
 
+from firedamp.scanner.walk import LINK
 from firedamp.service.show import safe
 from firedamp.storage.records import (
     TEMPORARY,
@@ -33,6 +34,7 @@ Changed = Callable[[Sight], datetime | None]
 _COPIES: Final = 20
 """Places of one key that the table names; the others are counted, and `findings show` names them."""
 _TOLD: Final = 10
+_LINKS: Final = "links to what is not scanned"
 _STYLES: Final = {
     Status.ACTIVE: "bold red",
     Status.WRONG_SECRET: "red",
@@ -312,7 +314,7 @@ def _not_read(outcome: Outcome, skipped: Sequence[Skipped]) -> Iterator[str]:
         return
     why = Counter[str]()
     for each in skipped:
-        why[each.why] += each.count
+        why[_LINKS if each.why.startswith(LINK) else each.why] += each.count
     yield f"{outcome}: {sum(why.values()):,}"
     named = outcome is Outcome.FAILED
     for each in skipped[: _TOLD if named else 0]:
@@ -321,6 +323,9 @@ def _not_read(outcome: Outcome, skipped: Sequence[Skipped]) -> Iterator[str]:
         yield f"  … and {len(skipped) - _TOLD:,} more; --format json names them all"
     for reason, count in why.most_common(0 if named else _TOLD):
         yield f"  {count:,} {safe(reason)}"
+    links = [each for each in skipped if each.why.startswith(LINK)]
+    for each in links[:_TOLD]:
+        yield f"    {safe(each.what)}: {safe(each.why)}"
 
 
 def _many(count: int, name: str) -> str:

@@ -116,6 +116,25 @@ def test_links_are_not_followed_and_special_files_cannot_hang_the_walk(tmp_path:
     assert not seen.blobs
 
 
+def test_what_is_no_file_is_counted_and_a_link_elsewhere_told(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "node_modules").mkdir(parents=True)
+    (root / "node_modules" / "bin").symlink_to("/bin")
+    (root / "a").write_text("x")
+    (tmp_path / "back").symlink_to(root / "a")
+    for name, target in {"b": "a", "loop": ".", "round": "../back", "gone": "../gone", "out": tmp_path}.items():
+        (root / name).symlink_to(target)
+    os.mkfifo(root / "pipe")
+    told = {each.why: (each.what, each.count) for each in run(folder(root)).skipped}
+    assert told == {
+        "links to what is scanned": (str(root), 3),
+        "links to nothing": (str(root), 1),
+        "installed packages": (str(root), 1),
+        "pipes, sockets and devices": (str(root), 1),
+        f"a link to {tmp_path}": (str(root / "out"), 1),
+    }
+
+
 def test_what_became_a_link_a_fifo_or_nothing_since_it_was_listed_is_told(tmp_path: Path) -> None:
     write(tmp_path / "file", "x")
     (tmp_path / "link").symlink_to(tmp_path / "file")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from tests.builders import make_key_id, make_secret
 from tests.homes import Planted, build
 
 from firedamp.scanner import home as homes
@@ -120,10 +122,84 @@ def test_every_row_says_what_to_change() -> None:
             assert example is not None, pattern
 
 
-def test_links_into_a_known_place_are_not_followed(home: Path, tmp_path: Path) -> None:
+def known(home: Path, environment: dict[str, str] | None = None) -> dict[str, str]:
+    return dict(homes.known_files(str(home.resolve()), environment or {}))
+
+
+def test_links_in_known_places_are_followed_once_to_what_is_ones_own(home: Path, tmp_path: Path) -> None:
     (tmp_path / "dotfiles").mkdir()
-    (tmp_path / "dotfiles" / "credentials").write_text("x")
+    file = tmp_path / "dotfiles" / "credentials"
+    file.write_text("x")
     (home / ".aws").symlink_to(tmp_path / "dotfiles")
-    (home / ".boto").symlink_to(tmp_path / "dotfiles" / "credentials")
+    (home / ".boto").symlink_to(file)
     (home / ".s3cfg").write_text("x")
-    assert list(homes.known_files(str(home.resolve()), {})) == [str(home.resolve() / ".s3cfg")]
+    (home / ".netrc").symlink_to("nowhere")
+    (home / ".claude").symlink_to("/")
+    root = home.resolve()
+    assert known(home) == {
+        str(tmp_path / "dotfiles"): str(root / ".aws"),
+        str(file): str(root / ".aws" / "credentials"),
+        str(root / ".s3cfg"): str(root / ".s3cfg"),
+    }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_link_to_another_users_file_is_not_followed(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("x")
+    os.chown(tmp_path / "theirs", 12345, 12345)
+    (home / ".s3cfg").symlink_to(tmp_path / "theirs")
+    assert known(home) == {}
+
+
+def test_a_linked_place_is_scanned_named_and_counted(
+    home: Path, rng: random.Random, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = f"[x]\naws_access_key_id = {make_key_id(rng)}\naws_secret_access_key = {make_secret(rng)}\n"
+    (tmp_path / "aws" / "own").mkdir(parents=True)
+    (tmp_path / "aws" / "credentials").write_text(pair)
+    (tmp_path / "aws" / "own" / "notes").write_text(pair)
+    (tmp_path / "src").mkdir()
+    (home / ".aws").symlink_to(tmp_path / "aws")
+    (home / "src").symlink_to(tmp_path / "src")
+    (home / "again").symlink_to(tmp_path / "aws" / "own")
+    (found,), summary = scanned(capsys)
+    places = {match["path"]: match["place"] and match["place"]["name"] for match in found["matches"]}  # type: ignore[attr-defined]
+    aws = tmp_path / "aws"
+    assert places == {str(aws / "credentials"): "AWS shared credentials", str(aws / "own" / "notes"): None}
+    why = {item["why"]: item["count"] for item in summary["left_out"]["items"]}  # type: ignore[index]
+    assert why.pop("firedamp's own files", 1)
+    assert why == {"links to what is scanned": 2, f"a link to {tmp_path / 'src'}": 1}
+    cli.main(["scan", "--offline"])
+    told = capsys.readouterr().out
+    assert "1 links to what is not scanned" in told
+    assert f"{home / 'src'}: a link to {tmp_path / 'src'}" in told
+
+
+@pytest.mark.parametrize("named", ["link/keys", "{}/link/keys", "real/keys", "~/keys"])
+@pytest.mark.usefixtures("home")
+def test_what_a_variable_names_is_scanned_through_links_and_relative_names(
+    named: str, rng: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    file = tmp_path / "real" / "keys"
+    file.write_text(f"[x]\naws_access_key_id = {make_key_id(rng)}\naws_secret_access_key = {make_secret(rng)}\n")
+    (Path.home() / "keys").symlink_to(file)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", named.format(tmp_path))
+    (found,), _ = scanned(capsys)
+    (match,) = found["matches"]  # type: ignore[misc]
+    assert (match["path"], match["place"]["name"]) == (str(file), "AWS shared credentials")
+
+
+def test_all_of_a_folder_that_a_variable_names_is_scanned(
+    home: Path, rng: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    transcript = tmp_path / "claude" / "projects" / "a" / "b.jsonl"
+    transcript.parent.mkdir(parents=True)
+    transcript.write_text(f"{make_key_id(rng)}:{make_secret(rng)}\n")
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "claude"))
+    assert home.is_dir()
+    (found,), _ = scanned(capsys)
+    (match,) = found["matches"]  # type: ignore[misc]
+    assert (match["path"], match["place"]["name"]) == (str(transcript), "Claude Code transcript")
