@@ -69,4 +69,4 @@ class Located:
     column: int | None
     container: str = ""
     allowed: str = ""
-    """The inline mark in its line, of whichever tool."""
+    """The inline marks in its line, of whichever tools."""

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 from firedamp.scanner.candidates import Located
-from firedamp.storage.records import Skipped
+from firedamp.storage.records import MARK_BETWEEN, Skipped
 
+_UTF_16: Final = "utf-16"
 OWN: Final = "firedamp:allow"
 MARKS: Final = (
     OWN,
@@ -25,11 +26,14 @@ change without reading anything again."""
 
 _PARTS: Final = (b":allow", b"ignore", b"allowlist")
 """Every mark holds one of these."""
-_ANY: Final = re.compile(b"|".join(re.escape(mark.encode()) for mark in MARKS))
+_ANY: Final = re.compile(rb"(?<![\w:.-])(?:%b)(?![\w:-])" % b"|".join(re.escape(mark.encode()) for mark in MARKS))
 
 
 def marked(found: Sequence[Located | Skipped], data: bytes, first_line: int) -> Iterator[Located | Skipped]:
-    """Yield found, with the mark that stands in a credential's line. data begins with line first_line."""
+    """Yield found, with the marks that stand in a credential's line. data begins with line first_line."""
+    if any(isinstance(each, Located) and _UTF_16 in each.credential.decoder for each in found):
+        # A file in UTF-16 has its marks in UTF-16; without the noughts its lines are the same ones.
+        data = data.replace(b"\0", b"")
     # Literals one after the other: an expression of all marks takes ten times as long.
     if not found or not any(part in data for part in _PARTS):
         yield from found
@@ -40,5 +44,7 @@ def marked(found: Sequence[Located | Skipped], data: bytes, first_line: int) -> 
             yield each
             continue
         lines = data.split(b"\n") if lines is None else lines
-        mark = _ANY.search(lines[each.line - first_line]) if each.line - first_line < len(lines) else None
-        yield each if mark is None else replace(each, allowed=mark[0].decode())
+        there = _ANY.findall(lines[each.line - first_line]) if each.line - first_line < len(lines) else ()
+        yield (
+            replace(each, allowed=MARK_BETWEEN.join(dict.fromkeys(mark.decode() for mark in there))) if there else each
+        )

@@ -131,8 +131,8 @@ def scan(
         scanned.append(source)
     store.tidy(detector, now())
     findings = list(standing(store, scanned, before, started))
-    allowed = tuple(_only(findings, lambda sight: sight.match.allowed in honoured))
-    stands = tuple(_only(findings, lambda sight: sight.match.allowed not in honoured))
+    allowed = tuple(_only(findings, lambda sight: sight.match.honours(honoured)))
+    stands = tuple(_only(findings, lambda sight: not sight.match.honours(honoured)))
     tally = replace(
         tally, allowed=sum(len(each.sights) for each in allowed), examples=sum(each.finding.example for each in stands)
     )

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import quote
 
 from firedamp.scanner.home import Place
+from firedamp.scanner.marks import OWN
 from firedamp.scanner.scan import Report, Reported
 from firedamp.service.show import Json, safe
 from firedamp.storage.records import FileProvenance, Finding, KeyKind, Sight, Skipped, Status, TriageState
@@ -105,6 +106,8 @@ def _result(reported: Reported, kinds: list[KeyKind], place_of: Callable[[str], 
     }
     if finding.state in {TriageState.ACCEPTED, TriageState.FALSE_POSITIVE}:
         result["suppressions"] = [{"kind": "external", "justification": finding.state_reason}]
+    elif all(sight.match.honours({OWN}) for sight in reported.sights):
+        result["suppressions"] = [{"kind": "inSource"}]
     return result
 
 

@@ -173,6 +173,8 @@ def _places(reported: Reported, place_of: PlaceOf) -> Iterator[Line]:
         yield "no longer where it was found", "dim"
     for sight in reported.sights[:_COPIES]:
         yield where(sight), ""
+        if sight.match.allowed:
+            yield f"  marked {safe(sight.match.allowed)}", "dim"
         place = sight.provenance
         if not isinstance(place, FileProvenance):
             yield f"  {_commit(sight)}", "dim"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from firedamp.scanner.marks import OWN
 from firedamp.scanner.scan import Reported
 from firedamp.service import render, who
 from firedamp.service.options import Common, FindingsOptions, Format
@@ -31,6 +32,8 @@ def findings(options: FindingsOptions, common: Common) -> int:
                 show(listed(store, chosen), replace(common, format=Format.JSONL))
             case _:
                 found = listed(store, chosen)
+                if not options.ids and options.action == "list" and not options.allowed:
+                    found = _standing(found)
                 if options.by is not None:
                     _share_out(found, options.by, common)
                     return 0
@@ -79,6 +82,12 @@ def _allowed(found: list[Reported]) -> list[Reported]:
     """Return what a mark allows somewhere, with these places only."""
     some = [replace(each, sights=tuple(sight for sight in each.sights if sight.match.allowed)) for each in found]
     return [each for each in some if each.sights]
+
+
+def _standing(found: list[Reported]) -> list[Reported]:
+    """Leave out what our own mark allows, as a scan does, and what it allows everywhere altogether."""
+    some = [(each, tuple(sight for sight in each.sights if not sight.match.honours({OWN}))) for each in found]
+    return [replace(each, sights=sights) for each, sights in some if sights or not each.sights]
 
 
 def show(found: list[Reported], common: Common) -> None:

@@ -12,6 +12,7 @@ from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from firedamp.storage.secret import Fingerprint
@@ -127,6 +128,10 @@ class GitProvenance:
 Provenance = FileProvenance | GitProvenance
 
 
+MARK_BETWEEN: Final = ", "
+"""What stands between several marks of one line."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
     """Where a credential stands in a blob. line and column count from 1, columns in code points.
@@ -143,7 +148,11 @@ class Match:
     container: str = ""
     secret_here: bool = False
     allowed: str = ""
-    """The inline mark in its line, of whichever tool; whether it is honoured is asked when findings are reported."""
+    """The inline marks in its line, of whichever tools; whether one is honoured is asked when findings are reported."""
+
+    def honours(self, marks: Collection[str]) -> bool:
+        """Whether one of these marks stands in its line."""
+        return any(mark in marks for mark in self.allowed.split(MARK_BETWEEN))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -205,6 +205,58 @@ def test_a_mark_in_the_line_allows_a_key_and_is_counted_and_listed(
     assert cli.main(["scan", str(tmp_path), "--offline", "--honour-allow", "nonsense"]) == 2
 
 
+def test_what_our_mark_allows_is_listed_on_request_and_exported_as_suppressed(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = pair(rng), pair(rng)
+    (tmp_path / "a").write_text(ini(*ours, mark="  # firedamp:allow"))
+    (tmp_path / "b").write_text(ini(*theirs, mark="  # gitleaks:allow"))
+    scan(capsys, tmp_path)
+
+    def listed(*arguments: str) -> str:
+        assert cli.main(["findings", *arguments]) == 0
+        return capsys.readouterr().out
+
+    assert ours[0] not in listed()
+    assert "marked gitleaks:allow" in listed()
+    assert "marked firedamp:allow" in listed("--allowed")
+    assert ours[0] in listed("show", ours[0])
+    results = json.loads(listed("export", "--format", "sarif"))["runs"][0]["results"]
+    suppressed = {each["properties"]["accessKeyId"]: each.get("suppressions") for each in results}
+    assert suppressed == {ours[0]: [{"kind": "inSource"}], theirs[0]: None}
+    (tmp_path / "c").write_text(ini(*ours))
+    scan(capsys, tmp_path)
+    assert str(tmp_path / "c") in listed()
+    assert str(tmp_path / "a") not in listed()
+
+
+@pytest.mark.parametrize(
+    ("mark", "options", "allowed"),
+    [
+        ("gitleaks:allow firedamp:allow", (), True),
+        ("firedamp:allow gitleaks:allow", (), True),
+        ("trufflehog:ignore, pragma: allowlist secret", ("--honour-allow", "pragma: allowlist secret"), True),
+        ("notfiredamp:allowance", (), False),
+        ("firedamp:allow-list", (), False),
+        ("xggignored", ("--honour-allow", "ggignore"), False),
+        ('"firedamp:allow"', (), True),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_every_mark_in_a_line_counts_as_a_word_of_its_own(  # noqa: PLR0917 - what is parametrised, and three fixtures
+    mark: str,
+    options: tuple[str, ...],
+    allowed: bool,
+    encoding: str,
+    tmp_path: Path,
+    rng: random.Random,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a").write_bytes(ini(*pair(rng), mark=f"  # {mark}").encode(encoding))
+    status, _, summary = scan(capsys, tmp_path, *options)
+    assert (status, summary["allowed"]) == ((0, 1) if allowed else (1, 0))
+
+
 def test_ones_own_keys_are_found_by_value_in_any_encoding_and_container(
     tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
 ) -> None:
