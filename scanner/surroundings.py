@@ -73,7 +73,7 @@ _STORES: Final = re.compile(
 _LOOPBACK: Final = re.compile(
     r"(?<![\w.-])(?P<label>[\w.-]{0,40}(?:url|host|server)[\w.-]{0,24})\W{1,12}"
     r"(?P<url>https?:(?:\\{0,4}/){2}"
-    r"(?P<host>(?:minio|localstack)(?![\w.-])|(?:localhost|127\.0\.0\.1)(?=:(?:9000|4566|4572|7480|8333|3900)(?!\d)))"
+    r"(?P<host>(?:minio|localstack)(?:[.-][\w.-]{1,80})?(?![\w.-])|(?:localhost|127\.0\.0\.1)(?=:(?:9000|4566|4572|7480|8333|3900)(?!\d)))"
     r"(?::\d{1,5})?)",
     re.IGNORECASE,
 )

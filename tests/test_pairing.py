@@ -438,6 +438,7 @@ class TestSurroundings:
             ("{}MLFLOW_S3_ENDPOINT_URL=http://minio:9000\n", "minio"),
             ("{}AWS_URL=http://localhost:9000/local\n", "localhost"),
             ('{}"url": "http://minio:9000"\n', "minio"),
+            ('{}"url": "https://minio.example.org:9000"\n', "minio.example.org"),
             ("{}S3_ENDPOINT=https://s3.gra.io.cloud.ovh.net\n", "s3.gra.io.cloud.ovh.net"),
             ("{}aws_profile=x; aws --endpoint-url http://localhost:4566 s3 ls\n", "localhost"),
         ],
