@@ -54,7 +54,7 @@ class Walk:
 
     everything reads what the rules leave out; first are files read before the walk; own are files of firedamp itself;
     jobs is how many processes read; pause is called between steps, and may take its time. roots are all that this scan
-    walks: a link to something else is told.
+    walks, by every name that it was given: a link to something else is told.
     """
 
     everything: bool = False

@@ -110,7 +110,7 @@ class World:
     device: int | None = None
     """Stay on this file system; None goes everywhere."""
     roots: tuple[str, ...] = ()
-    """The folders and files that this scan walks."""
+    """The folders and files that this scan walks, by every name that they were given."""
 
 
 @dataclass(slots=True)
@@ -260,25 +260,19 @@ class Walker:
         self._new(path, plain, files, done)
 
     def _link(self, path: str, name: str, done: Step) -> None:
-        """Count a link to what is walked anyway, or nowhere, and tell of one that leads to something else."""
+        """Count a link to what is walked anyway, and tell of one that leads to something else.
+
+        By its name alone: to look at what it names could wait for a server that is gone.
+        """
         try:
             target = os.path.normpath(os.path.join(path, os.readlink(path + name)))  # noqa: PTH115, PTH118
         except OSError as error:
             done.skipped.append(trouble(path + name, error))
             return
-        if not self._walked(target):
-            # What a name says and where it leads differ where a folder on the way is a link itself.
-            real = os.path.realpath(target)
-            if not os.path.lexists(real):
-                done.left_out["links to nothing"] += 1
-                return
-            if not self._walked(real):
-                done.skipped.append(_left_out(path + name, f"{LINK}{shown(real)}"))
-                return
-        done.left_out["links to what is scanned"] += 1
-
-    def _walked(self, path: str) -> bool:
-        return any(path == root or path.startswith(root.rstrip("/") + "/") for root in self._world.roots)
+        if any(target == root or target.startswith(root.rstrip("/") + "/") for root in self._world.roots):
+            done.left_out["links to what is scanned"] += 1
+        else:
+            done.skipped.append(_left_out(path + name, f"{LINK}{shown(target)}"))
 
     def _repository(self, path: str, below: list[Folder], plain: list[os.DirEntry[str]], done: Step) -> list[Folder]:
         """Hand a repository here to the git source, and return the folders that are not git's own."""

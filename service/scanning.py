@@ -235,6 +235,11 @@ def _own(common: Common) -> frozenset[str]:
     return frozenset(own if common.output is None else own | {os.path.realpath(common.output)})
 
 
+def _names(targets: Sequence[str]) -> tuple[str, ...]:
+    """Return the folders and files that targets are, as they are called and without links."""
+    return tuple({name for target in targets for name in (os.path.abspath(target), os.path.realpath(target))})  # noqa: PTH100
+
+
 def _honoured(marks: Sequence[str]) -> frozenset[str]:
     """Return the inline marks that allow a match: ours, and those of other tools that were named."""
     for mark in marks:
@@ -310,13 +315,13 @@ class _Opener:
         if orgs:
             return [*(self.source(target) for target in targets), *(self._organisation(target) for target in orgs)]
         if targets:
-            self._walk = replace(self._walk, roots=tuple(os.path.realpath(target) for target in targets))
+            self._walk = replace(self._walk, roots=_names(targets))
             return [self.source(target) for target in targets]
         root = home_folder()
         first = known_files()
         below = tuple(path for path in first if path.startswith(root + os.sep))
         elsewhere = [path for path in first if path not in below]
-        self._walk = replace(self._walk, roots=(root, *elsewhere))
+        self._walk = replace(self._walk, roots=_names([str(Path.home()), *elsewhere]))
         return [
             self._folder(root, replace(self._walk, first=below)),
             *(self._folder(path, self._walk) for path in elsewhere),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import unicodedata
 from collections import Counter
@@ -67,6 +68,7 @@ def write(
     secrets: Mapping[Fingerprint, Secret],
 ) -> None:
     """Write the table and, for a scan, what was read and what to do first. Nothing wraps where nobody looks."""
+    place_of = functools.cache(place_of)
     rows = [
         (_key(each.finding, now, secrets), [(each.finding.account_id or "-", "")], _status(each),
          [*_places(each, place_of)])

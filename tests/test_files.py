@@ -121,17 +121,16 @@ def test_what_is_no_file_is_counted_and_a_link_elsewhere_told(tmp_path: Path) ->
     (root / "node_modules").mkdir(parents=True)
     (root / "node_modules" / "bin").symlink_to("/bin")
     (root / "a").write_text("x")
-    (tmp_path / "back").symlink_to(root / "a")
-    for name, target in {"b": "a", "loop": ".", "round": "../back", "gone": "../gone", "out": tmp_path}.items():
+    for name, target in {"b": "a", "loop": ".", "gone": "gone too", "out": tmp_path, "broken": "../no"}.items():
         (root / name).symlink_to(target)
     os.mkfifo(root / "pipe")
     told = {each.why: (each.what, each.count) for each in run(folder(root)).skipped}
     assert told == {
         "links to what is scanned": (str(root), 3),
-        "links to nothing": (str(root), 1),
         "installed packages": (str(root), 1),
         "pipes, sockets and devices": (str(root), 1),
         f"a link to {tmp_path}": (str(root / "out"), 1),
+        f"a link to {tmp_path / 'no'}": (str(root / "broken"), 1),
     }
 
 
