@@ -45,6 +45,5 @@ def marked(found: Sequence[Located | Skipped], data: bytes, first_line: int) -> 
             continue
         lines = data.split(b"\n") if lines is None else lines
         there = _ANY.findall(lines[each.line - first_line]) if each.line - first_line < len(lines) else ()
-        yield (
-            replace(each, allowed=MARK_BETWEEN.join(dict.fromkeys(mark.decode() for mark in there))) if there else each
-        )
+        names = MARK_BETWEEN.join(dict.fromkeys(mark.decode() for mark in there))
+        yield replace(each, allowed=names) if names else each

@@ -9,8 +9,10 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 _MARKUP: Final = re.compile(r"</[^<>]{0,80}>|[<>]")
+_WRITTEN_END: Final = re.compile(r"(?:\\{1,4}r)?\\{1,4}n")
+"""A line end as JSON and source code write it."""
 _EXPIRY: Final = re.compile(
-    r"(?:(?<=\\[nrt])|(?<![\w.\\-]))(?P<label>[\w.-]{0,48}?expir(?:ation|es|y)(?:_?(?:at|date|time|on|utc))?)\W{1,40}?"
+    r"(?<![\w.-])(?P<label>[\w.-]{0,48}?expir(?:ation|es|y)(?:_?(?:at|date|time|on|utc))?)\W{1,40}?"
     r"(?:(?P<iso>\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)\s?(?P<zone>Z|UTC|GMT|[+-]\d\d:?\d\d)?"
     r"|(?P<epoch>\d{13}|\d{10})(?!\d)"
     r"|(?P<mail>[A-Z][a-z]{2},? \d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d (?:GMT|UTC|[+-]\d{4})))",
@@ -108,7 +110,10 @@ def around(text: str, where: tuple[int, int, int, int], section: int | None) -> 
     What follows the credential counts before what precedes it: in a flat file the next one's lines come after it.
     """
     low, start, end, high = where
-    after, before, inside = _MARKUP.sub(" ", text[end:high]), _MARKUP.sub(" ", text[low:start]), text[start:end]
+    after, before, inside = (
+        _WRITTEN_END.sub("\n", part)
+        for part in (_MARKUP.sub(" ", text[end:high]), _MARKUP.sub(" ", text[low:start]), text[start:end])
+    )
     place = f"{after}\n\n{before}\n\n{inside}"
     lowered = place.lower()
     notes: list[str] = []

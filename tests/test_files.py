@@ -134,6 +134,16 @@ def test_what_is_no_file_is_counted_and_a_link_elsewhere_told(tmp_path: Path) ->
     }
 
 
+def test_a_link_that_went_away_while_it_was_listed_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    (tmp_path / "link").symlink_to("/")
+    monkeypatch.setattr(os, "readlink", gone)
+    step = Walker(World(interesting=holds_key, container_of=container_of)).step(Task(folders=(Folder(str(tmp_path)),)))
+    assert [(each.outcome, each.why) for each in step.skipped] == [(Outcome.GONE, "vanished")]
+
+
 def test_what_became_a_link_a_fifo_or_nothing_since_it_was_listed_is_told(tmp_path: Path) -> None:
     write(tmp_path / "file", "x")
     (tmp_path / "link").symlink_to(tmp_path / "file")

@@ -413,6 +413,8 @@ class TestSurroundings:
             'SITE_URL = "http://localhost:8000"\n{}',
             "{}\nMINIO_ENDPOINT=http://localhost:9000\nMINIO_ROOT_USER=minio\n",
             "{}MINIO_ENDPOINT=http://localhost:9000\n",
+            r'{}\n\nMINIO_ENDPOINT=http://localhost:9000\nMINIO_ROOT_USER=minio"',
+            r'{}\r\n\r\nS3_ENDPOINT=https://s3.wasabisys.com\r\n"',
             "{}\nS3_ENDPOINT=https://s3.wasabisys.com\n",
             "{}\nurl = http://localhost:9000\n",
             "{}AWS_SQS_ENDPOINT=http://localhost:9324\n",
