@@ -244,7 +244,7 @@ def test_the_table_keeps_the_copies_of_a_key_together_and_says_what_to_do_first(
 
 
 def test_a_table_of_nothing_says_so() -> None:
-    clean = Report(findings=(), tally=Tally(files=1), skipped=(), targets=("/x",))
+    clean = Report(findings=(), tally=Tally(files=1, bytes=9), skipped=(), targets=("/x",))
     assert "No key found." in written(Format.TABLE, findings=(), report=clean)
     nothing = Report(findings=(), tally=Tally(), skipped=(), targets=("/x",))
     text = written(Format.TABLE, findings=(), report=nothing)
