@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -18,7 +18,7 @@ from firedamp.scanner import keys, pairing
 from firedamp.scanner.candidates import Candidate, Credential, Located, Role
 from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.prefilter import Hit, Prefilter
-from firedamp.scanner.runs import GAP, RUN_LIMIT, Mark, Run, Segment
+from firedamp.scanner.runs import GAP, RUN_LIMIT, Mark, Run, Segment, source
 from firedamp.storage.records import Outcome, Skipped
 from firedamp.storage.secret import Secret
 
@@ -56,6 +56,10 @@ _SIGN_REACH: Final = 2048
 _LAYER_MARGIN: Final = 16 << 10
 
 
+Within = Callable[[bytes], Iterable[tuple[int, Credential]]]
+"""What finds credentials in a text by other means, each with the offset at which it stands."""
+
+
 @dataclass(slots=True)
 class _Work:
     """What is left of the limits for one blob, and what they cut off."""
@@ -83,12 +87,11 @@ class _Layer:
 
     def origin(self, offset: int) -> tuple[int, str]:
         """Return the offset in the stored bytes that offset comes from, and the encodings undone on the way."""
-        here = self.segments[max(0, bisect.bisect_right(self.segments, offset, key=lambda one: one.at) - 1)]
-        there = here.source + (offset - here.at) * here.numerator // here.denominator
+        there, via = source(self.segments, offset)
         if self.parent is None:
-            return there, here.via
+            return there, via
         stored, outer = self.parent.origin(there)
-        return stored, ">".join(filter(None, (outer, here.via)))
+        return stored, ">".join(filter(None, (outer, via)))
 
     def is_fresh(self, start: int, end: int) -> bool:
         """Whether any of the bytes from start to end were decoded in this layer."""
@@ -103,17 +106,19 @@ def detect(
     first_line: int = 1,
     first_column: int = 1,
     limits: Limits = DEFAULT_LIMITS,
+    within: Within | None = None,
 ) -> list[Located | Skipped]:
     """Return the credentials in data in text order, each with its place in the bytes as stored.
 
     first_line and first_column say where a window of a larger blob begins. Lines and columns (in code points) are None
-    for data that has no lines. What a limit cut off follows as Skipped. Work is linear in the size of data and of what
+    for data that has no lines. within yields further credentials of a decoded text, and where in it they stand. What a
+    limit cut off follows as Skipped. Work is linear in the size of data and of what
     is decoded from it, which limits bound; no input raises.
     """
     work = _Work(limits, limits.decoded, limits.hits)
     found: list[tuple[int, Credential]] = []
-    for low, high in _pieces(data, prefilter.hits(data)):
-        found += _in_piece(data, low, high, prefilter, work)
+    for span in _pieces(data, prefilter.hits(data)):
+        found += _in_piece(data, span, prefilter, work, within)
     best, same = _thinned(sorted(_merged(found), key=lambda one: (one[0], one[1].rank)), limits.same)
     if len(best) > limits.credentials:
         work.cut["credentials"] += len(best) - limits.credentials
@@ -157,11 +162,17 @@ def _behind(data: bytes, end: int) -> int:
     return border if run is None else run.end()
 
 
-def _in_piece(data: bytes, low: int, high: int, prefilter: Prefilter, work: _Work) -> Iterator[tuple[int, Credential]]:
+def _in_piece(
+    data: bytes, span: tuple[int, int], prefilter: Prefilter, work: _Work, within: Within | None
+) -> Iterator[tuple[int, Credential]]:
+    low, high = span
     text = data if high - low == len(data) else data[low:high]
     queue = deque([_Layer(text, (Segment(0, low),), ((0, len(text)),), None, 0)])
     while queue:
         layer = queue.popleft()
+        for offset, one in within(layer.text) if within is not None and layer.parent is not None else ():
+            stored, chain = layer.origin(offset)
+            yield stored, replace(one, decoder=">".join(filter(None, (chain or layer.chain, one.decoder))))
         hits = prefilter.find(layer.text)
         if len(hits) > work.hits:
             work.cut["places worth a look"] += len(hits) - work.hits

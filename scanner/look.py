@@ -100,7 +100,8 @@ class Look:
         from firedamp.scanner.detect import detect
         from firedamp.scanner.marks import marked
 
-        found = detect(data, self._prefilter(), first_line=line, first_column=column)
+        within = self._own.within if self._own else None
+        found = detect(data, self._prefilter(), first_line=line, first_column=column, within=within)
         return marked([*found, *self._own.find(data, line, column, found)] if self._own else found, data, line)
 
     def _members(self, blob: Blob) -> Iterator[Located | Skipped]:

@@ -39,6 +39,12 @@ class Segment:
     """The encodings undone here, outermost first, as in `base64>gzip`; empty where nothing was."""
 
 
+def source(segments: Sequence[Segment], offset: int) -> tuple[int, str]:
+    """Return where a decoded byte comes from, and the encodings undone there."""
+    here = segments[max(0, bisect.bisect_right(segments, offset, key=lambda one: one.at) - 1)]
+    return here.source + (offset - here.at) * here.numerator // here.denominator, here.via
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """text[start:end] decoded. cut says that a limit ended it early.
@@ -53,6 +59,10 @@ class Run:
     segments: tuple[Segment, ...]
     cut: bool = False
     changed: tuple[tuple[int, int], ...] | None = None
+
+    def source(self, offset: int) -> int:
+        """Return where in the encoded text a byte of out comes from."""
+        return source(self.segments, offset)[0]
 
 
 @dataclass(frozen=True, slots=True)
