@@ -219,8 +219,13 @@ _ESCAPE_END: Final = re.compile(
 )
 _LONGEST_ESCAPE: Final = 16
 _ALNUM: Final = frozenset(_UPPER + _LOWER + _DIGITS)
-_RUN_LEFT: Final = re.compile(rb"[A-Za-z0-9+/]{100}\Z")
-_RUN_RIGHT: Final = re.compile(rb"[A-Za-z0-9+/]{100}")
+_BESIDE: Final = 100
+"""Characters on each side of an id that tell whether it stands in a blob."""
+_BLOB: Final = re.compile(rb"[A-Za-z0-9+/]{%d}" % _BESIDE)
+_TURN: Final = re.compile(rb"[A-Z]+|[a-z]+|[0-9]+|[+/]+")
+_TURNS_OF_CHANCE: Final = 45
+_SLASHES_OF_A_PATH: Final = 8
+_TOKEN_BEHIND: Final = re.compile(rb"/(?:" + b"|".join(_TOKEN_HEADS) + rb")")
 
 
 def candidate(row: Kind, text: bytes, start: int) -> Candidate | None:
@@ -249,9 +254,20 @@ def _begins(text: bytes, start: int) -> bool:
 def _ends(row: Kind, text: bytes, start: int, end: int) -> bool:
     if end < len(text) and (text[end] in _ALNUM or (row.role is not Role.KEY_ID and text[end] in b"+/")):
         return False
+    if row.role is not Role.KEY_ID:
+        return True
     # Between `+` and `/` in a blob of base64 an id is chance, not a key.
-    inside = _RUN_LEFT.search(text[max(0, start - 100) : start]) or _RUN_RIGHT.match(text, end)
-    return row.role is not Role.KEY_ID or inside is None
+    return not _is_blob(text[max(0, start - _BESIDE) : start]) and not _is_blob(text[end : end + _BESIDE])
+
+
+def _is_blob(beside: bytes) -> bool:
+    """Whether what stands beside an id is a blob of base64: not a path, nor a secret and a token between slashes.
+
+    Of 100 random characters, 65 (4.8) begin a turn of upper case, lower case, digits or signs, and 1.6 are slashes.
+    """
+    if _BLOB.fullmatch(beside) is None or beside.count(b"/") >= _SLASHES_OF_A_PATH:
+        return False
+    return len(_TURN.findall(beside)) >= _TURNS_OF_CHANCE and _TOKEN_BEHIND.search(beside) is None
 
 
 def _plain(value: str) -> str:

@@ -8,7 +8,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import make_key_id
+from tests.builders import make_key_id, make_secret, make_token
 
 from firedamp.scanner import keys
 from firedamp.scanner.candidates import Candidate, Role
@@ -66,6 +66,23 @@ def test_an_id_between_signs_in_a_long_run_of_base64_is_chance(rng: random.Rando
     assert not candidates(b"aB3" * 40 + b"+" + key + b"/x")
     assert not candidates(b"x/" + key + b"/" + b"aB3" * 40)
     assert candidates(b"path/to/" + key + b"/" + b"aB3" * 8)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/var/lib/jenkins/workspace/project/module/src/main/resources/environments/production/credentials/backup/store/",
+     "/data/customers2/europe/frankfurt1/Cluster01/Databases/Postgres/Credentials/Users/Jo/Archive/Keys/2024/11/22/x/"],
+)  # fmt: skip
+def test_an_id_in_a_long_path_is_no_chance(path: str, rng: random.Random) -> None:
+    key = make_key_id(rng)
+    for text in (path + key, key + path, path + key + path):
+        assert [one.value.reveal() for one in candidates(text.encode())] == [key]
+
+
+def test_an_id_before_its_secret_and_token_is_no_chance(rng: random.Random) -> None:
+    key, token = make_key_id(rng, prefix="ASIA"), make_token(rng)
+    found = candidates(f"{key}/{make_secret(rng)}/{token}\n".encode())
+    assert [one.value.reveal() for one in found] == [key, token]
 
 
 def test_a_token_is_read_in_the_notation_of_its_place() -> None:
