@@ -57,9 +57,11 @@ _FOREIGN: Final = re.compile(r"^gs(?:secret|access)|gcs|google|aliyun|alicloud|t
 """Other clouds' secrets that have the same form and stand in the same files, as in `.boto`."""
 _OTHER: Final = re.compile(
     r"sha\d|sha$|digest|checksum|commit|hash|etag|integrity|signature|nonce|uuid|guid|fingerprint|csrf|xsrf|token"
-    r"|revision|cert|md5|cookie|salt$|requestid|version|thumbprint|publickey|challenge|verifier|id2$|hmac|session"
-    r"|clientsecret|webhook|azure|github|accountkey"
+    r"|revision|cert|md5|cookie|salt$|requestid|version|thumbprint|publickey|challenge|verifier|id2$|amzid|hostid$|hmac|session"
+    r"|clientsecret|webhook|azure|github"
 )
+_OF_SECRET: Final = re.compile(r"(?:sha|digest|checksum|hash|md5|fingerprint|version|revision|etag|hmac)(?:id)?\d*$")
+"""What a secret's name may end with that is no secret: `AWS_SECRET_HASH`, `aws_secret_version`."""
 _MEDIUM: Final = re.compile(r"secret|pass|pwd|pw$|sk$|key$|credential|private")
 # Words that say what a value is, not whose it is.
 _ROLE_WORDS: Final = frozenset(
@@ -157,7 +159,7 @@ def weigh(label: Named) -> Label:
     name = label.joined
     if not name:
         return Label.NEUTRAL
-    if _FOREIGN.search(name) is not None:
+    if _FOREIGN.search(name) is not None or _OF_SECRET.search(name) is not None:
         return Label.OTHER
     if _STRONG.search(name) is not None:
         return Label.STRONG

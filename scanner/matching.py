@@ -160,7 +160,9 @@ class _Matcher:
             + [
                 (v.start, False, at)
                 for at, v in enumerate(self.secrets)
-                if at not in self.bound and (v.weight <= Label.MEDIUM or v.label.start < 0)
+                if at not in self.bound
+                # A folder of a path touches the id before it as a secret does.
+                and (v.weight <= Label.MEDIUM or (v.label.start < 0 and v.weight is not Label.DOUBTFUL))
             ]
         )
         if lines:

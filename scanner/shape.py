@@ -39,6 +39,8 @@ _PLACEHOLDERS: Final = (
 _REPEATED: Final = re.compile(r"(.)\1{5}")
 _UPPER: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _LOWER: Final = frozenset("abcdefghijklmnopqrstuvwxyz")
+_PATH: Final = re.compile(r"/?(?:(?:[0-9]+|(?:[A-Z]?[a-z]{2,}|[A-Z]{2,})+[0-9]{0,2}|[A-Za-z])(?:/|$)){4,}")
+"""Folders named by words or numbers, as in `com/office/word/2010/wordprocessingShape` or `Users/Jo/Work2/App/X`."""
 _TURNS: Final = re.compile(r"[A-Z]+|[a-z]+|[0-9]+|[+/]+")
 
 
@@ -95,9 +97,10 @@ def plausible(value: str) -> bool:
     Ruled out: digests in hexadecimal (2 * (16/64)^40); no upper case or no lower case letter (each (38/64)^40 =
     10^-9); 34 or more letters of one case (2 * 10^-8), or 22 of them in a row (6 * 10^-8); 7 or fewer changes
     between upper case, lower case, digits and signs, as in paths and names made of words (39 borders, each a change
-    with odds 0.645: 3 * 10^-8).
+    with odds 0.645: 3 * 10^-8); four or more folders named by words or numbers
+    (2 * 10^-9, drawn).
     """
-    if _HEX.fullmatch(value) is not None or _LOWER_RUN.search(value) is not None:
+    if _HEX.fullmatch(value) is not None or _LOWER_RUN.search(value) is not None or _PATH.fullmatch(value) is not None:
         return False
     upper, lower = sum(map(_UPPER.__contains__, value)), sum(map(_LOWER.__contains__, value))
     return 0 < upper < 34 and 0 < lower < 34 and changes(value) > 7

@@ -41,6 +41,8 @@ class Value:
     weight: Label = Label.STRONG
     example: bool = False
     """Whether it is documentation or a placeholder."""
+    named_at: int | None = None
+    """Before which offset its label stands, where that is not its start: a piece of a blob goes by the blob's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ def survey(text: str, found: Sequence[Candidate]) -> Survey:
         for run in shape.runs(text, low, high):
             cut = (run.start == low and low > 0) or (run.end == high and high < len(text))
             if not cut:
-                values += (v for v in _read(text, lowered, run) if not taken.overlap(v.start, v.end))
+                pieces = taken.beside(run)
+                values += (v for piece in pieces for v in _read(text, lowered, piece))
     values.sort(key=lambda v: (v.start, v.end))
     starts = [v.start for v in values]
     # A line that holds a value is a row, never a header.
@@ -110,9 +113,20 @@ class _Spans:
         for _, end in spans:
             self._ends.append(max(end, self._ends[-1] if self._ends else 0))
 
-    def overlap(self, start: int, end: int) -> bool:
-        at = bisect_right(self._starts, end - 1) - 1
-        return at >= 0 and self._ends[at] > start
+    def beside(self, run: shape.Run) -> Iterator[shape.Run]:
+        """Yield what is left of a run beside the claimed spans in it, which a slash parts from it on each side.
+
+        Nothing is left of a run with escapes in it that meets a claimed span, nor of the ends of one that is cut.
+        """
+        first, last = bisect_right(self._ends, run.start), bisect_left(self._starts, run.end)
+        if first >= last:
+            yield run
+        elif run.end - run.start == len(run.value):
+            lefts = [run.start, *(end + 1 for end in self._ends[first:last])]
+            rights = [*(start - 1 for start in self._starts[first:last]), run.end]
+            for left, right in zip(lefts, rights, strict=True):
+                if right - left >= shape.SECRET_LENGTH:
+                    yield shape.Run(left, right, run.value[left - run.start : right - run.start])
 
 
 def _windows(size: int, ids: Iterable[Candidate], words: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -163,7 +177,7 @@ def _between_slashes(run: shape.Run) -> Iterator[Value]:
         value = run.value[first:last]
         if (last == len(run.value) or run.value[last : last + 1] == "/") and shape.plausible(value):
             start, end = run.start + first, run.start + last
-            yield Value(start, end, KeyKind.SECRET_KEY, Secret(value), weight=Label.DOUBTFUL)
+            yield Value(start, end, KeyKind.SECRET_KEY, Secret(value), weight=Label.DOUBTFUL, named_at=run.start)
 
 
 def _headers(text: str, words: Iterable[int]) -> list[Header]:
@@ -188,7 +202,7 @@ def _name(text: str, values: Iterable[Value], headers: Sequence[Header]) -> Iter
     for value in values:
         label = _column(text, value, headers, ends)
         if label is NAMELESS:
-            label = labels.name_of(text, value.start, floor)
+            label = _name_before(text, value, previous, floor)
         # In a list, as in `secrets = S1, S2`, the first value carries the label for all of its kind.
         if label is NAMELESS and previous is not None and previous.kind is value.kind:
             label = previous.label if labels.touching(text, previous.end, value.start) else label
@@ -206,6 +220,15 @@ def _name(text: str, values: Iterable[Value], headers: Sequence[Header]) -> Iter
         example = keys.is_example(revealed) if value.kind in _ID_KINDS else shape.is_placeholder(revealed)
         previous = replace(value, label=label, weight=weight, example=example)
         yield previous
+
+
+def _name_before(text: str, value: Value, previous: Value | None, floor: int) -> Named:
+    """Return the name that stands before a value, or before the blob that it is a piece of."""
+    if value.named_at is None:
+        return labels.name_of(text, value.start, floor)
+    if previous is not None and previous.named_at == value.named_at:
+        return previous.label
+    return labels.name_of(text, value.named_at, floor)
 
 
 def _column(text: str, value: Value, headers: Sequence[Header], ends: Sequence[int]) -> Named:

@@ -237,6 +237,10 @@ class TestAlone:
         text = f"{key_id}:{secret}\n{'x ' * 9000}\naws_secret_access_key = {secret}\n"
         assert ranks(text) == [(secret, 0)]
 
+    @pytest.mark.parametrize("name", ["AWS_SECRET_HASH", "aws_secret_version", "aws_secret_access_key_sha256"])
+    def test_what_is_derived_from_a_secret_is_none(self, name: str, rng: random.Random) -> None:
+        assert paired(f"{name}={make_secret(rng)}\n") == []
+
     def test_a_google_secret_in_the_same_file_is_none(self, rng: random.Random) -> None:
         assert paired(f"[Credentials]\n# aws\ngs_secret_access_key = {make_secret(rng)}\n") == []
 
@@ -264,6 +268,43 @@ class TestExamples:
             f"aws_secret_access_key = {secret}\n# aws_access_key_id = {EXAMPLE_ID}\n"
         )
         assert best(text) == {key_id: secret, EXAMPLE_ID: EXAMPLE_SECRET}
+
+
+class TestNames:
+    def test_an_account_key_beside_an_id_is_its_secret(self, rng: random.Random) -> None:
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        text = f"Conn.AccountName := '{key_id}';\n  Conn.AccountKey := '{secret}';\n"
+        assert best(text) == {key_id: secret}
+
+
+class TestPieces:
+    """A slash parts folders and values, and is a character of base64 too."""
+
+    @pytest.mark.parametrize("name", ["signature", "sha256", "etag", "x-amz-id-2", "session_token"])
+    def test_a_piece_of_a_blob_goes_by_the_blobs_name(self, name: str, rng: random.Random) -> None:
+        key_id, blob = make_key_id(rng), "/".join(["aB3x" * 4, *(make_secret(rng) for _ in range(2))])
+        assert ranks(f'{{"accessKeyId":"{key_id}","{name}":"{blob[:-41]}"}}') == [(None, 0)]
+        assert ranks(f'{{"accessKeyId":"{key_id}","{name}":"{blob}"}}') == [(None, 0)]
+
+    @pytest.mark.parametrize("between", ["\n", ",", " "])
+    def test_folders_are_no_secret(self, between: str, rng: random.Random) -> None:
+        key_id = make_key_id(rng)
+        assert ranks(f"{key_id}{between}/Users/JohnSmith1/Work2/Aws3/Repo4/Main5/App/X\n") == [(None, 0)]
+
+    def test_a_piece_of_a_path_does_not_touch_an_id(self, rng: random.Random) -> None:
+        key_id, piece = make_key_id(rng), "x" + make_secret(rng).replace("/", "a")[1:]
+        assert ranks(f"{key_id}\n/srv/{piece}/x\n")[0] == (None, 0)
+
+    def test_a_secret_in_the_same_path_as_its_id_is_firm(self, rng: random.Random) -> None:
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        assert ranks(f"s3/{key_id}/{secret}\n") == [(secret, 0)]
+
+    def test_the_namespaces_of_a_document_are_no_secrets(self, rng: random.Random) -> None:
+        names = "".join(
+            f' xmlns:a{n}="http://schemas.microsoft.com/office/word/{year}/wordprocessing{what}"'
+            for n, (year, what) in enumerate([(2010, "Shape"), (2010, "Group"), (2006, "Group"), (2012, "Shape")])
+        )
+        assert ranks(f"<w{names}>{make_key_id(rng)}</w>") == [(None, 0)]
 
 
 class TestTokens:
