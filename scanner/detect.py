@@ -339,15 +339,17 @@ def _merged(found: Iterable[tuple[int, Credential]]) -> Iterator[tuple[int, Cred
             known[:] = [one]
         elif (same_reading and all(_told(one) != _told(other) for other in known)) or not known:
             known.append(one)
-    paired: dict[Secret, list[int]] = defaultdict(list)
+    paired: dict[tuple[Secret, bool], list[int]] = defaultdict(list)
     for (place, key_id), some in places.items():
         for one in some:
             if key_id is not None and one.secret is not None:
-                paired[one.secret].append(place)
+                # Beside a masked id a real secret is told alone, for that pair is an example.
+                paired[one.secret, False].append(place)
+                paired[one.secret, True] += [] if one.example else [place]
     for (place, _), some in places.items():
         for one in some:
-            alone = one.key_id is None and one.secret is not None
-            if not (alone and one.secret and any(abs(place - other) < _MARGIN for other in paired[one.secret][:64])):
+            near = paired.get((one.secret, not one.example), []) if one.key_id is None and one.secret else []
+            if not any(abs(place - other) < _MARGIN for other in near[:64]):
                 yield place, one
 
 

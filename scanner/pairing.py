@@ -119,8 +119,9 @@ class _Pairing:
         # A copy of a secret that stands beside its id elsewhere in the text is not alone.
         yield from (_lone(v) for v in self.seen.secrets if v.secret not in shown and self.is_aws(v))
         for others, bound in ((self.seen.tokens, self.tokens), (self.seen.passwords, self.passwords)):
-            # Nor is a second copy of a token: aws-mfa and saml2aws write it as aws_security_token, too.
-            joined = {others[at].secret for at in bound.values()}
+            # A second copy of a token is not alone either: aws-mfa and saml2aws write it as aws_security_token, too.
+            # What is real is told alone beside a masked id.
+            joined = {others[at].secret for i, at in bound.items() if others[at].example or not self.seen.ids[i].example}
             yield from (_lone(v) for v in others if v.secret not in joined)
 
     def ranked(self, places: Sequence[int]) -> list[tuple[int, list[int]]]:

@@ -368,6 +368,35 @@ def test_documentation_keys_are_marked_and_real_ones_are_not(prefilter: Prefilte
     assert [each.credential.example for each in located(text.encode(), prefilter)] == [False, True, True]
 
 
+@pytest.mark.parametrize("masked", ["AKIA" + "X" * 16, "AKIA" + "IOSFODNN7EXAMPLE"])
+def test_a_real_secret_beside_a_masked_id_is_told_alone(masked: str, prefilter: Prefilter, rng: random.Random) -> None:
+    secret = make_secret(rng)
+    found = located(ini(masked, secret).encode(), prefilter)
+    real = [each.credential for each in found if not each.credential.example]
+    assert [(each.key_id, each.secret) for each in real] == [(None, Secret(secret))]
+
+
+def test_a_real_secret_and_token_beside_a_masked_id_are_told_alone(prefilter: Prefilter, rng: random.Random) -> None:
+    secret, token = make_secret(rng), make_token(rng)
+    text = ini("ASIA" + "IOSFODNN7EXAMPLE", secret) + f"aws_session_token = {token}\n"
+    real = [each.credential for each in located(text.encode(), prefilter) if not each.credential.example]
+    assert {each.secret for each in real} == {Secret(secret), Secret(token)}
+    assert {each.key_id for each in real} == {None}
+
+
+def test_an_examples_own_secret_is_not_told_twice(prefilter: Prefilter) -> None:
+    text = ini("AKIA" + "IOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCY" + "EXAMPLEKEY")
+    [found] = located(text.encode(), prefilter)
+    assert found.credential.example
+
+
+def test_an_id_its_secret_and_its_token_between_slashes_are_one(prefilter: Prefilter, rng: random.Random) -> None:
+    key, secret, token = make_key_id(rng, prefix="ASIA"), make_secret(rng), make_token(rng)
+    [found] = located(f"{key}/{secret}/{token}\n".encode(), prefilter)
+    assert (found.credential.key_id, found.credential.secret) == (key, Secret(secret))
+    assert found.credential.token == Secret(token)
+
+
 def test_a_key_found_raw_and_decoded_in_one_place_is_one_credential(prefilter: Prefilter, rng: random.Random) -> None:
     key, secret = make_key_id(rng), make_secret(rng)
     text = f"id: {key}\naws_secret: {secret}\nnote: \\u0041\\u004b\\u0049\\u0041 &quot; %3D 'a' + 'b'\n"
