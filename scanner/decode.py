@@ -7,14 +7,16 @@ for every decoded byte where it came from, so that a match points at the file as
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import regex
+
 from firedamp.scanner import packed, spelling
-from firedamp.scanner.keys import Shape
+from firedamp.scanner.candidates import Role
+from firedamp.scanner.keys import KINDS, Shape
 from firedamp.scanner.runs import REACH, Decoder, Encoded, Mark, Run, Segment, changed, windows
 from firedamp.scanner.spelling import by_number, listed, replaced, spelled, styled
 
@@ -44,41 +46,52 @@ def _utf16_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
             yield Run(low, low + len(units), ascii_bytes, (Segment(0, low + phase, 2, 1, "utf-16"),))
 
 
-# A string cut into literals: by an operator, over lines, or side by side. A comma or a blank between two literals joins
-# them only where a head was cut: elsewhere it separates an id from its secret.
+# A string cut into literals: by an operator, over lines, or side by side.
 _OPEN: Final = rb"[bBrRuUfFL@$]{0,2}[\"'`]"
 _OPERATOR: Final = rb"(?:\+\+?|\.\.?|&|~|\^|\|\||<>|\\)"
+_REMARK: Final = rb"(?:_[ \t]{0,8}\r?\n|//[^\n]{0,80}\n|/\*[^*\n]{0,80}\*/)"
+"""What may follow an operator: a comment, or how Visual Basic goes on in the next line."""
 _JOINED: Final = (
-    rb"[\"'`]\s{0,64}" + _OPERATOR + rb"\s{0,64}" + _OPEN
+    rb"[\"'`]\s{0,64}" + _OPERATOR + rb"[ \t]{0,8}" + _REMARK + rb"?\s{0,64}" + _OPEN
     + rb"|[\"'`][ \t]{0,8}\r?\n\s{0,64}" + _OPEN
     + rb"|\\\r?\n[ \t]{0,64}"
 )  # fmt: skip
 _LOOSE: Final = rb"[\"'`][ \t]{0,8},?\s{0,64}" + _OPEN
-_JOINS: Final = re.compile(rb"(?P<sure>" + _JOINED + rb")|" + _LOOSE)
-_LOOSE_REACH: Final = 5
-"""A hit on a cut value ends at most this far behind the cut: the rest of a head and one character."""
+_JOINS: Final = re.compile(rb"(?P<sure>" + _JOINED + rb")|[\"'`][ \t]{0,8}(?P<comma>,?)\s{0,64}" + _OPEN)
+_LITERAL_END: Final = regex.compile(rb"(?r)[A-Za-z0-9+/]{0,41}")
+_LITERAL_START: Final = re.compile(rb"[A-Za-z0-9+/]{0,41}")
+_ID: Final = re.compile(b"|".join(kind.exact.pattern for kind in KINDS if kind.exact and kind.role is Role.KEY_ID))
+_SECRET: Final = re.compile(rb"[A-Za-z0-9+/]{40}")
 
 
 def _concatenated(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
-    ends = [mark.end for mark in marks if mark.phase >= 0]
     for low, high in windows(marks, len(text)):
         parts: list[bytes] = []
         segments: list[Segment] = []
         joined: list[int] = []
-        at, done = 0, low
-        for found in _JOINS.finditer(text, low, high):
-            nearest = bisect.bisect_right(ends, found.end())
-            cut_here = nearest < len(ends) and ends[nearest] <= found.end() + _LOOSE_REACH
-            if found["sure"] is None and not cut_here:
+        at, done, start = 0, low, low
+        while (found := _JOINS.search(text, start, high)) is not None:
+            if found["sure"] is None and not _is_one_value(text, found):
+                start = found.start() + 1
                 continue
             parts.append(text[done : found.start()])
             segments.append(Segment(at, done, via="concatenation"))
-            at, done = at + found.start() - done, found.end()
+            at, done, start = at + found.start() - done, found.end(), found.end()
             joined.append(at)
         if parts:
             parts.append(text[done:high])
             segments.append(Segment(at, done, via="concatenation"))
             yield Run(low, high, b"".join(parts), tuple(segments), changed=changed(joined))
+
+
+def _is_one_value(text: bytes, joint: re.Match[bytes]) -> bool:
+    """Whether two literals that a comma or a blank parts are an id cut in two, or a secret that a blank cuts.
+
+    Elsewhere they are items: words of a list, an id and its secret.
+    """
+    before, after = _LITERAL_END.match(text, 0, joint.start()), _LITERAL_START.match(text, joint.end())
+    value = (b"" if before is None else before[0]) + (b"" if after is None else after[0])
+    return _ID.fullmatch(value) is not None or (not joint["comma"] and _SECRET.fullmatch(value) is not None)
 
 
 def _nothing(_inner: Shape) -> Iterator[Encoded]:

@@ -26,8 +26,8 @@ _DEEP_HEADS: Final = (b"AKIA", b"ASIA")
 _TAIL: Final = 2
 """Characters after an id's head that base64 is asked to show: without them chance would find too much in it."""
 _APART: Final = tuple(quote + sign + quote for quote in (b'"', b"'") for sign in (b"+", b" + ", b".", b" . ", b" & "))
-"""Between characters that each stand in a string of their own. Literals: sets of characters here would cost a quarter
-of the prefilter's speed."""
+"""Between the pieces of a head that is cut more than once, its end counted. Literals: sets of characters here would
+cost a quarter of the prefilter's speed."""
 _NOUGHTS: Final = (
     ("percent", b"%00"), ("quoted-printable", b"=00"), ("entity", b"&#0;"), ("entity", b"&#x0;"),
     *(("escape", style) for style in (rb"\x00", rb"\u0000", rb"\\u0000", rb"\000")),
@@ -122,12 +122,20 @@ def _once() -> Iterator[Form]:
             yield Form(expression(encoded.shape), decoder=_BASE64, phase=encoded.phase)
 
 
+def _pieces(head: bytes) -> Iterator[list[bytes]]:
+    """Yield every way to cut a head into pieces."""
+    for count in range(1, len(head)):
+        for cuts in itertools.combinations(range(1, len(head)), count):
+            yield [head[low:high] for low, high in itertools.pairwise((0, *cuts, len(head)))]
+
+
 def _cut() -> Iterator[Form]:
     """Yield key ids cut in two: a raw one by what a decoder takes out, an encoded one by the end of a line."""
     for head, one in _ids():
-        letters = [head[at : at + 1] for at in range(len(head))]
-        for joint in _APART:
-            yield Form(expression(shape(joint.join(letters) + joint)), decoder=_number("concatenation"))
+        for pieces in _pieces(head):
+            for joint in _APART:
+                text = joint.join(pieces) + (joint if len(pieces) == 2 else b"")
+                yield Form(expression(shape(text)), decoder=_number("concatenation"))
         for number, decoder in enumerate(DECODERS):
             if decoder.joint:
                 tail = _class(one[len(head)])

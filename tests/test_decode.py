@@ -6,12 +6,14 @@ import base64
 import gzip
 import html
 import quopri
+import random
 import zlib
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.builders import make_key_id, make_secret
 
 from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.keys import shape
@@ -150,6 +152,12 @@ SPELLED = [
     ("concatenation", b'"AB" + "CD"\n  "EF"', b'"ABCDEF"'),
     ("concatenation", b"'AB' . 'CD' & 'EF' || 'GH' ~ 'IJ' <> 'KL'", b"'ABCDEFGHIJKL'"),
     ("concatenation", b'"AB\\\n   CD", "EF"', b'"ABCD", "EF"'),
+    ("concatenation", b'"U" + "AB"', b'"UAB"'),
+    (
+        "concatenation",
+        b'"AB" & _\r\n  "CD" + // why\n  "EF" /* no */ + /* why */ "GH"',
+        b'"ABCDEF" /* no */ + /* why */ "GH"',
+    ),
 ]
 
 
@@ -162,10 +170,27 @@ def test_notations_are_undone_in_place(name: str, text: bytes, plain: bytes) -> 
     assert out + text[at:] == plain
 
 
-def test_a_comma_joins_literals_only_where_a_head_was_cut() -> None:
-    text = b'f("AK", "IAX", "secret")'
-    [run] = runs("concatenation", text, Mark(text.index(b"X") + 1, 0))
-    assert run.out == b'f("AKIAX", "secret")'
+def test_a_comma_joins_literals_only_where_they_are_an_id_cut_in_two(rng: random.Random) -> None:
+    key = make_key_id(rng)
+    for at in (2, 4, 9):
+        text = f'f("{key[:at]}", "{key[at:]}", "secret")'.encode()
+        assert [run.out for run in runs("concatenation", text, Mark(9, 0))] == [f'f("{key}", "secret")'.encode()]
+
+
+@pytest.mark.parametrize(
+    "words", ["ASIA ASKS ATOM AUNT AURA AUTO", "ASIA EAST WEST NORTH SUN", "AS IA AFRICA OCEANIA EUR"]
+)
+@pytest.mark.parametrize("between", ['", "', "' '", '",\n  "'])
+def test_words_of_a_list_are_not_joined(words: str, between: str) -> None:
+    text = f"[{between[-1]}{words.replace(' ', between)}{between[0]}]".encode()
+    assert runs("concatenation", text, Mark(8, 0)) == []
+
+
+def test_a_blank_joins_the_two_halves_of_a_secret(rng: random.Random) -> None:
+    secret = make_secret(rng)
+    text = f'#define KEY "{secret[:7]}" "{secret[7:]}"\nf("{secret[:7]}", "{secret[7:]}")'.encode()
+    [run] = runs("concatenation", text, Mark(9, 0))
+    assert run.out == f'#define KEY "{secret}"\nf("{secret[:7]}", "{secret[7:]}")'.encode()
 
 
 def test_hex_is_read_in_pairs_as_the_mark_says() -> None:

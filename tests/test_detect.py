@@ -321,6 +321,15 @@ REAL_PLACES: dict[str, Callable[[str, str], str]] = {
         textwrap.wrap(base64.b64encode((ini(key, secret) * 2).encode()).decode(), 76)
     ),
     "adjacent literals": lambda key, secret: f"id = ('{key[:9]}'\n      '{key[9:]}')\naws_secret = '{secret}'\n",
+    "adjacent literals on one line": lambda key, secret: (
+        f'AWS_ID = "{key[:4]}" "{key[4:]}"\nAWS_SECRET = "{secret[:20]}" "{secret[20:]}"\n'
+    ),
+    "head cut twice": lambda key, secret: f'id = "{key[:2]}" + "{key[2:4]}" + "{key[4:]}"\naws_secret = "{secret}"\n',
+    "head cut thrice": lambda key, secret: f"id = '{key[0]}'.'{key[1]}'.'{key[2:]}';\n$aws_secret = '{secret}';\n",
+    "continued as in Visual Basic": lambda key, secret: (
+        f'id = "AKIA" & _\r\n  "{key[4:]}"\r\naws_secret = "{secret}"\r\n'
+    ),
+    "a comment between": lambda key, secret: f'id = "AKIA" + // split\n  "{key[4:]}";\naws_secret = "{secret}";\n',
     "continued line": lambda key, secret: f"id={key[:9]}\\\n{key[9:]}\naws_secret={secret}\n",
     "mail": lambda key, secret: quopri.encodestring(
         f"aws_access_key_id={key} aws_secret_access_key={secret} and a line that is long".encode()
@@ -334,6 +343,13 @@ def test_pairs_are_found_as_they_stand_in_real_places(place: str, prefilter: Pre
         key, secret = make_key_id(rng), make_secret(rng)
         found = pairs(REAL_PLACES[place](key, secret).encode(), prefilter)
         assert found == {(key, secret)}
+
+
+def test_a_literal_of_one_letter_is_joined_too(prefilter: Prefilter, rng: random.Random) -> None:
+    key, secret = make_key_id(rng), make_secret(rng)
+    for letter in "bUx7":
+        text = f'id = "{key}"\naws_secret = "{letter}" + "{secret[1:]}"\n'
+        assert pairs(text.encode(), prefilter) == {(key, letter + secret[1:])}
 
 
 def test_a_lone_secret_is_found_by_its_name_in_and_out_of_base64(prefilter: Prefilter, rng: random.Random) -> None:
