@@ -24,6 +24,7 @@ from firedamp.storage.records import (
     Canary,
     FileProvenance,
     Finding,
+    KeyKind,
     Match,
     Met,
     Outcome,
@@ -34,7 +35,7 @@ from firedamp.storage.records import (
     Tally,
     Verification,
 )
-from firedamp.storage.secret import Fingerprint
+from firedamp.storage.secret import Fingerprint, fingerprint
 from firedamp.storage.store import Store
 
 Detect = Callable[[Blob], Iterable[Located | Skipped]]
@@ -74,11 +75,16 @@ class Reported:
     """Some match of it is new, though the finding may be known and triaged."""
 
 
+_Part = tuple[str, str, Fingerprint, tuple[int | None, int | None] | None]
+"""A blob, a container in it, what a part of a pair would be told as alone, and where: None for anywhere there."""
+
+
 @dataclass(slots=True)
 class _Run:
     """What one target's scan gathered since the last commit, and in all."""
 
     found: list[tuple[Finding, Match]] = field(default_factory=list)
+    parts: set[_Part] = field(default_factory=set)
     blobs: dict[str, None] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     skipped: list[Skipped] = field(default_factory=list)
@@ -169,6 +175,7 @@ def _read(  # noqa: PLR0917 - the whole of one scan's world, passed once
                     match each:
                         case Located():
                             run.found.append(_found(each, item.id, now(), known))
+                            run.parts.update(_parts(each, item.id))
                             run.hits += 1
                         case Skipped():
                             run.skipped.append(each)
@@ -207,8 +214,22 @@ def _read(  # noqa: PLR0917 - the whole of one scan's world, passed once
 
 
 def _taken(run: _Run) -> tuple[tuple[Finding, Match], ...]:
-    taken, run.found = tuple(run.found), []
-    return taken
+    found, run.found = run.found, []
+    return tuple((finding, match) for finding, match in found if not _is_part(run, finding, match))
+
+
+def _parts(located: Located, blob: str) -> Iterator[_Part]:
+    """Yield what the parts of a pair are told as by a window of the blob whose border cuts the pair in two."""
+    one = located.credential
+    if one.key_id is not None and one.secret is not None:
+        yield blob, located.container, fingerprint(one.kind, one.key_id, None), (located.line, located.column)
+        if not one.example:
+            yield blob, located.container, fingerprint(KeyKind.SECRET_KEY, None, one.secret), None
+
+
+def _is_part(run: _Run, finding: Finding, match: Match) -> bool:
+    where = match.blob, match.container, finding.fingerprint
+    return (*where, None) in run.parts or (*where, (match.line, match.column)) in run.parts
 
 
 def _held(store: Store, source: Source) -> Iterator[Met]:

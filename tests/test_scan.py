@@ -62,6 +62,23 @@ def test_a_key_in_an_archive_is_told_with_the_way_to_it(
     assert f"{tmp_path}/outer.zip!inner.zip!conf/aws.ini:3" in capsys.readouterr().out
 
 
+def test_a_pair_across_the_border_of_two_windows_is_told_once(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filler = b"".join(b"line %07d of a log\n" % n for n in range(9 << 16))
+    keys = [pair(rng) for _ in range(3)]
+    data = bytearray(filler)
+    # Ids just before the end of the first window and around the beginning of the second, their secrets behind it.
+    for (key_id, secret), at in zip(keys, [(8 << 20) - 30, (8 << 20) - (128 << 10) - 40, 1 << 20], strict=True):
+        start = data.index(b"\n", at) + 1
+        text = ini(key_id, secret).encode()
+        data[start : start + len(text)] = text
+    (tmp_path / "app.log").write_bytes(data)
+    _, found, _ = scan(capsys, tmp_path)
+    assert {(each["access_key_id"], each["has_secret"]) for each in found} == {(key_id, True) for key_id, _ in keys}
+    assert [len(each["matches"]) for each in found] == [1, 1, 1]  # type: ignore[arg-type]
+
+
 def test_what_could_not_be_opened_fails_every_time_until_it_is_accepted(
     tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
 ) -> None:
