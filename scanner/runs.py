@@ -145,10 +145,11 @@ def overlaps(taken: list[tuple[int, int]], start: int, end: int) -> bool:
 
 
 GAP: Final = (
-    rb"(?:=?\r?\n[ \t>#*]{0,64}|(?:%0[Dd])?%0[Aa]|(?:\\r)?\\n|\\\r?\n[ \t]{0,64}|[\"']\s{0,8}[+.]?\s{0,64}[\"'])"
+    rb"(?:=?\r?\n(?:[ \t]{0,64}//[ \t]{1,8}|[ \t>#*]{0,64})"
+    rb"|(?:%0[Dd])?%0[Aa]|(?:\\r)?\\n|\\\r?\n[ \t]{0,64}|[\"']\s{0,8}[+.,]?\s{0,64}[\"'])"
 )
-"""What parts the lines of a wrapped block: line ends as such (in mail: soft ones), escaped, percent-encoded, quoted, or
-with a comment's or reply's mark."""
+"""What parts the lines of a wrapped block: line ends as such (in mail: soft ones), escaped, percent-encoded, quoted (as
+items of a list too), or with a comment's or reply's mark."""
 _SHORTEST_LINE: Final = 20
 
 

@@ -105,8 +105,8 @@ def by_number(bases: dict[str, int]) -> Callable[[re.Match[bytes]], bytes]:
 
 _PLAIN_ESCAPES: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 ESCAPE: Final = re.compile(
-    rb"\\{1,2}(?:x(?P<a>[0-9A-Fa-f]{2})|u(?P<b>[0-9A-Fa-f]{4})|[ux]\{(?P<c>[0-9A-Fa-f]{1,8})\}|U(?P<d>[0-9A-Fa-f]{8})"
-    rb"|(?P<o>[0-3][0-7]{2})|(?P<css>[0-9A-Fa-f]{2,6})[ ]|(?P<plain>[nrt\"'/\\]))"
+    rb"\\{1,8}(?:x(?P<a>[0-9A-Fa-f]{2})|u(?P<b>[0-9A-Fa-f]{4})|[ux]\{(?P<c>[0-9A-Fa-f]{1,8})\}|U(?P<d>[0-9A-Fa-f]{8}))"
+    rb"|\\{1,2}(?:(?P<o>[0-3][0-7]{2})|(?P<css>[0-9A-Fa-f]{2,6})[ ]|(?P<plain>[nrt\"'/\\]))"
     rb"|%u(?P<e>[0-9A-Fa-f]{4})|U\+(?P<f>[0-9A-Fa-f]{4,6})[ ]?"
 )
 _ESCAPE_BASES: Final = dict.fromkeys("abcdef", 16) | {"css": 16, "o": 8}
@@ -144,9 +144,9 @@ def unquote(found: re.Match[bytes]) -> bytes:
 _HEX_BLOCK: Final = Wrapped.of(rb"[0-9A-Fa-f]")
 _HEX_VALUE: Final = re.compile(rb"(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{2}){16,4096}(?![0-9A-Za-z])")
 HEX_LIST: Final = re.compile(
-    rb"(?:0[xX])?[0-9A-Fa-f]{2}(?:[ ,:;\t\r\n-]{1,40}(?:0[xX])?[0-9A-Fa-f]{2}){3,}(?![0-9A-Fa-f])"
+    rb"(?:0[xX])?[0-9A-Fa-f]{2}(?:[ ,:;\t\r\n\\-]{1,40}(?:0[xX])?[0-9A-Fa-f]{2}){3,}(?![0-9A-Fa-f])"
 )
-DECIMAL_LIST: Final = re.compile(rb"[0-9]{1,3}(?:[ ,;\t\r\n]{1,40}[0-9]{1,3}){3,}(?![0-9])")
+DECIMAL_LIST: Final = re.compile(rb"[0-9]{1,3}(?:[ ,;\t\r\n\\]{1,40}[0-9]{1,3}){3,}(?![0-9])")
 _TOKEN: Final = {16: re.compile(rb"[0-9A-Fa-f]{2}(?![xX])"), 10: re.compile(rb"[0-9]{1,3}")}
 
 

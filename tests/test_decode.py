@@ -47,7 +47,9 @@ def test_base64_is_decoded_in_the_rhythm_of_the_mark_whatever_stands_before(
     assert abs(origin(run, at) - 2 - glued) <= 1
 
 
-@pytest.mark.parametrize("gap", ["\n", "\r\n", "\n      ", "\\n", "\\r\\n", "\\\n", '" +\n    "', "' . '"])
+@pytest.mark.parametrize(
+    "gap", ["\n", "\r\n", "\n      ", "\\n", "\\r\\n", "\\\n", '" +\n    "', "' . '", "\n// ", '",\n "']
+)
 def test_a_wrapped_block_is_one_run(gap: str) -> None:
     inner = bytes(range(256)) * 2
     lines = base64.encodebytes(inner).decode().split()
@@ -143,11 +145,16 @@ SPELLED = [
     ("escape", rb"\\u0041\\x42%u0043U+0044 U+0045", b"ABCDE"),
     ("escape", rb"\41 \42 \n\t\"\/\\", b'AB\n\t"/\\'),
     ("escape", rb"\u4e2d", b"?"),
+    ("escape", rb"\\\\u0041\\\\x42\\\\\\\\u0043", b"ABC"),
     ("percent", b"a%41%2b%2F%zz%", b"aA+/%zz%"),
-    ("entity", b"&#65;&#x42;&#0067;&quot;&amp;&nosuch;&#99999;", b'ABC"&&nosuch;?'),
+    ("entity", b"&#65;&#X42;&#0067;&quot;&amp;&nosuch;&#99999;", b'ABC"&&nosuch;?'),
     ("quoted-printable", b"=41=\r\nB=\nC=3d=3D", b"ABC=3d="),
     ("hex list", b"41 42 43 44", b"ABCD"),
     ("hex list", b"{0x41, 0x42,\n  0x43, 0x44};", b"{ABCD};"),
+    ("hex list", b"hex:41,42,\\\r\n  43,44", b"hex:ABCD"),
+    ("hex list", b"41 42 \\\n43 44", b"ABCD"),
+    ("hex list", b"  0X41, 0X42,\n  0X43, 0X44", b"  ABCD"),
+    ("decimal", b"[\n      65,\n      66,\n      67,\n      68\n]", b"[\n      ABCD\n]"),
     ("decimal", b"[65, 66,\n 67,68]", b"[ABCD]"),
     ("concatenation", b'"AB" + "CD"\n  "EF"', b'"ABCDEF"'),
     ("concatenation", b"'AB' . 'CD' & 'EF' || 'GH' ~ 'IJ' <> 'KL'", b"'ABCDEFGHIJKL'"),

@@ -56,6 +56,8 @@ def ini(key: str, secret: str) -> str:
 ENCODINGS: dict[str, Callable[[str], bytes]] = {
     "": str.encode,
     "base64": lambda text: b"blob: " + base64.b64encode(text.encode()) + b"\n",
+    "base64 in a comment": lambda text: b"// " + b"\n// ".join(base64.encodebytes((text * 3).encode()).split()) + b"\n",
+    "base64 in a list": lambda text: json.dumps(base64.encodebytes((text * 3).encode()).decode().split()).encode(),
     "base64 url": lambda text: b"x." + base64.urlsafe_b64encode(text.encode()).rstrip(b"=") + b".sig",
     "base64 wrapped": lambda text: (
         b"data: |\n    " + b"\n    ".join(base64.encodebytes((text * 3).encode()).split()) + b"\n"
@@ -77,6 +79,7 @@ ENCODINGS: dict[str, Callable[[str], bytes]] = {
     r"\x": lambda text: b'"' + b"".join(b"\\x%02x" % c for c in text.encode()) + b'"',
     r"\u": lambda text: b'"' + b"".join(b"\\u%04x" % c for c in text.encode()) + b'"',
     r"\\u": lambda text: b'"' + b"".join(b"\\\\u%04x" % c for c in text.encode()) + b'"',
+    r"\\\\u": lambda text: b'"' + b"".join(b"\\\\\\\\u%04x" % c for c in text.encode()) + b'"',
     r"\u{}": lambda text: b'"' + b"".join(b"\\u{%x}" % c for c in text.encode()) + b'"',
     r"\x{}": lambda text: b'"' + b"".join(b"\\x{%x}" % c for c in text.encode()) + b'"',
     r"\U": lambda text: b'"' + b"".join(b"\\U%08x" % c for c in text.encode()) + b'"',
@@ -86,6 +89,7 @@ ENCODINGS: dict[str, Callable[[str], bytes]] = {
     "U+": lambda text: b" ".join(b"U+%04X" % c for c in text.encode()),
     "entity": lambda text: b"<p>" + b"".join(b"&#%d;" % c for c in text.encode()) + b"</p>",
     "entity hex": lambda text: b"<p>" + b"".join(b"&#x%x;" % c for c in text.encode()) + b"</p>",
+    "entity HEX": lambda text: b"<p>" + b"".join(b"&#X%X;" % c for c in text.encode()) + b"</p>",
     "entity, signs only": lambda text: html.escape(json.dumps({"a": text})).encode(),
     "quoted-printable": lambda text: quopri.encodestring(text.encode()),
     "json in json": lambda text: json.dumps({"a": json.dumps({"b": text})}).encode(),
