@@ -218,6 +218,8 @@ _ESCAPE_END: Final = re.compile(
     rb"(?:\\[abefnrtv]|\\?[xX][0-9A-Fa-f]{2}|%?[uU][0-9A-Fa-f]{4}|\\[0-7]{1,3}|[%=][0-9A-Fa-f]{2}|\[[0-9;]{0,12}m)\Z"
 )
 _LONGEST_ESCAPE: Final = 16
+_BENCODED: Final = (*(b"%d" % digit for digit in range(1, 10)), b"d", b"e", b"i", b"l")
+"""What follows a value in bencode, which tells the length of each before it: the next one, or the end of the list."""
 _ALNUM: Final = frozenset(_UPPER + _LOWER + _DIGITS)
 _BESIDE: Final = 100
 """Characters on each side of an id that tell whether it stands in a blob."""
@@ -252,7 +254,12 @@ def _begins(text: bytes, start: int) -> bool:
 
 
 def _ends(row: Kind, text: bytes, start: int, end: int) -> bool:
-    if end < len(text) and (text[end] in _ALNUM or (row.role is not Role.KEY_ID and text[end] in b"+/")):
+    counted = row.role is Role.KEY_ID and text[end : end + 1] in _BENCODED and text[max(0, start - 3) : start] == b"20:"
+    if (
+        not counted
+        and end < len(text)
+        and (text[end] in _ALNUM or (row.role is not Role.KEY_ID and text[end] in b"+/"))
+    ):
         return False
     if row.role is not Role.KEY_ID:
         return True

@@ -154,6 +154,10 @@ def _read(text: str, lowered: str, run: shape.Run) -> Iterator[Value]:
     if prefix and size == shape.SECRET_LENGTH + len(prefix) and run.value.startswith(prefix):
         run = shape.Run(run.start + len(prefix), run.end, run.value[len(prefix) :])
         size = shape.SECRET_LENGTH
+    # In bencode the next length or the end of the list follows a value at once.
+    if run.end - run.start == size > shape.SECRET_LENGTH and text[max(0, run.start - 3) : run.start] == "40:":
+        run = shape.Run(run.start, run.start + shape.SECRET_LENGTH, run.value[: shape.SECRET_LENGTH])
+        size = shape.SECRET_LENGTH
     if size == shape.SECRET_LENGTH:
         if shape.plausible(run.value):
             yield Value(run.start, run.end, KeyKind.SECRET_KEY, Secret(run.value))

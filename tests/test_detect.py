@@ -334,6 +334,11 @@ REAL_PLACES: dict[str, Callable[[str, str], str]] = {
         f'id = "AKIA" & _\r\n  "{key[4:]}"\r\naws_secret = "{secret}"\r\n'
     ),
     "a comment between": lambda key, secret: f'id = "AKIA" + // split\n  "{key[4:]}";\naws_secret = "{secret}";\n',
+    "bencode": lambda key, secret: f"d13:access_key_id20:{key}17:secret_access_key40:{secret}6:region2:eue",
+    "word breaks": lambda key, secret: (
+        f"<td>{key[:9]}<wbr>{key[9:]}</td><td>aws_secret: {secret[:20]}<wbr>{secret[20:]}</td>"
+    ),
+    "a zero-width space in a head": lambda key, secret: f"id: {key[:3]}\u200b{key[3:]}\naws_secret: {secret}\n",
     "continued line": lambda key, secret: f"id={key[:9]}\\\n{key[9:]}\naws_secret={secret}\n",
     "mail": lambda key, secret: quopri.encodestring(
         f"aws_access_key_id={key} aws_secret_access_key={secret} and a line that is long".encode()

@@ -61,6 +61,14 @@ def test_a_letter_before_an_id_makes_it_part_of_a_run(before: str, rng: random.R
     assert not candidates(before.encode() + make_key_id(rng).encode())
 
 
+@pytest.mark.parametrize("after", ["17:secret", "e", "d1:ai1ee", "i5e", "l1:ae"])
+def test_an_id_whose_length_is_told_ends_there(after: str, rng: random.Random) -> None:
+    key = make_key_id(rng)
+    assert [one.value.reveal() for one in candidates(f"d2:id20:{key}{after}".encode())] == [key]
+    assert not candidates(f"d2:id21:{key}{after}".encode())
+    assert not candidates(f"d2:id20:{key}x".encode())
+
+
 def test_an_id_between_signs_in_a_long_run_of_base64_is_chance(rng: random.Random) -> None:
     key = make_key_id(rng).encode()
     assert not candidates(b"aB3" * 40 + b"+" + key + b"/x")
