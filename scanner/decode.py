@@ -49,12 +49,12 @@ def _utf16_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
 # A string cut into literals: by an operator, over lines, or side by side.
 _OPEN: Final = rb"[bBrRuUfFL@$]{0,2}[\"'`]"
 _OPERATOR: Final = rb"(?:\+\+?|\.\.?|&|~|\^|\|\||<>|\\)"
-_REMARK: Final = rb"(?:_[ \t]{0,8}\r?\n|//[^\n]{0,80}\n|/\*[^*\n]{0,80}\*/)"
+_REMARK: Final = rb"(?:_[ \t]{0,8}\r?\n|//[^\n]{0,40}\n|/\*[^*\n]{0,40}\*/)"
 """What may follow an operator: a comment, or how Visual Basic goes on in the next line."""
 _INVISIBLE: Final = rb"(?:\xe2\x80[\x8b-\x8d]|\xc2\xad|<wbr ?/?>|&(?:shy|#8203|#173);)"
 """Where a browser may break a long word: zero-width spaces and soft hyphens."""
 _JOINED: Final = (
-    rb"[\"'`]\s{0,64}" + _OPERATOR + rb"[ \t]{0,8}" + _REMARK + rb"?\s{0,64}" + _OPEN
+    rb"[\"'`]\s{0,40}" + _OPERATOR + rb"[ \t]{0,8}" + _REMARK + rb"?\s{0,64}" + _OPEN
     + rb"|[\"'`][ \t]{0,8}\r?\n\s{0,64}" + _OPEN
     + rb"|\\\r?\n[ \t]{0,64}"
     + rb"|" + _INVISIBLE

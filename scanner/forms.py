@@ -201,18 +201,25 @@ def _deep() -> Iterator[Form]:
 # Compressed data inside base64: gzip by its magic, method and flags, which stand at the first alignment; zlib by its
 # two bytes (default and best compression), at the start of a long run. The latter is written out as literals of four
 # bytes: as one expression with sets of characters it would cost a third of the whole prefilter's speed.
-_GZIP: Final = shape(b"\x1f\x8b\x08", bytes(range(32)))
+_MAGICS: Final = (
+    shape(b"\x1f\x8b\x08", bytes(range(32))),
+    shape(b"BZh", b"123456789", *shape(b"1AY&SY")),
+    shape(b"\xfd7zXZ\x00"),
+    shape(b"PK\x03\x04", b"\x0a\x14\x2d", b"\x00"),
+)
+"""How gzip, bzip2, xz and zip begin."""
 _ZLIB_BORDERS: Final = (b'"', b"'", b" ", b"=", b":", rb"\n", b">")
 _ZLIB_STARTS: Final = (b"eJw", b"eJx", b"eJy", b"eJz", b"eNo", b"eNp", b"eNq", b"eNr")
 
 
 def _compressed() -> Iterator[Form]:
-    first = next(DECODERS[_BASE64].shapes(_GZIP))
-    yield Form(expression(first.shape), decoder=_BASE64, phase=first.phase)
-    for number in _DENSE:
-        for second in DECODERS[number].shapes(first.shape):
-            if (form := _literal(number, second, _SHORTEST_INSIDE)) is not None:
-                yield form
+    for magic in _MAGICS:
+        first = next(DECODERS[_BASE64].shapes(magic))
+        yield Form(expression(first.shape), decoder=_BASE64, phase=first.phase)
+        for number in _DENSE:
+            for second in DECODERS[number].shapes(first.shape):
+                if (form := _literal(number, second, _SHORTEST_INSIDE)) is not None:
+                    yield form
     for border, start in itertools.product(_ZLIB_BORDERS, _ZLIB_STARTS):
         yield Form(border + start + b"[A-Za-z0-9+/_-]{61}", decoder=_BASE64)
 

@@ -1,23 +1,18 @@
-"""Base64 as it stands in files, and what is compressed inside it. Pure.
-
-Sources: RFC 4648 (base64), RFC 1950 and 1952 (zlib, gzip).
-"""
+"""Base64 (RFC 4648) as it stands in files, and what is compressed inside it. Pure."""
 
 from __future__ import annotations
 
 import binascii
 import functools
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from firedamp.scanner import spelling
+from firedamp.scanner.inflate import packed_at, unpacked
 from firedamp.scanner.keys import Shape
 from firedamp.scanner.runs import RUN_LIMIT, Encoded, Mark, Run, Segment, Wrapped, overlaps, printable, windows
 
-INFLATE_LIMIT: Final = 8 << 20
-"""Bytes that one compressed run may grow to."""
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _SEXTETS: Final = tuple({62: b"+-", 63: b"/_"}.get(i, _ALPHABET[i : i + 1]) for i in range(64))
 _WEAK: Final = 4
@@ -73,33 +68,6 @@ def _unbase64(clean: bytes) -> bytes:
     return binascii.a2b_base64(clean.translate(_TO_STANDARD) + b"=" * (-rest % 4))
 
 
-def _packed_at(out: bytes) -> tuple[str, int] | None:
-    """Say what compressed stream begins where in out.
-
-    gzip is looked for near the beginning (a few bytes of a glued word may stand before it), zlib exactly there.
-    """
-    if (at := out.find(b"\x1f\x8b\x08", 0, 128)) >= 0:
-        return "gzip", at
-    return ("zlib", 0) if out[:1] == b"\x78" and out[1:2] in (b"\x01", b"\x5e", b"\x9c", b"\xda") else None
-
-
-def _inflated(out: bytes, position: int, short: bool) -> tuple[bytes, bool]:
-    """Return what out holds compressed from position on, and whether a limit cut it off.
-
-    A damaged stream gives what comes before the damage. short: a limit cut out off, and maybe the stream with it.
-    """
-    engine, parts, size = zlib.decompressobj(47), list[bytes](), 0
-    try:
-        while position < len(out) and size <= INFLATE_LIMIT:
-            part = engine.decompress(out[position : position + 4096], INFLATE_LIMIT + 1 - size)
-            parts.append(part)
-            size += len(part)
-            position += 4096
-    except zlib.error:
-        pass
-    return b"".join(parts)[:INFLATE_LIMIT], size > INFLATE_LIMIT or (short and not engine.eof)
-
-
 def _base64_run(text: bytes, lines: Sequence[tuple[int, int]], shift: int, *, quotes: bool = False) -> Run:
     """Decode lines, leaving out the first shift characters, which belong to the word before.
 
@@ -111,15 +79,14 @@ def _base64_run(text: bytes, lines: Sequence[tuple[int, int]], shift: int, *, qu
     while end < len(text) and text[end] == ord("=") and end < lines[-1][1] + 2:
         end += 1
     start = min(lines[0][0] + shift, end)
-    if (packed := _packed_at(out)) is not None:
-        name, at = packed
+    if packed_at(out) is not None:
         via = "base64"
         if quotes and _QUOTED.match(text, end) and (block := _QUOTED_BLOCK.match(text, start, start + RUN_LIMIT)):
             notation, pattern, undo = _NOTATIONS[text[end]]
             out, end = _unbase64(_NO_DIGITS.sub(b"", pattern.sub(undo, block.group()))), block.end()
             via = f"{notation}>base64"
-        inner, cut = _inflated(out, at, short=end - start >= RUN_LIMIT // 2 - 4)
-        if inner:
+        if (inflated := unpacked(out, short=end - start >= RUN_LIMIT // 2 - 4)) is not None:
+            name, inner, cut = inflated
             return Run(start, end, inner, (Segment(0, start, 0, 1, f"{via}>{name}"),), cut)
     segments, at = [], -shift
     for line_start, line_end in lines:

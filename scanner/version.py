@@ -13,6 +13,7 @@ SOURCES: Final = (
         "dense",
         "detect",
         "forms",
+        "inflate",
         "keys",
         "labels",
         "matching",

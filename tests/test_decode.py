@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import gzip
 import html
+import io
+import lzma
 import quopri
 import random
+import zipfile
 import zlib
 from collections.abc import Sequence
 
@@ -16,8 +20,8 @@ from hypothesis import strategies as st
 from tests.builders import make_key_id, make_secret
 
 from firedamp.scanner.decode import DECODERS
+from firedamp.scanner.inflate import LIMIT
 from firedamp.scanner.keys import shape
-from firedamp.scanner.packed import INFLATE_LIMIT
 from firedamp.scanner.runs import RUN_LIMIT, Decoder, Mark, Run
 
 
@@ -81,6 +85,48 @@ def test_what_is_compressed_inside_base64_is_inflated(name: str, pack: object) -
     assert origin(run, 100) == 2
 
 
+def zipped(*members: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, member in enumerate(members):
+            archive.writestr(f"{number}.txt", member)
+    return file.getvalue()
+
+
+PACKED: dict[str, bytes] = {
+    "gzip": gzip.compress(b"first\n") + gzip.compress(b"second\n"),
+    "gzip>gzip": gzip.compress(gzip.compress(b"first\nsecond\n")),
+    "gzip>zlib": gzip.compress(zlib.compress(b"first\nsecond\n")),
+    "bzip2": bz2.compress(b"first\n") + bz2.compress(b"second\n"),
+    "xz": lzma.compress(b"first\n") + lzma.compress(b"second\n"),
+    "zip": zipped(b"first", b"second\n"),
+    "gzip>zip": gzip.compress(zipped(b"first", b"second\n")),
+}
+
+
+@pytest.mark.parametrize("names", PACKED)
+def test_all_that_is_compressed_is_unpacked(names: str) -> None:
+    [run] = runs("base64", b"  " + base64.b64encode(PACKED[names]) + b"\n", Mark(6, 0))
+    assert run.out == b"first\nsecond\n"
+    assert {each.via for each in run.segments} == {f"base64>{names}"}
+
+
+@pytest.mark.parametrize("name", ["bzip2", "xz", "zip"])
+def test_every_format_stops_at_the_limit(name: str) -> None:
+    large = b"\x00" * (LIMIT + 1)
+    packed = {"bzip2": bz2.compress, "xz": lzma.compress, "zip": zipped}[name](large)
+    [run] = runs("base64", base64.b64encode(packed), Mark(4, 0))
+    assert (len(run.out), run.cut) == (LIMIT, True)
+
+
+@pytest.mark.parametrize("names", PACKED)
+def test_what_is_damaged_raises_nothing(names: str, rng: random.Random) -> None:
+    for _ in range(30):
+        packed = bytearray(PACKED[names])
+        packed[rng.randrange(len(packed))] ^= 1 << rng.randrange(8)
+        assert len(runs("base64", base64.b64encode(packed[: rng.randrange(9, len(packed))]), Mark(4, 0))) <= 2
+
+
 def test_a_damaged_stream_gives_what_comes_before_the_damage() -> None:
     packed = bytearray(gzip.compress(b"".join(b"%d " % n for n in range(30_000))))
     packed[-3000] ^= 0xFF
@@ -89,10 +135,10 @@ def test_a_damaged_stream_gives_what_comes_before_the_damage() -> None:
 
 
 def test_a_bomb_is_cut_at_the_limit() -> None:
-    bomb = base64.b64encode(gzip.compress(b"\x00" * (INFLATE_LIMIT + 1)))
+    bomb = base64.b64encode(gzip.compress(b"\x00" * (LIMIT + 1)))
     [run] = runs("base64", bomb, Mark(4, 0))
     assert run.cut
-    assert len(run.out) == INFLATE_LIMIT
+    assert len(run.out) == LIMIT
 
 
 def test_a_run_is_decoded_around_the_mark_and_not_beyond_the_limit() -> None:

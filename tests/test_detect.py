@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import gzip
 import html
+import io
 import itertools
 import json
+import lzma
 import quopri
 import random
 import subprocess
@@ -14,6 +17,7 @@ import sys
 import textwrap
 import time
 import urllib.parse
+import zipfile
 import zlib
 from collections.abc import Callable
 
@@ -53,6 +57,13 @@ def ini(key: str, secret: str) -> str:
     return f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
 
 
+def zipped(text: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("index.js", text)
+    return file.getvalue()
+
+
 ENCODINGS: dict[str, Callable[[str], bytes]] = {
     "": str.encode,
     "base64": lambda text: b"blob: " + base64.b64encode(text.encode()) + b"\n",
@@ -63,6 +74,10 @@ ENCODINGS: dict[str, Callable[[str], bytes]] = {
         b"data: |\n    " + b"\n    ".join(base64.encodebytes((text * 3).encode()).split()) + b"\n"
     ),
     "base64>gzip": lambda text: b"  release: " + base64.b64encode(gzip.compress(text.encode(), mtime=1)) + b"\n",
+    "base64>bzip2": lambda text: b"  data: " + base64.b64encode(bz2.compress(text.encode())) + b"\n",
+    "base64>xz": lambda text: b"  data: " + base64.b64encode(lzma.compress(text.encode())) + b"\n",
+    "base64>zip": lambda text: b"  ZipFile: " + base64.b64encode(zipped(text)) + b"\n",
+    "base64>gzip>gzip": lambda text: base64.b64encode(gzip.compress(gzip.compress(text.encode()))),
     "base64>zlib": lambda text: b"  z: " + base64.b64encode(zlib.compress(text.encode())) + b"\n",
     "base64>base64>gzip": lambda text: base64.b64encode(base64.b64encode(gzip.compress(text.encode()))),
     "utf-16 le": lambda text: b"\xff\xfe" + text.encode("utf-16-le"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import gzip
+import lzma
 import random
 import stat
 import threading
@@ -113,9 +115,10 @@ def test_an_id_cut_by_a_soft_line_break_or_a_wrapped_line_is_seen(prefilter: Pre
 
 
 def test_compressed_base64_is_seen_though_no_head_shows(prefilter: Prefilter, rng: random.Random) -> None:
-    packed = gzip.compress(rng.randbytes(100))
-    assert "base64" in seen(prefilter, base64.b64encode(packed))
-    assert "base64" in seen(prefilter, base64.b64encode(base64.b64encode(packed)))
+    for pack in (gzip.compress, bz2.compress, lzma.compress):
+        packed = pack(rng.randbytes(100))
+        assert "base64" in seen(prefilter, base64.b64encode(packed))
+        assert "base64" in seen(prefilter, base64.b64encode(base64.b64encode(packed)))
 
 
 def test_plain_text_and_identities_are_not_worth_a_look(prefilter: Prefilter) -> None:
