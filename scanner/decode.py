@@ -118,7 +118,7 @@ DECODERS: Final[tuple[Decoder, ...]] = (
             *(styled(b"", "02x", separator) for separator in (b" ", b":", b"-", b",")),
             *(styled(b"0x", "02x", separator) for separator in (b", ", b",", b" ", b":")),
         ),
-        listed("hex", 16, spelling.HEX_LIST),
+        spelling.hex_lists,
     ),
     Decoder(
         "decimal",

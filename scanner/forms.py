@@ -16,6 +16,7 @@ from firedamp.scanner.candidates import Role
 from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.keys import KINDS, Shape, shape
 from firedamp.scanner.runs import Encoded
+from firedamp.scanner.spelling import DUMP_ROW
 
 BASE64_DEPTH: Final = 5
 """How often base64 within base64 is recognised from outside. Other encodings are recognised inside base64; base64,
@@ -163,6 +164,13 @@ def _sparse() -> Iterator[Form]:
             yield Form(expression(shape(nought.join(letters))), decoder=_number(name))
 
 
+def _dumped() -> Iterator[Form]:
+    """Yield key ids that a row of a hex dump ends in, in the text beside the bytes: sixteen hold no id whole."""
+    for head, one in _ids():
+        row = b"{0,12}" + rb"\|?\r?\n" + DUMP_ROW
+        yield Form(head + _class(one[len(head)]) + row, decoder=_number("hex list"))
+
+
 def _twice() -> Iterator[Form]:
     """Yield key ids encoded twice: anything in base64; base64, UTF-16 and hex in each other and percent-encoded."""
     for head, one in _ids():
@@ -234,7 +242,7 @@ def _distinct(*groups: Iterable[Form]) -> tuple[Form, ...]:
 @cache
 def forms() -> tuple[Form, ...]:
     """Return everything the prefilter looks for, each expression once, the least encoded first."""
-    return _distinct(_raw(), _once(), _cut(), _sparse(), _twice(), _thrice(), _deep(), _compressed())
+    return _distinct(_raw(), _once(), _cut(), _sparse(), _dumped(), _twice(), _thrice(), _deep(), _compressed())
 
 
 def of_runs(decoders: Iterable[str]) -> Iterator[Form]:

@@ -187,3 +187,56 @@ def listed(name: str, base: int, pattern: re.Pattern[bytes]) -> Callable[[bytes,
                     yield Run(*found.span(), out, segments)
 
     return runs
+
+
+# Rows of a hex dump, as `hexdump -C`, `xxd` and `od -A x -t x1z` write them: offset, bytes, the text beside.
+
+DUMP_ROW: Final = rb"[0-9A-Fa-f]{6,8}:?[ \t]{1,2}"
+_DUMP: Final = re.compile(
+    rb"(?m)^[ \t]*(?P<offset>[0-9A-Fa-f]{6,8}):?[ \t]{1,2}"
+    rb"(?P<bytes>(?:(?:[0-9A-Fa-f]{2}){1,8}[ \t]{1,2}){1,32})[^\n]*\n?"
+)
+_PAIR: Final = re.compile(rb"[0-9A-Fa-f]{2}")
+_WIDEST_ROW: Final = 32
+
+
+def dump_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
+    """Decode the hex dumps around the marks, from their first row to their last."""
+    ends = [mark.end for mark in marks]
+    for low, high in windows(marks, len(text), 4 * REACH):
+        rows: list[re.Match[bytes]] = []
+        for found in (*_DUMP.finditer(text, low, high), None):
+            if rows and (found is None or found.start() != rows[-1].end()):
+                run = _dump_run(rows)
+                if printable(run.out) or bisect.bisect(ends, run.start) < bisect.bisect(ends, run.end):
+                    yield run
+                rows = []
+            rows += [] if found is None else [found]
+
+
+def _dump_run(rows: Sequence[re.Match[bytes]]) -> Run:
+    """Decode rows that follow each other.
+
+    The next one's offset tells how many bytes a row holds: its text may look like more of them.
+    """
+    out, segments = bytearray(), list[Segment]()
+    offsets = [int(row["offset"], 16) for row in rows]
+    width = _WIDEST_ROW
+    for at, row in enumerate(rows):
+        told = offsets[at + 1] - offsets[at] if at + 1 < len(rows) else width
+        width = told if 0 < told < _WIDEST_ROW else width
+        for pair in itertools.islice(_PAIR.finditer(row.string, *row.span("bytes")), width):
+            segments.append(Segment(len(out), pair.start(), 0, 1, "hex"))
+            out.append(int(pair.group(), 16))
+    return Run(rows[0].start(), rows[-1].end(), bytes(out), tuple(segments))
+
+
+def hex_lists(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
+    """Decode bytes in hex that stand apart: dumps and other lists."""
+    dumps = list(dump_runs(text, marks))
+    yield from dumps
+    taken = [(run.start, run.end) for run in dumps]
+    yield from (run for run in _hex_list_runs(text, marks) if not overlaps(taken, run.start, run.end))
+
+
+_hex_list_runs: Final = listed("hex", 16, HEX_LIST)
