@@ -343,12 +343,12 @@ def _merged(found: Iterable[tuple[int, Credential]]) -> Iterator[tuple[int, Cred
     for (place, key_id), some in places.items():
         for one in some:
             if key_id is not None and one.secret is not None:
-                # Beside a masked id a real secret is told alone, for that pair is an example.
-                paired[one.secret, False].append(place)
-                paired[one.secret, True] += [] if one.example else [place]
+                # A pair that is an example hides no real secret: its id is masked.
+                for example in {True, one.example}:
+                    paired[one.secret, example].append(place)
     for (place, _), some in places.items():
         for one in some:
-            near = paired.get((one.secret, not one.example), []) if one.key_id is None and one.secret else []
+            near = paired.get((one.secret, one.example), []) if one.key_id is None and one.secret else []
             if not any(abs(place - other) < _MARGIN for other in near[:64]):
                 yield place, one
 

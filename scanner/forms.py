@@ -167,8 +167,8 @@ def _sparse() -> Iterator[Form]:
 def _dumped() -> Iterator[Form]:
     """Yield key ids that a row of a hex dump ends in, in the text beside the bytes: sixteen hold no id whole."""
     for head, one in _ids():
-        row = b"{0,12}" + rb"\|?\r?\n" + DUMP_ROW
-        yield Form(head + _class(one[len(head)]) + row, decoder=_number("hex list"))
+        text = head + _class(one[len(head)]) + rb"{0,12}\|?\r?\n" + DUMP_ROW
+        yield Form(text, decoder=_number("hex list"))
 
 
 def _twice() -> Iterator[Form]:
@@ -206,16 +206,16 @@ def _deep() -> Iterator[Form]:
         level = [one.shape for one in encoded]
 
 
-# Compressed data inside base64: gzip by its magic, method and flags, which stand at the first alignment; zlib by its
-# two bytes (default and best compression), at the start of a long run. The latter is written out as literals of four
-# bytes: as one expression with sets of characters it would cost a third of the whole prefilter's speed.
+# Compressed data inside base64: gzip, bzip2, xz and zip by how they begin, which stands at the first alignment; zlib by
+# its two bytes (default and best compression), at the start of a long run. The latter is written out as literals of
+# four bytes: as one expression with sets of characters it would cost a third of the whole prefilter's speed.
 _MAGICS: Final = (
     shape(b"\x1f\x8b\x08", bytes(range(32))),
     shape(b"BZh", b"123456789", *shape(b"1AY&SY")),
     shape(b"\xfd7zXZ\x00"),
     shape(b"PK\x03\x04", b"\x0a\x14\x2d", b"\x00"),
 )
-"""How gzip, bzip2, xz and zip begin."""
+"""gzip with method and flags, bzip2 with its first block, xz, zip with the version that is needed."""
 _ZLIB_BORDERS: Final = (b'"', b"'", b" ", b"=", b":", rb"\n", b">")
 _ZLIB_STARTS: Final = (b"eJw", b"eJx", b"eJy", b"eJz", b"eNo", b"eNp", b"eNq", b"eNr")
 

@@ -60,40 +60,40 @@ def packed_at(out: bytes) -> tuple[str, int] | None:
     return ("zip", 0) if out.startswith(_ZIP) else None
 
 
-def unpacked(out: bytes) -> tuple[str, bytes, bool] | None:
+def unpacked(out: bytes, *, short: bool = False) -> tuple[str, bytes, bool] | None:
     """Return (the formats undone, outermost first; what comes out; whether a limit cut it off), or None.
 
-    A damaged stream gives what comes before the damage.
+    A damaged stream gives what comes before the damage. short: a limit cut out off, and maybe the stream with it.
     """
     names: list[str] = []
     cut = False
-    while len(names) < _LAYERS and (packed := packed_at(out)) is not None and not cut:
+    while len(names) < _LAYERS and (packed := packed_at(out)) is not None:
         name, at = packed
-        inner, cut = _unzipped(out) if name == "zip" else _streams(name, out, at)
+        inner, cut_here = _unzipped(out) if name == "zip" else _streams(name, out, at, short=short)
         if not inner:
             break
         names.append(name)
-        out = inner
+        out, cut, short = inner, cut or cut_here, False
     return (">".join(names), out, cut) if names else None
 
 
-def _streams(name: str, out: bytes, position: int) -> tuple[bytes, bool]:
+def _streams(name: str, out: bytes, position: int, *, short: bool) -> tuple[bytes, bool]:
     """Unpack a stream, and those of its format that follow it."""
     magic, begin = _ENGINES[name]
-    parts, size = list[bytes](), 0
+    parts, size, whole = list[bytes](), 0, False
     try:
         for _ in range(_MEMBERS):
-            engine = begin()
+            engine, whole = begin(), False
             while position < len(out) and size <= LIMIT and not engine.eof:
                 parts.append(engine.decompress(out[position : position + _STEP], LIMIT + 1 - size))
                 size += len(parts[-1])
                 position += _STEP
-            position = min(position, len(out)) - len(engine.unused_data)
+            position, whole = min(position, len(out)) - len(engine.unused_data), engine.eof
             if size > LIMIT or not out.startswith(magic, position):
                 break
     except _BROKEN:
         pass
-    return b"".join(parts)[:LIMIT], size > LIMIT
+    return b"".join(parts)[:LIMIT], size > LIMIT or (short and not whole)
 
 
 def _unzipped(out: bytes) -> tuple[bytes, bool]:

@@ -254,15 +254,11 @@ def _begins(text: bytes, start: int) -> bool:
 
 
 def _ends(row: Kind, text: bytes, start: int, end: int) -> bool:
-    counted = row.role is Role.KEY_ID and text[end : end + 1] in _BENCODED and text[max(0, start - 3) : start] == b"20:"
-    if (
-        not counted
-        and end < len(text)
-        and (text[end] in _ALNUM or (row.role is not Role.KEY_ID and text[end] in b"+/"))
-    ):
-        return False
+    after = text[end : end + 1]
     if row.role is not Role.KEY_ID:
-        return True
+        return not after.isalnum() and after not in {b"+", b"/"}
+    if after.isalnum() and not (after in _BENCODED and text[max(0, start - 3) : start] == b"20:"):
+        return False
     # Between `+` and `/` in a blob of base64 an id is chance, not a key.
     return not _is_blob(text[max(0, start - _BESIDE) : start]) and not _is_blob(text[end : end + _BESIDE])
 

@@ -57,8 +57,8 @@ _FOREIGN: Final = re.compile(r"^gs(?:secret|access)|gcs|google|aliyun|alicloud|t
 """Other clouds' secrets that have the same form and stand in the same files, as in `.boto`."""
 _OTHER: Final = re.compile(
     r"sha\d|sha$|digest|checksum|commit|hash|etag|integrity|signature|nonce|uuid|guid|fingerprint|csrf|xsrf|token"
-    r"|revision|cert|md5|cookie|salt$|requestid|version|thumbprint|publickey|challenge|verifier|id2$|amzid|hostid$|hmac|session"
-    r"|clientsecret|webhook|azure|github"
+    r"|revision|cert|md5|cookie|salt$|requestid|version|thumbprint|publickey|challenge|verifier|id2$|amzid|hostid$"
+    r"|hmac|session|clientsecret|webhook|azure|github"
 )
 _OF_SECRET: Final = re.compile(r"(?:sha|digest|checksum|hash|md5|fingerprint|version|revision|etag|hmac)(?:id)?\d*$")
 """What a secret's name may end with that is no secret: `AWS_SECRET_HASH`, `aws_secret_version`."""

@@ -121,7 +121,9 @@ class _Pairing:
         for others, bound in ((self.seen.tokens, self.tokens), (self.seen.passwords, self.passwords)):
             # A second copy of a token is not alone either: aws-mfa and saml2aws write it as aws_security_token, too.
             # What is real is told alone beside a masked id.
-            joined = {others[at].secret for i, at in bound.items() if others[at].example or not self.seen.ids[i].example}
+            joined = {
+                others[at].secret for i, at in bound.items() if others[at].example or not self.seen.ids[i].example
+            }
             yield from (_lone(v) for v in others if v.secret not in joined)
 
     def ranked(self, places: Sequence[int]) -> list[tuple[int, list[int]]]:

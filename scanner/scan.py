@@ -222,7 +222,9 @@ def _parts(located: Located, blob: str) -> Iterator[_Part]:
     """Yield what the parts of a pair are told as by a window of the blob whose border cuts the pair in two."""
     one = located.credential
     if one.key_id is not None and one.secret is not None:
-        yield blob, located.container, fingerprint(one.kind, one.key_id, None), (located.line, located.column)
+        # Where no secret is surely its own, an id stands alone as well, and first.
+        if one.rank == 0:
+            yield blob, located.container, fingerprint(one.kind, one.key_id, None), (located.line, located.column)
         if not one.example:
             yield blob, located.container, fingerprint(KeyKind.SECRET_KEY, None, one.secret), None
 

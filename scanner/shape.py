@@ -97,8 +97,7 @@ def plausible(value: str) -> bool:
     Ruled out: digests in hexadecimal (2 * (16/64)^40); no upper case or no lower case letter (each (38/64)^40 =
     10^-9); 34 or more letters of one case (2 * 10^-8), or 22 of them in a row (6 * 10^-8); 7 or fewer changes
     between upper case, lower case, digits and signs, as in paths and names made of words (39 borders, each a change
-    with odds 0.645: 3 * 10^-8); four or more folders named by words or numbers
-    (2 * 10^-9, drawn).
+    with odds 0.645: 3 * 10^-8); four or more folders named by words or numbers (2 * 10^-9, drawn).
     """
     if _HEX.fullmatch(value) is not None or _LOWER_RUN.search(value) is not None or _PATH.fullmatch(value) is not None:
         return False

@@ -114,9 +114,9 @@ class _Spans:
             self._ends.append(max(end, self._ends[-1] if self._ends else 0))
 
     def beside(self, run: shape.Run) -> Iterator[shape.Run]:
-        """Yield what is left of a run beside the claimed spans in it, which a slash parts from it on each side.
+        """Yield what is left of a run beside the claimed spans in it, each parted from the rest by one character.
 
-        Nothing is left of a run with escapes in it that meets a claimed span, nor of the ends of one that is cut.
+        Nothing is left where escapes stand in the run: its offsets are not those of its characters.
         """
         first, last = bisect_right(self._ends, run.start), bisect_left(self._starts, run.end)
         if first >= last:

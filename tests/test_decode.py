@@ -141,6 +141,13 @@ def test_a_bomb_is_cut_at_the_limit() -> None:
     assert len(run.out) == LIMIT
 
 
+def test_a_stream_that_a_limit_cuts_off_is_told_as_cut(rng: random.Random) -> None:
+    packed = gzip.compress(b"head\n" + rng.randbytes(RUN_LIMIT // 2))
+    [run] = runs("base64", base64.b64encode(packed), Mark(4, 0))
+    assert run.out.startswith(b"head\n")
+    assert run.cut
+
+
 def test_a_run_is_decoded_around_the_mark_and_not_beyond_the_limit() -> None:
     text = b"QUJD" * RUN_LIMIT
     [run] = runs("base64", text, Mark(len(text) // 2, 0))
