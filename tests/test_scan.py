@@ -303,7 +303,7 @@ def test_ones_own_keys_are_found_by_value_in_any_encoding_and_container(
     where = {Path(match["path"]).name: match for match in found["matches"]}  # type: ignore[attr-defined]
     assert set(where) == {*forms, "z.zip"} - {"other"}
     assert (where["plain"]["line"], where["plain"]["column"]) == (2, 6)
-    assert where["utf16"]["line"] is None
+    assert where["utf16"]["line"] == 1
     assert where["base64"]["decoder"] == "base64"
     assert where["z.zip"]["container"] == "member"
     database = (Path.home() / "firedamp.db").read_bytes()
