@@ -73,7 +73,7 @@ def _texts(repository: Path, listing: PackListing) -> Iterator[tuple[str, bytes]
 
 def _filtered(listing: PackListing, cache: Path, prefilter: Prefilter, *, whole: bool) -> tuple[list[Filtered], float]:
     """Filter a pack; return what came out, and the seconds it took."""
-    judge = Judge(prefilter.hits, lambda head: must_open(head) is not None, whole)
+    judge = Judge(prefilter.hits, lambda head, tail: must_open(head, tail) is not None, whole)
     begun = time.perf_counter()
     with filtering([(listing, listing.besides_trees())], judge, cache, processes=2) as pieces:
         return [*pieces], time.perf_counter() - begun

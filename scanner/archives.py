@@ -27,6 +27,7 @@ from firedamp.scanner.budget import (
     random_access,
 )
 from firedamp.scanner.streams import deflate, zstd
+from firedamp.scanner.stub import is_stub
 
 _LOCAL: Final = b"PK\x03\x04"
 _ENCRYPTED: Final = 1
@@ -35,15 +36,23 @@ _ENCRYPTED: Final = 1
 def unzip(file: File, budget: Budget) -> Parts:
     """Zip by its central directory (APPNOTE 6.3), zip64 and leading bytes included; by local headers if that is broken.
 
-    Sizes told in headers are not believed: a member ends where its compressed stream ends.
+    Sizes told in headers are not believed: a member ends where its compressed stream ends. What has no name is the
+    program that the zip stands behind, and the comments.
     """
     file = random_access(file, budget)
     try:
         with zipfile.ZipFile(file) as directory:
             members = directory.infolist()
+            front = min((member.header_offset for member in members), default=directory.start_dir)
+            comments = [directory.comment, *(member.comment for member in members)]
     except (zipfile.BadZipFile, NotImplementedError, ValueError, UnicodeDecodeError):
         yield from _salvage(file, budget)
         raise Broken("has no readable directory") from None
+    file.seek(0)
+    if is_stub(file.read(2)):
+        yield Part("", buffered(Slice(file, 0, front)))
+    if any(comments):
+        yield Part("", b"\n".join(filter(None, comments)), lines=False)
     for member in members:
         if member.is_dir():
             continue

@@ -5,6 +5,7 @@ To add a format: one function that yields its parts, one row in FORMATS.
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import tarfile
@@ -28,6 +29,7 @@ from firedamp.scanner.budget import (
     in_memory,
     trouble_of,
 )
+from firedamp.scanner.stub import TAIL, is_stub, tail_of
 from firedamp.storage.records import Outcome, Skipped
 
 HEAD: Final = 4096
@@ -111,7 +113,7 @@ def container_of(head: bytes, tail: bytes = b"") -> str | None:
     name = None if match is None or match.lastgroup is None else match.lastgroup.removeprefix("is_")
     if name == "tar" and not _tar_header(head[:512]):
         name = None
-    if name is None and head[:2] in (b"MZ", b"#!", b"\x7fE") and _holds_zip_end(tail):
+    if name is None and is_stub(head) and _holds_zip_end(tail):
         return "zip"
     return name
 
@@ -217,7 +219,8 @@ class _Walk:
     def _part(self, part: Part, chain: str, depth: int) -> Iterator[Member | Skipped]:
         body = part.body
         head = body[:HEAD] if isinstance(body, bytes) else body.peek(HEAD)[:HEAD]
-        kind = container_of(head)
+        body, tail = self._with_tail(body) if is_stub(head) else (body, b"")
+        kind = container_of(head, tail)
         if kind is None:
             if not part.shown:
                 yield from self._leaf(_joined(chain, part.name), body, part.lines)
@@ -232,9 +235,7 @@ class _Walk:
             first = body.read(self._limits.held)
             if body.peek(1):
                 if not known.plain:
-                    yield _failed(
-                        chain, f"{kind} is larger than the {len(first) / MIB:,.0f} MiB that are held in memory"
-                    )
+                    yield _failed(chain, _too_large(kind, len(first)).why)
                 yield from self._leaf(chain, buffered(Chunks(_again(first, body))), part.lines)
                 return
             body = first
@@ -245,6 +246,26 @@ class _Walk:
         if known.raw and not part.shown:
             file.seek(0)
             yield from self._leaf(chain, body, part.lines)
+
+    def _with_tail(self, body: bytes | File) -> tuple[bytes | File, bytes]:
+        """Return a program and its last bytes. Out of another container it is held for that, as the zip in it must be.
+
+        What is larger than that limit is handed back as it comes: a zip at its end is told when it is met.
+        """
+        if isinstance(body, bytes):
+            return body, tail_of(body)
+        if body.seekable():
+            size = body.seek(0, io.SEEK_END)
+            body.seek(max(0, size - TAIL))
+            tail = body.read(TAIL)
+            body.seek(0)
+            return body, tail
+        first = body.read(self._limits.held)
+        if body.peek(1):
+            return buffered(Chunks(_without_zip(_again(first, body), len(first)))), b""
+        if trouble_of(body) is not None:
+            return buffered(Chunks(_again(first, body))), b""
+        return first, tail_of(first)
 
     def _leaf(self, chain: str, body: bytes | File, lines: bool) -> Iterator[Member | Skipped]:
         """Look at a member that is no container, window by window."""
@@ -280,6 +301,20 @@ def _again(first: bytes, rest: File) -> Iterator[bytes]:
         raise trouble
 
 
+def _without_zip(pieces: Iterator[bytes], held: int) -> Iterator[bytes]:
+    """Yield pieces; raises Broken behind the last if a zip stands at their end, which would have had to be held."""
+    tail = b""
+    for piece in pieces:
+        tail = (tail + piece)[-TAIL:]
+        yield piece
+    if _holds_zip_end(tail):
+        raise _too_large("zip", held)
+
+
+def _too_large(kind: str, held: int) -> Broken:
+    return Broken(f"{kind} is larger than the {held / MIB:,.0f} MiB that are held in memory")
+
+
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))
 
 
@@ -292,14 +327,17 @@ def _advanced(line: int, column: int, passed: bytes) -> tuple[int, int]:
 
 
 def _joined(chain: str, name: str) -> str:
-    """Lengthen a chain by a member's name, bounded in length; bytes that are no UTF-8 are shown as hexadecimal."""
+    """Lengthen a chain by a member's name, bounded in length; bytes that are no UTF-8 are shown as hexadecimal.
+
+    What has no name is the container's own text.
+    """
     if not name.isascii():
         name = name.encode("utf-8", "surrogatepass" if _lone(name) else "surrogateescape").decode(
             "utf-8", "backslashreplace"
         )
     if len(name) > _LONGEST_NAME:
         name = name[: _LONGEST_NAME - 1] + "…"
-    return f"{chain}!{name}" if chain else name
+    return f"{chain}!{name}" if chain and name else chain or name
 
 
 def _lone(name: str) -> bool:

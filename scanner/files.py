@@ -20,6 +20,7 @@ from typing import BinaryIO, Final
 from firedamp.scanner.crew import steps
 from firedamp.scanner.holes import Dense
 from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested
+from firedamp.scanner.stub import is_stub, tail_in, tail_of
 from firedamp.scanner.walk import (
     OVERLAP,
     WINDOW,
@@ -230,8 +231,9 @@ class FolderSource:
             if whole:
                 yield Blob(blob, data, path=file.path)
             else:
-                if self._container_of(data[:_HEAD]) is not None:
-                    yield Blob(blob, data[:_HEAD], path=file.path)
+                tail = tail_in(handle, data)
+                if self._container_of(data[:_HEAD], tail) is not None:
+                    yield Blob(blob, data[:_HEAD], tail=tail, path=file.path)
                 for window, line, column in windows(stream):
                     if self._interesting(window):
                         yield Blob(blob, window, line, column, window=True, path=file.path)
@@ -296,7 +298,9 @@ class StreamSource:
     def blobs(self) -> Iterator[Item]:
         """Yield the stream, as one blob or in windows."""
         first = self._stream.read(WINDOW)
-        if self._container_of(first[:_HEAD]) is not None:
+        if is_stub(first):  # its end tells what it is
+            first += self._stream.read(self._largest + 1 - len(first))
+        if self._container_of(first[:_HEAD], tail_of(first)) is not None:
             yield from self._container(first)
             return
         size = 0
@@ -339,10 +343,9 @@ def windows(stream: BinaryIO | FileIO, first: bytes = b"") -> Iterator[tuple[byt
     """
     line, column, carried = 1, 1, b""
     while True:
-        block = first
+        block, first = first[:WINDOW], first[WINDOW:]
         while len(block) < WINDOW and (more := stream.read(WINDOW - len(block))):
             block += more
-        first = b""
         data = carried + block
         if len(block) < WINDOW:
             if data:
@@ -371,7 +374,7 @@ def read_again(path: str, blob: str) -> Iterator[Blob]:
         stream.seek(0)
         large = os.fstat(handle).st_size > WINDOW
         if large:
-            yield Blob(blob, head, path=real_path(path))
+            yield Blob(blob, head, tail=tail_in(handle, head), path=real_path(path))
         for window, line, column in windows(stream):
             yield Blob(blob, window, line, column, window=large, path=real_path(path))
 

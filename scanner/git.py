@@ -295,7 +295,7 @@ class GitSource:
                 yield content
                 continue
             tally += Tally(files=1, bytes=content.size)
-            if content.interesting or settings.container(content.head):
+            if content.interesting or settings.container(content.head, content.tail):
                 place = path.relative_to(layout.root) if path.is_relative_to(layout.root) else path
                 self._files.setdefault(content.blob, []).append(shown(str(place)))
                 if path.is_relative_to(layout.common / "lfs"):
@@ -451,7 +451,7 @@ def read_again(place: GitProvenance, blob: str, cache: Path) -> Iterator[Blob]:
             yield from gitfiles.pieces(file, blob, _everything)
         return
     with ObjectAccess(layout) as git:
-        reader = Reader(git=git, hits=_everything, container=bool)
+        reader = Reader(git=git, hits=_everything, container=lambda head, _: bool(head))
         for item in reader.read([Part(from_hex([blob], layout.width))]):
             if isinstance(item, Blob):
                 yield item

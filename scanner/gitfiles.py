@@ -15,6 +15,7 @@ from firedamp.scanner.holes import Dense
 from firedamp.scanner.objects import Layout, loose_folders, small
 from firedamp.scanner.reading import OVERLAP, WINDOW, Hits, after
 from firedamp.scanner.source import Blob
+from firedamp.scanner.stub import tail_in
 from firedamp.scanner.walk import open_file
 from firedamp.storage.records import Outcome, Skipped
 
@@ -135,6 +136,7 @@ class Content:
     size: int
     interesting: bool
     head: bytes
+    tail: bytes
 
 
 def read(path: Path, hits: Hits, width: int) -> Content | Skipped:
@@ -152,7 +154,7 @@ def read(path: Path, hits: Hits, width: int) -> Content | Skipped:
                 head = head or window[:_HEAD]
                 interesting = interesting or bool(hits(memoryview(kept + window)))
                 kept = window[-OVERLAP:]
-            return Content(digest.hexdigest(), size, interesting, head)
+            return Content(digest.hexdigest(), size, interesting, head, tail_in(file.fileno(), head))
     except FileNotFoundError:
         return Skipped(outcome=Outcome.GONE, what=str(path), why="vanished")
     except OSError as error:
@@ -165,7 +167,8 @@ def pieces(path: Path, blob: str, hits: Hits) -> Iterator[Blob]:
     with Dense(open_file(str(path))) as file:
         large = os.fstat(file.fileno()).st_size > WINDOW
         if large:
-            yield Blob(blob, file.read(_HEAD), path=str(path))
+            head = file.read(_HEAD)
+            yield Blob(blob, head, tail=tail_in(file.fileno(), head), path=str(path))
             file.seek(0)
         for more in iter(lambda: file.read(WINDOW), b""):
             window = kept + more

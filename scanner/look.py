@@ -6,11 +6,12 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from firedamp.scanner.budget import Member
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.source import Blob
+from firedamp.scanner.stub import tail_of
 from firedamp.storage.records import Skipped
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from firedamp.scanner.prefilter import Prefilter
     from firedamp.scanner.unpack import Unpacker
     from firedamp.scanner.walk import ContainerOf
-
-_TAIL: Final = 66_000
 
 
 # What finds keys and what knows containers takes longer to load than a scan in which nothing changed, so both are
@@ -71,14 +70,16 @@ class Look:
         self._prefilter = prefilter
         self._unpacker = unpacker
         self._own = own
+        self._inside: dict[str, set[tuple[str | None, object]]] = {}
 
     def __call__(self, blob: Blob) -> Iterator[Located | Skipped]:
         """Yield what stands in blob. A Skipped names the file, or the blob, and the chain inside it."""
         from firedamp.scanner.containers import FORMATS, HEAD, container_of
 
         head = blob.data[:HEAD]
-        kind = None if blob.window else container_of(head, blob.data[-_TAIL:] if head[:2] in _MAY_END_IN_ZIP else b"")
-        inside: set[tuple[str | None, object]] = set()
+        kind = None if blob.window else container_of(head, blob.tail or tail_of(blob.data))
+        # The windows of a large container come after it, each as a blob of its own.
+        inside = self._inside.get(blob.id, set()) if blob.window else set()
         broken = False
         if kind is not None:
             for each in self._members(blob):
@@ -89,6 +90,8 @@ class Look:
                         inside.add((credential.key_id, None))
                     case Skipped():
                         broken = True
+            if inside:
+                self._inside[blob.id] = inside
         if kind is None or broken or any(each.raw for each in FORMATS if each.name == kind):
             # What the container gave already is not told a second time as raw bytes.
             for each in _named(self._text(blob.data, blob.first_line, blob.first_column), blob, ""):
@@ -111,7 +114,7 @@ class Look:
                     yield from _named([member], blob, "" if not chain else f"!{chain}")
                 case Member(container=chain, data=data, first_line=line, first_column=column):
                     found = self._text(data, line or 1, column or 1)
-                    for each in _named(found, blob, f"!{chain}"):
+                    for each in _named(found, blob, f"!{chain}" if chain else ""):
                         match each:
                             case Located() if line is None:
                                 yield replace(each, container=chain, line=None, column=None)
@@ -123,9 +126,6 @@ class Look:
 
 def _told(located: Located) -> tuple[str | None, object]:
     return located.credential.key_id, located.credential.secret or located.credential.token
-
-
-_MAY_END_IN_ZIP: Final = frozenset({b"MZ", b"#!", b"\x7fE"})
 
 
 def _named(found: Iterable[Located | Skipped], blob: Blob, chain: str) -> Iterator[Located | Skipped]:

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from firedamp.scanner.kernels import FRESH, HEAD, LARGEST, SLACK, UNREAD, Kernels, compiled
 from firedamp.scanner.objects import deepen
 from firedamp.scanner.packindex import Kind, PackListing
-from firedamp.scanner.reading import Hits
+from firedamp.scanner.reading import Container, Hits
+from firedamp.scanner.stub import STUBS, tail_of
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -52,6 +53,7 @@ _STEP: Final = 1 << 13
 """Entries whose places are Python integers at a time: those take ten times the room they have in an array."""
 _SAFE: Final = (64 << 20) // 1032
 """Stored bytes that cannot inflate to more than 64 MiB, whatever they claim: deflate's best is 1032 to 1."""
+_STUBS: Final = [int.from_bytes(start) for start in STUBS]
 _SEEN: Final = 4
 _OPENED: Final = 8
 """More flags of an object: the prefilter sees something in it; it is a container."""
@@ -82,12 +84,11 @@ class Filtered:
 class Judge:
     """What is asked of every object.
 
-    container says by its first bytes whether a blob must be looked into. whole: look at all of every object, new or
-    not.
+    whole: look at all of every object, new or not.
     """
 
     hits: Hits
-    container: Callable[[bytes], bool]
+    container: Container
     whole: bool = False
 
 
@@ -392,14 +393,23 @@ class _Rebuilding:
         flags, bases = self.flags[first : first + count], self.share.bases[first : first + count]
         blobs = self.share.pack.kinds[self.share.positions[first : first + count]] == Kind.BLOB
         fine = (flags & UNREAD) == 0
-        places = np.flatnonzero(fine & blobs & ((flags & FRESH) > 0))
-        begins = self.where[first + places]
-        ends = begins + np.minimum(self.sizes[first + places], HEAD)
-        for place, begin, end in zip(places.tolist(), begins.tolist(), ends.tolist(), strict=True):
-            if self.judge.container(self.room.arena[begin:end].tobytes()):
+        begins = self.where[first : first + count]
+        ends = begins + self.sizes[first : first + count]
+        # Behind a program a zip may begin and end though the program be its base's.
+        places = np.flatnonzero(
+            fine & blobs & (((flags & FRESH) > 0) | self._stubs(np.where(fine & (ends > begins), begins, 0)))
+        )
+        arena = self.room.arena.data
+        for place, begin, end in zip(places.tolist(), begins[places].tolist(), ends[places].tolist(), strict=True):
+            if self.judge.container(bytes(arena[begin : min(end, begin + HEAD)]), tail_of(arena[begin:end])):
                 flags[place] |= _OPENED
         if (fine & (bases >= 0) & ((self.flags[bases] & (_SEEN | _OPENED)) > 0)).any():
             self._inherit(first, np.flatnonzero(fine & (bases >= 0)))
+
+    def _stubs(self, begins: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return of each text in the arena whether it begins as a program does."""
+        arena = self.room.arena
+        return np.isin(arena[begins].astype(np.uint16) << 8 | arena[np.minimum(begins + 1, arena.size - 1)], _STUBS)
 
     def _inherit(self, first: int, places: NDArray[np.int64]) -> None:
         """Look at the whole of what derives from something seen, and open what derives from a container.

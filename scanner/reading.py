@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from firedamp.scanner.objects import ObjectAccess
 from firedamp.scanner.source import Blob
+from firedamp.scanner.stub import TAIL, is_stub, tail_of
 from firedamp.storage.records import Tally
 
 # numpy is loaded where it is needed: `scan --staged` reads a few objects in the time that it takes.
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 Hits = Callable[[memoryview], Sequence[int]]
 """Where the prefilter sees something in these bytes: offsets behind each hit's last byte, ascending."""
+
+Container = Callable[[bytes, bytes], bool]
+"""Whether an object must be looked into though the prefilter sees nothing: by its first bytes, and its last where
+`stub.tail_of` gives them."""
 
 WINDOW: Final = 4 << 20
 OVERLAP: Final = 64 << 10
@@ -67,12 +72,11 @@ class DeltaFilter:
 class Settings:
     """How repositories are read.
 
-    container says by its first bytes whether an object must be looked into. delta_filter is used for packs of
-    filter_from bytes and more; without it, git reads everything.
+    delta_filter is used for packs of filter_from bytes and more; without it, git reads everything.
     """
 
     hits: Hits
-    container: Callable[[bytes], bool]
+    container: Container
     jobs: int = 2
     delta_filter: DeltaFilter | None = None
     filter_from: int = FILTER_FROM
@@ -163,8 +167,7 @@ class Reader:
 
     git: ObjectAccess
     hits: Hits
-    container: Callable[[bytes], bool]
-    """Whether an object that begins so must be looked into though the prefilter sees nothing."""
+    container: Container
     jobs: int = 2
     window: int = WINDOW
     overlap: int = OVERLAP
@@ -312,6 +315,7 @@ class _Pass:
     def _whole(self, stream: _Stream) -> Generator[Read, None, int]:
         """Take every object that is whole in the window; return how many bytes they are."""
         buffer, held = stream.buffer, stream.held
+        view = memoryview(buffer)
         width = self.part.ids.shape[1] * 2
         kind = width + 2  # where the second letter of the type stands, by which all four differ
         at = 0
@@ -332,20 +336,21 @@ class _Pass:
             if buffer[end] != _LINE_END:
                 raise _LostStepError
             if self.part.check:
-                self._check(self._hash(bytes(buffer[at + width + 1 : begin - 1]), memoryview(buffer)[begin:end]))
+                self._check(self._hash(bytes(buffer[at + width + 1 : begin - 1]), view[begin:end]))
             if buffer[at + kind] == _TREE:
                 self.trees += 1
             else:
                 starts.append(begin)
                 ends.append(end)
                 numbers.append(self.at)
-                if buffer[at + kind] == _BLOB and self.reader.container(bytes(buffer[begin : begin + _MAGIC])):
+                if buffer[at + kind] == _BLOB and self.reader.container(
+                    bytes(buffer[begin : min(end, begin + _MAGIC)]), tail_of(view[begin:end])
+                ):
                     beginnings.append(len(starts) - 1)
                 self.read_bytes += end - begin
             at = end + 1
             self.at += 1
         if starts:
-            view = memoryview(buffer)
             chosen = {bisect.bisect_left(ends, hit) for hit in self.reader.hits(view[: ends[-1]])}
             for number in sorted(chosen.union(beginnings)):
                 yield Blob(self._name(numbers[number]).decode(), bytes(view[starts[number] : ends[number]]))
@@ -366,30 +371,43 @@ class _Pass:
         head = bytes(stream.buffer[start : start + _MAGIC])
         digest = self._hash(bytes(stream.buffer[self.part.ids.shape[1] * 2 + 1 : start - 1]), memoryview(b""))
         line, column = 1, 1
-        with self._spool(kind == _BLOB and self.reader.container(head), size) as spool:
+        late = list[tuple[int, int, int, int]]()
+        whole, tail = True, b""
+        may_open = kind == _BLOB and (is_stub(head) or self.reader.container(head, b""))
+        with self._spool(may_open, size) as spool:
             while True:
                 piece = memoryview(stream.buffer)[start : min(stream.held, start + left)]
                 last = len(piece) == left
                 step = len(piece) if last else len(piece) - self.reader.overlap
                 if kind != _TREE and self.reader.hits(piece):
-                    yield Blob(name, bytes(piece), line, column, window=True)
+                    if spool is None:
+                        yield Blob(name, bytes(piece), line, column, window=True)
+                    else:
+                        late.append((size - left, len(piece), line, column))
                 if spool is not None:
                     spool.write(piece[:step])
                 if self.part.check:
                     digest.update(piece[:step])
                 if last:
+                    tail = bytes(piece[-TAIL:]) if is_stub(head) else b""
                     break
                 line, column = after(piece[:step], line, column)
                 stream.drop(start + step)
                 left, start = left - step, 0
                 stream.fill()
-                if stream.held <= self.reader.overlap:
-                    return
-            stream.drop(min(start + left + 1, stream.held))
+                whole = stream.held > self.reader.overlap
+                if not whole:
+                    break
+        opened = whole and may_open and self.reader.container(head, tail)
+        if spool is not None:
+            yield from _spooled(Blob(name, head, tail=tail, path=spool.name, spooled=True), late, opened=opened)
+        elif opened:
+            self._not_read(self.at, _NO_ROOM)
+        if not whole:
+            return
+        stream.drop(min(start + left + 1, stream.held))
         if self.part.check:
             self._check(digest)
-        if spool is not None:
-            yield Blob(name, head, path=spool.name, spooled=True)
         if kind == _TREE:
             self.trees += 1
         else:
@@ -400,16 +418,29 @@ class _Pass:
     def _spool(self, wanted: bool, size: int) -> Iterator[IO[bytes] | None]:
         """Open a file for a container that is too large to hold: it is opened from there, and removed by who gets it.
 
-        Where the disk has no room for it, its windows are read and the object counts as not read.
+        There is none where the disk has no room for it.
         """
-        if wanted and size > shutil.disk_usage(self.reader.git.folder).free // 2:
-            self._not_read(self.at, _NO_ROOM)
-            wanted = False
-        if not wanted:
+        if not wanted or size > shutil.disk_usage(self.reader.git.folder).free // 2:
             yield None
             return
         with tempfile.NamedTemporaryFile(dir=self.reader.git.folder, delete=False) as file:
             yield file
+
+
+def _spooled(blob: Blob, late: Sequence[tuple[int, int, int, int]], *, opened: bool) -> Iterator[Blob]:
+    """Yield a container that stands in a file, then its windows: what it gave is not told again as raw bytes.
+
+    late: the windows worth a look, by offset, length, line and column. opened: whether it is a container after all.
+    """
+    path = Path(blob.path or "")
+    with path.open("rb") as file:
+        if opened:
+            yield blob
+        else:
+            path.unlink()
+        for offset, length, line, column in late:
+            file.seek(offset)
+            yield Blob(blob.id, file.read(length), line, column, window=True)
 
 
 def begun(width: int, head: bytes, content: bytes | memoryview) -> hashlib._Hash:

@@ -15,7 +15,8 @@ class Blob:
 
     id is git's hash of the whole content, for files too. data is the content, or one window of it when the content is
     too large to hold; then first_line and first_column (in code points) say where the window begins, and window is set:
-    no container begins in it. path is the file with the content, where there is one: a container is opened from there.
+    no container begins in it. Of a container too large to hold, data is the beginning and tail the end, no more. path
+    is the file with the content, where there is one: a container is opened from there.
     spooled: it was put there to be opened, and nobody knows it by that path.
     """
 
@@ -24,6 +25,7 @@ class Blob:
     first_line: int = 1
     first_column: int = 1
     window: bool = False
+    tail: bytes = b""
     path: str | None = None
     spooled: bool = False
 

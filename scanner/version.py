@@ -27,7 +27,7 @@ SOURCES: Final = (
     # What the delta filter rules out is not read again either.
     *("kernels", "packindex", "packs"),
     # Nor is what could not be opened, but was looked through as it is.
-    *("archives", "containers", "documents", "mail", "sevenzip", "streams", "unpack"),
+    *("archives", "containers", "documents", "mail", "sevenzip", "streams", "stub", "unpack"),
 )
 """Modules of this folder that decide what is found: a change there, and only there, rescans."""
 

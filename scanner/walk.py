@@ -21,6 +21,7 @@ from typing import Final, NamedTuple, Protocol
 
 from firedamp.scanner import rules
 from firedamp.scanner.holes import has_holes, pass_hole
+from firedamp.scanner.stub import tail_in, tail_of
 from firedamp.storage.records import Outcome, Skipped
 
 Interesting = Callable[[bytes | memoryview], bool]
@@ -40,14 +41,11 @@ WINDOW: Final = 8 << 20
 OVERLAP: Final = 128 << 10
 """Bytes of a window that the next one repeats: a pair that crosses the border stands whole in one of them."""
 _HEAD: Final = 4096
-_TAIL: Final = 66_000
-"""A zip's end record stands within its last 64 KiB and 22 bytes."""
 _SMALL: Final = 64 << 10
 _TOGETHER: Final = 192 << 10
 """Bytes of small files that are looked at at once: a call costs as much as some kilobytes do. They are still in the
 processor's cache."""
 _BETWEEN: Final = ord("\n")
-_BEFORE_ZIP: Final = frozenset({b"M", b"#", b"\x7f"})
 _FEW: Final = 300_000
 """Keys of known files that are held as a set, 80 bytes each, which answers in a quarter of the time."""
 _STEP_FILES: Final = 2_000
@@ -369,7 +367,7 @@ class Walker:
             os.close(handle)
         if length != size:
             return False
-        match self._head(self._together[start : start + length]):
+        match self._head(buffer[:length], tail_of(buffer[:length])):
             case None:
                 self._settle(file, None, done)
             case True:
@@ -427,11 +425,11 @@ class Walker:
         world = self._world
         buffer = self._room(size + 1)
         length = os.readv(handle, [buffer]) if _READV else _filled(handle, buffer)
-        verdict = self._head(buffer[:length])
+        whole = length <= size
+        verdict = self._head(buffer[:length], tail_of(buffer[:length]) if whole else tail_in(handle, buffer))
         if verdict is None:
             return None
         done.bytes += length
-        whole = length <= size
         if verdict or world.interesting(buffer[:length]):
             return True
         while not whole:
@@ -446,13 +444,12 @@ class Walker:
             whole = more < WINDOW
         return False
 
-    def _head(self, data: memoryview) -> bool | None:
-        """Tell by a file's beginning: a container is worth a look (True), media is not (None)."""
+    def _head(self, data: memoryview, tail: bytes) -> bool | None:
+        """Tell by a file's beginning and end: a container is worth a look (True), media is not (None)."""
         head = bytes(data[:_HEAD])
         first = head[:1]
         if not self._world.everything and first in rules.MEDIA_BEGINS and rules.is_media(head):
             return None
-        tail = bytes(data[-_TAIL:]) if first in _BEFORE_ZIP and head[:2] in {b"MZ", b"#!", b"\x7fE"} else b""
         return self._world.container_of(head, tail) is not None
 
     def _room(self, size: int) -> memoryview:

@@ -18,12 +18,11 @@ from typing import IO, Final
 from firedamp.scanner.budget import SMALL, Budget, Chunks, File, Limits, Member, Parts, buffered, hold, in_memory
 from firedamp.scanner.containers import HEAD, container_of, opened, walk
 from firedamp.scanner.documents import rows, rows_on_disk
+from firedamp.scanner.stub import TAIL, is_stub
 from firedamp.scanner.unpack import encoded
 from firedamp.storage.records import Outcome, Skipped
 
 _LENGTH: Final = struct.Struct(">I")
-_TAIL: Final = 66_000
-"""A zip's end record stands within its last 64 KiB and 22 bytes."""
 
 
 def main(settings: dict[str, object]) -> None:
@@ -139,11 +138,13 @@ class _Work:
 
     def _walked(self, file: File, stored: int, wal: bytes) -> Iterator[Member | Skipped]:
         head, tail = file.peek(HEAD)[:HEAD], b""
-        if file.seekable() and not container_of(head):
-            file.seek(-min(stored, _TAIL), io.SEEK_END)
+        if file.seekable() and is_stub(head):
+            file.seek(-min(stored, TAIL), io.SEEK_END)
             tail = file.read()
             file.seek(0)
         kind = container_of(head, tail)
+        if kind is None and not file.seekable() and is_stub(head):
+            kind = "zip"  # the parent, which sent it, has seen its end
         if kind is None:
             return
         budget = Budget(self.limits, stored, self.clock)

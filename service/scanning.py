@@ -110,7 +110,7 @@ def scan_once(choose: Callable[[Settings], Sequence[Source]], options: ScanOptio
 
     known, own = _baseline(options), _own_keys() if options.own_keys else None
     sense = Sense(_cache(), own)
-    sources = choose(Settings(hits=sense.hits, container=lambda head: must_open(head) is not None, jobs=1))
+    sources = choose(Settings(hits=sense.hits, container=lambda head, tail: must_open(head, tail) is not None, jobs=1))
     with common.open_store() as kept, kept.blank() as store, _unpacker(_limits(settings.scan), own) as unpacker:
         for key in kept.watched():
             store.watch(key)
@@ -303,7 +303,7 @@ class _Opener:
         from firedamp.scanner.reading import FILTER_FROM, DeltaFilter, Settings
 
         return Settings(
-            hits=self._sense.hits, container=lambda head: must_open(head) is not None, jobs=self._jobs,
+            hits=self._sense.hits, container=lambda head, tail: must_open(head, tail) is not None, jobs=self._jobs,
             delta_filter=DeltaFilter(_cache(), whole=self._whole),
             filter_from=FILTER_FROM if self._filter_from is None else self._filter_from,
         )  # fmt: skip

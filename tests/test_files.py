@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import pytest
 from tests.builders import make_key_id, make_secret
+from tests.containers import zipped
 
 from firedamp.scanner import files, walk
 from firedamp.scanner.containers import container_of
@@ -520,6 +521,15 @@ def test_a_target_may_be_a_file_and_must_be_there(tmp_path: Path, rng: random.Ra
     assert [each.why for each in run(folder(tmp_path / "fifo")).skipped] == ["neither a folder nor a regular file"]
 
 
+def test_a_large_program_is_handed_on_with_its_end_if_that_is_a_zips(tmp_path: Path) -> None:
+    program = b"MZ" + bytes(files.WINDOW)
+    write(tmp_path / "plain", program)
+    path = write(tmp_path / "zipapp", program + zipped({"member": b"text"}))
+    (blob,) = run(folder(tmp_path)).blobs
+    assert (blob.path, len(blob.data), blob.window) == (str(path), 4096, False)
+    assert container_of(blob.data, blob.tail) == "zip"
+
+
 def test_a_stream_is_one_blob_or_windows_or_a_container(rng: random.Random) -> None:
     key_id, secret = make_key_id(rng).encode(), make_secret(rng).encode()
     source = StreamSource(io.BytesIO(key_id + b" " + secret), holds_key, container_of)
@@ -532,8 +542,13 @@ def test_a_stream_is_one_blob_or_windows_or_a_container(rng: random.Random) -> N
     long = StreamSource(io.BytesIO(line * (files.WINDOW // 60) + key_id), holds_key, container_of)
     (blob,) = run(long).blobs
     assert blob.first_line > 1
-    zipped = StreamSource(io.BytesIO(b"\x1f\x8b\x08rest"), holds_key, container_of)
-    assert [each.data for each in run(zipped).blobs] == [b"\x1f\x8b\x08rest"]
+    program = b"#!/bin/sh\n" + bytes(files.WINDOW)
+    for end in (b"", key_id):
+        assert len(run(StreamSource(io.BytesIO(program + end), holds_key, container_of)).blobs) == bool(end)
+    whole = program + zipped({"member": b"text"})
+    assert [blob.data for blob in run(StreamSource(io.BytesIO(whole), holds_key, container_of)).blobs] == [whole]
+    packed = StreamSource(io.BytesIO(b"\x1f\x8b\x08rest"), holds_key, container_of)
+    assert [each.data for each in run(packed).blobs] == [b"\x1f\x8b\x08rest"]
     assert run(StreamSource(io.BytesIO(b""), holds_key, container_of)).tally == Tally()
 
 

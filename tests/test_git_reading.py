@@ -28,7 +28,7 @@ def hits(window: memoryview) -> Sequence[int]:
     return [found.end() for found in re.finditer(rb"KEY\d+", window)]
 
 
-def no_container(_head: bytes) -> bool:
+def no_container(_head: bytes, _tail: bytes) -> bool:
     return False
 
 
@@ -92,14 +92,29 @@ def test_an_object_that_overruns_the_window_comes_in_pieces_with_their_places(sh
 def test_a_large_container_is_put_in_a_file(shelf: Shelf) -> None:
     content = b"PK" + bytes(50_000) + b"end"
     name = shelf.add(content)
-    container, share = shelf.read([name], container=lambda head: head.startswith(b"PK"))
+    container, share = shelf.read([name], container=lambda head, _: head.startswith(b"PK"))
     assert isinstance(container, tuple)
     assert container[0].id == name
     assert container[1] == content
     assert isinstance(share, Share)
     small = shelf.add(b"PK small")
-    blob, _ = shelf.read([small], container=lambda head: head.startswith(b"PK"))
+    blob, _ = shelf.read([small], container=lambda head, _: head.startswith(b"PK"))
     assert blob == Blob(small, b"PK small")
+
+
+def test_a_large_program_is_put_in_a_file_only_if_its_end_is_a_zip(shelf: Shelf) -> None:
+    def container(head: bytes, tail: bytes) -> bool:
+        return head.startswith(b"MZ") and tail.endswith(b"end")
+
+    program = b"MZ" + b"\n" * 25_000 + b"KEY1" + bytes(25_000)
+    name, other = shelf.add(program + b"end"), shelf.add(program)
+    (whole, content), window, *rest = shelf.read([name, other], container=container)  # type: ignore[misc]
+    assert (whole.id, whole.tail[-3:], content) == (name, b"end", program + b"end")
+    assert (window.id, window.window, b"KEY1" in window.data) == (name, True, True)
+    assert whole.path is not None
+    passed = content[: content.index(window.data)]
+    assert window.first_line == passed.count(b"\n") + 1
+    assert [item.id for item in rest if isinstance(item, Blob)] == [other]
 
 
 def test_an_object_that_lies_about_its_size_hides_nothing(shelf: Shelf) -> None:

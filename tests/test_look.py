@@ -71,6 +71,19 @@ def test_a_broken_container_is_told_and_its_bytes_are_looked_at(folder: Path, rn
     assert all(each.outcome is Outcome.FAILED and each.what.startswith("b" * 40) for each in failed)
 
 
+def test_a_zip_behind_a_large_program_is_told_once(folder: Path, rng: random.Random, tmp_path: Path) -> None:
+    inside, before = make_key_id(rng), make_key_id(rng)
+    content = b"#!/bin/sh\n" + before.encode() + b"\n" + b"#" * 9000 + zipped("member", inside.encode())
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    first = Blob("b" * 40, content[:4096], tail=content[-100:], path=str(path))
+    with Unpacker() as unpacker:
+        look = Look(functools.partial(prefilter, folder), unpacker)
+        found = [*look(first), *look(Blob("b" * 40, content, window=True, path=str(path)))]
+    told = [(each.credential.key_id, each.container, each.line) for each in found if isinstance(each, Located)]
+    assert told == [(before, "", 2), (inside, "member", 1)]
+
+
 def test_no_container_begins_in_a_window(folder: Path, rng: random.Random) -> None:
     data = zipped("member", make_key_id(rng).encode())
     found = looked(folder, Blob("b" * 40, data, 7, 3, window=True))

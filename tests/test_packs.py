@@ -100,7 +100,7 @@ Filtering = Callable[..., Judged]
 @pytest.fixture
 def filtered(kernel_cache: Path, prefilter: Prefilter) -> Filtering:
     """Return what filters one pack: all of it but trees, unless positions are asked for."""
-    ordinary = Judge(prefilter.hits, lambda head: must_open(head) is not None)
+    ordinary = Judge(prefilter.hits, lambda head, tail: must_open(head, tail) is not None)
 
     def judged(
         listing: PackListing, *, processes: int = 1, asked: Sequence[int] | None = None, judge: Judge = ordinary
@@ -388,7 +388,7 @@ def test_any_chain_of_deltas_gives_what_a_full_read_gives(
             sizes.append(sum(one.size if isinstance(one, Copy) else len(one) for one in fits))
     written = write_pack(tmp_path, entries)
     for whole in (False, True):
-        judged = filtered(listed(written), judge=Judge(prefilter.hits, lambda _: False, whole))
+        judged = filtered(listed(written), judge=Judge(prefilter.hits, lambda *_: False, whole))
         assert not judged.unread
         # A hit may go beyond an object, into the NUL behind it: then the look at the object finds nothing.
         assert set(judged.hits) >= {n for n, content in enumerate(written.contents) if prefilter.any(content)}
@@ -423,6 +423,17 @@ def test_a_container_and_what_derives_from_it_are_handed_on(tmp_path: Path, filt
     judged = filtered(listed(written))
     assert judged.hits == [n for n, content in enumerate(written.contents) if must_open(content[:512])]
     assert set(judged.hits) >= {*range(0, 3 * len(samples), 3), *range(1, 3 * len(samples), 3)}
+
+
+def test_a_zip_behind_a_program_is_handed_on_though_the_program_is_its_bases(
+    tmp_path: Path, filtered: Filtering
+) -> None:
+    program, packed = b"#!/bin/sh\n" + b"# nothing to be found\n" * 90, io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("member", "text")
+    entries: list[Whole | Delta] = [Whole(program), Whole(program + b"#\n" + packed.getvalue()), Whole(b"")]
+    entries.append(Delta(0, (Copy(0, len(program)), packed.getvalue()[:100], packed.getvalue()[100:])))
+    assert filtered(listed(write_pack(tmp_path, entries))).hits == [1, 3]
 
 
 def test_ordinary_text_is_ruled_out(tmp_path: Path, filtered: Filtering) -> None:
@@ -514,7 +525,7 @@ def test_a_damaged_entry_and_all_that_derives_from_it_are_left_to_git(tmp_path: 
     stored[written.offsets[1] - 3] ^= 0x10
     written.pack.write_bytes(stored)
     for whole in (False, True):
-        judged = filtered(listed(written), judge=Judge(lambda data: [len(data)], bool, whole))
+        judged = filtered(listed(written), judge=Judge(lambda data: [len(data)], lambda head, _: bool(head), whole))
         assert judged.unread == [0, 1, 2, 4]
         assert judged.texts == {3: b"z" * 80}
 
@@ -567,7 +578,7 @@ def test_what_is_still_a_base_stays_and_what_finds_no_room_is_left_to_git(
         entries += [Delta(root + rng.randrange(len(entries) - root), (Copy(0, 4_000),)) for _ in range(9)]
     entries += [Whole(rng.randbytes(9_000)), Whole(rng.randbytes(39_000)), Whole(rng.randbytes(39_999)), Whole(b"end")]
     written = write_pack(tmp_path, entries)
-    judged = filtered(listed(written), judge=Judge(prefilter.hits, lambda _: False, whole))
+    judged = filtered(listed(written), judge=Judge(prefilter.hits, lambda *_: False, whole))
     assert judged.unread == ([len(entries) - 2] if whole else [len(entries) - 3, len(entries) - 2])
     assert judged.texts == {n: text for n, text in enumerate(written.contents) if n in judged.hits}
     seen = {n for n, text in enumerate(written.contents) if prefilter.any(text)} - {*judged.unread}
@@ -743,7 +754,7 @@ def test_what_a_process_that_ends_early_leaves_is_left_to_git(
         return [len(data)]
 
     asked = [(listing, listing.besides_trees())]
-    with filtering(asked, Judge(dying, lambda _: False), kernel_cache, processes=2) as pieces:
+    with filtering(asked, Judge(dying, lambda *_: False), kernel_cache, processes=2) as pieces:
         judged = gathered([*pieces])
     assert sorted(judged.hits + judged.ruled_out + judged.unread) == [*range(60)]
     assert judged.hits
@@ -763,7 +774,7 @@ def test_what_a_process_that_ends_in_the_middle_of_a_message_leaves_is_left_to_g
     tmp_path: Path, kernel_cache: Path
 ) -> None:
     listing = noisy(tmp_path)
-    judge = Judge(everything, lambda _: False)
+    judge = Judge(everything, lambda *_: False)
     with filtering([(listing, listing.besides_trees())], judge, kernel_cache, processes=2) as pieces:
         time.sleep(1)  # they fill their pipes, and wait
         for process in multiprocessing.active_children():
@@ -778,7 +789,7 @@ import multiprocessing, os, signal, sys, time
 from pathlib import Path
 from tests.test_packs import Judge, everything, filtering, noisy
 listing = noisy(Path(sys.argv[1]))
-with filtering([(listing, listing.besides_trees())], Judge(everything, bool), Path(sys.argv[2]), processes=2):
+with filtering([(listing, listing.besides_trees())], Judge(everything, max), Path(sys.argv[2]), processes=2):
     time.sleep(1)
     print(*[process.pid for process in multiprocessing.active_children()], flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -825,6 +836,6 @@ def test_without_numba_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     asked = [(listing, listing.besides_trees())]
     with (
         pytest.raises(NoCompilerError, match="numba is missing"),
-        filtering(asked, Judge(lambda _: [], lambda _: False), tmp_path / "k"),
+        filtering(asked, Judge(lambda _: [], lambda *_: False), tmp_path / "k"),
     ):
         pass

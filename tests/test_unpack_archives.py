@@ -49,7 +49,9 @@ def test_git_archive_and_the_zip_tool_are_read(tmp_path: Path) -> None:
     tool("git", "add", ".", cwd=tmp_path)
     tool("git", "-c", "user.name=A", "-c", "user.email=a@example.com", "commit", "-qm", "keys", cwd=tmp_path)
     for form in ("tar", "zip", "tar.gz"):
-        assert members(tool("git", "archive", f"--format={form}", "HEAD", cwd=tmp_path)) == {"key.env": TEXT}
+        found = members(tool("git", "archive", f"--format={form}", "HEAD", cwd=tmp_path))
+        assert len(found.pop("", b"")) == (40 if form == "zip" else 0), "the zip's comment is the commit"
+        assert found == {"key.env": TEXT}
     assert members(tool("zip", "-q", "-", "key.env", cwd=tmp_path)) == {"key.env": TEXT}
 
 
@@ -84,8 +86,34 @@ def test_a_zip_with_zstd_members_is_read() -> None:
 
 
 @pytest.mark.parametrize("front", [b"MZ" + bytes(3000), b"#!/usr/bin/env python3\n", b"\x7fELF" + bytes(3000)])
-def test_a_zip_behind_a_program_is_read(front: bytes) -> None:
-    assert members(front + zipped({"key.env": TEXT})) == {"key.env": TEXT}
+def test_a_zip_behind_a_program_is_read_and_so_is_the_program(front: bytes) -> None:
+    data = front + TEXT + zipped({"key.env": TEXT})
+    found = {"": front + TEXT, "key.env": TEXT}
+    assert members(data) == found
+    inside = {f"app!{name}".removesuffix("!"): content for name, content in found.items()}
+    assert members(tarred({"app": data})) == inside
+    assert members(zipped({"app": data})) == inside
+    assert members(gzip.compress(tarred({"app": data + bytes(2 * MIB)}))).keys() == {"app"}, "its end is no zip's"
+
+
+def test_a_large_zip_behind_a_program_is_read_out_of_a_stream_or_told() -> None:
+    program = b"\x7fELF" + os.urandom(2 * MIB) + zipped({"key.env": TEXT})
+    stream = gzip.compress(tarred({"app": program, "other": TEXT}), 1)
+    assert members(stream)["app!key.env"] == TEXT
+    assert failures(stream, Limits(held=MIB)) == {"app": "zip is larger than the 1 MiB that are held in memory"}
+    assert walked(stream, Limits(held=MIB))[-1] == Member("other", TEXT)
+    assert not failures(gzip.compress(tarred({"app": program[: 2 * MIB]}), 1), Limits(held=MIB))
+    assert "app" in failures(gzip.compress(tarred({"app": program}), 1)[:MIB])
+
+
+def test_the_comments_of_a_zip_are_read() -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        member = zipfile.ZipInfo("empty")
+        member.comment = b"of a member"
+        archive.writestr(member, b"")
+        archive.comment = TEXT
+    assert members(out.getvalue()) == {"": TEXT + b"\nof a member"}
 
 
 def test_a_browser_extension_is_read() -> None:
