@@ -52,9 +52,18 @@ class Format:
     """Whether its text stands in it as it is: then it is opened only when a look at its bytes showed something."""
 
 
-_MAIL: Final = (
-    rb"(?i:Return-Path|Received|Delivered-To|X-[\w-]{1,60}|From|To|Subject|Date|MIME-Version|Message-ID|DKIM-Signature)"
+_LINE: Final = rb"[^\n]*+\n(?:[ \t][^\n]*+\n)*+"
+_HEADERS: Final = rb"(?:[!-9;-~]{1,60}+:%b)*?" % _LINE
+"""Lines of a mail's header, as few as do: names are printable (RFC 5322, 3.6.8), longer lines are folded."""
+_OF_MAIL: Final = (
+    rb"(?=[AaDdFfMmRr])(?i:From:[^\n]*@"
+    rb"|(?:Message-ID|MIME-Version|Received|Return-Path|Delivered-To|DKIM-Signature|ARC-Seal):)"
 )
+_OFTEN_IN_MAIL: Final = rb"(?i:To|Cc|Subject|Date|Content-Type|Content-Transfer-Encoding):"
+"""What other texts have too: HTTP, forms, lists of settings."""
+_FIELD: Final = _HEADERS + rb"(?:%b|%b)" % (_OF_MAIL, _OFTEN_IN_MAIL)
+_MAIL: Final = rb"(?=%b%b)" % (_HEADERS, _OF_MAIL) + _FIELD + _LINE + _FIELD
+"""A header of which one field is a mail's only, and one more is at home there. Any other may stand first."""
 
 FORMATS: Final[tuple[Format, ...]] = (
     Format(
@@ -87,12 +96,7 @@ FORMATS: Final[tuple[Format, ...]] = (
         plain=True,
     ),
     Format("mbox", rb"From \S+ [^\n]{0,40}\d\d:\d\d[^\n]{0,60}\r?\n[!-9;-~]{1,60}:", mail.unmbox, raw=True),
-    Format(
-        "mail",
-        _MAIL + rb":[^\n]*\n(?s:.{0,4000}?)(?:(?<=\n)(?i:MIME-Version|Message-ID|Received):|(?<=\n)Date:)",
-        mail.unmail,
-        raw=True,
-    ),
+    Format("mail", _MAIL, mail.unmail, raw=True),
     # Last: anything may stand at the first 148 bytes of a tar, and the checksum has the last word.
     Format("tar", rb"(?s:.{148})[0-7 \x00]{8}(?s:.{101})(?:ustar|(?s:.{5}))", archives.untar),
 )

@@ -137,3 +137,40 @@ def test_nests_of_multiparts_and_messages_end() -> None:
 def test_a_header_without_end_is_no_trouble() -> None:
     found = members(HEAD + b"X: " + b"x" * 3_000_000)
     assert sum(map(len, found.values())) <= 3_000_000
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'Content-Type: multipart/mixed; boundary="b"\nMIME-Version: 1.0\nSubject: s\nFrom: a@example.com\n',
+        b"ARC-Seal: i=1; a=rsa;\n b=none\nSubject: s\nTo: b@example.com\nFrom: a@example.com\n",
+        b"Organization: x\r\nfrom: A <a@example.com>\r\ndate: now\r\n",
+        b"Reply-To: a\nReceived: from a\n\tby b\n\tfor c\nX-Any: thing\nReceived: x\n",
+    ],
+)
+def test_a_mail_may_begin_with_any_header(head: bytes) -> None:
+    assert container_of(head + b"\ntext") == "mail"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"From: Amsterdam\nTo: Berlin\nDate: 2026-11-22\n",
+        b"Date: Sun, 22 Nov 2026 09:00:00 GMT\nContent-Type: text/html\nServer: nginx\n\n",
+        b"HTTP/1.1 200 OK\nDate: now\nFrom: a@example.com\n",
+        b"name: build\non: push\nsubject: x\nto: a@example.com\ndate: now\n",
+        b"author: x\n\nFrom: a@example.com\nTo: b@example.com\n",
+        b"From: a@example.com\nhello: there\n",
+        b"import re\nReceived: x\nMessage-ID: x\n",
+        b"// http://example.com\nReceived: x\nMessage-ID: x\n",
+        b"key: value\n" * 400,
+        b"To:\n" * 1000,
+        b"x:\n " * 1000,
+        b"To:\n To:\n" * 500,
+    ],
+)
+def test_what_only_looks_like_headers_is_no_mail_and_that_is_told_fast(text: bytes) -> None:
+    began = time.process_time()
+    for _ in range(100):
+        assert container_of(text[:4096]) is None
+    assert time.process_time() - began < 1
