@@ -234,7 +234,7 @@ class Inflated(Reader):
         except (MemoryError, Trouble):
             raise
         except Exception as error:  # each library has its own: zlib.error, LZMAError, OSError, RuntimeError
-            raise Broken(f"is damaged: {_words(error)}") from error
+            raise Broken(_words(error)) from error
         self._budget.spend(len(piece))
         self._unpacked += len(piece)
         if self._unpacked > self._budget.allowance(self._stored):
@@ -436,5 +436,7 @@ def trouble_of(body: File) -> Trouble | None:
 
 
 def _words(error: Exception) -> str:
-    """Name a library's error without quoting content."""
-    return type(error).__name__
+    """Say what a library's error means, without quoting content."""
+    if "memory" in str(error).lower():  # liblzma's and zstd's own words for a window that is too large
+        return "has a window larger than what is held in memory"
+    return f"is damaged: {type(error).__name__}"

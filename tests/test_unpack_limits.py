@@ -227,3 +227,8 @@ def test_what_needs_memory_is_refused() -> None:
     assert failures(gzip.compress(inner, 1), Limits(held=MIB)) == {
         "": "zip is larger than the 1 MiB that are held in memory"
     }
+
+
+def test_a_window_larger_than_memory_is_named() -> None:
+    large = tool("zstd", "-q", "--long=27", "-c", data=os.urandom(3 * MIB))
+    assert failures(large) == {"content": "has a window larger than what is held in memory"}
