@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import plistlib
 import re
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -36,10 +38,23 @@ def rows(image: bytes, budget: Budget, wal: bytes = b"") -> Parts:
     db = sqlite3.connect(":memory:", isolation_level=None)
     try:
         db.deserialize(pages)
+        short = _is_short(pages[:100], len(pages))
         del pages
         yield from _tables(db, budget)
     finally:
         db.close()
+    if short:
+        raise Broken("ends early")
+
+
+def _is_short(header: bytes | bytearray, size: int) -> bool:
+    """Whether a database has more pages than its file has room for, which SQLite passes over.
+
+    The header's count of pages holds if it was written with the last change (file format, 1.3.7).
+    """
+    page = int.from_bytes(header[16:18], "big")
+    count = int.from_bytes(header[28:32], "big") if header[24:28] == header[92:96] else 0
+    return count * (65536 if page == 1 else page) > size
 
 
 _NO_LOG: Final = b"\x01\x01"
@@ -53,14 +68,25 @@ def rows_on_disk(path: str, budget: Budget) -> Parts:
         yield from _tables(db, budget)
     finally:
         db.close()
+    with Path(path).open("rb") as file:
+        if _is_short(file.read(100), file.seek(0, io.SEEK_END)):
+            raise Broken("ends early")
 
 
+_SAFE: Final = (
+    "trusted_schema=OFF",
+    "writable_schema=ON",  # a part of the schema that cannot be read, or calls a function, costs itself alone
+    "cell_size_check=ON",
+    "query_only=ON",
+    "temp_store=MEMORY",
+    "mmap_size=0",
+)
 _READS: Final = frozenset((sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ))
 
 
 def _tables(db: sqlite3.Connection, budget: Budget) -> Parts:
     db.text_factory = bytes
-    for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "query_only=ON", "temp_store=MEMORY", "mmap_size=0"):
+    for pragma in _SAFE:
         db.execute(f"PRAGMA {pragma}")
     db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, budget.limits.held)
     db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
@@ -93,9 +119,15 @@ def _table(db: sqlite3.Connection, table: bytes, columns: list[bytes], budget: B
     name = table.decode("utf-8", "replace")
     block: list[bytes] = []
     size = 0
+    if not columns:
+        yield Unread(name, "has a schema that cannot be read")
+        return
     try:
         query = f"SELECT {', '.join(map(_quoted, columns))} FROM {_quoted(table)}"  # noqa: S608  # names are quoted
-        for number, row in enumerate(db.execute(query), start=1):
+        for number, row in enumerate(_rows(db, query), start=1):
+            if isinstance(row, str):
+                yield Unread(f"{name}[{number}]", row)
+                continue
             for column, value in zip(columns, row, strict=True):
                 if not isinstance(value, bytes):
                     continue
@@ -114,6 +146,31 @@ def _table(db: sqlite3.Connection, table: bytes, columns: list[bytes], budget: B
         yield Unread(name, f"is damaged: {type(error).__name__}")
     if block:
         yield Part(name, b"".join(block), lines=False)
+
+
+def _rows(db: sqlite3.Connection, query: str) -> Iterator[tuple[object, ...] | str]:
+    """Yield rows, or why one cannot be read: SQLite ends the whole query at a cell that is too large.
+
+    Python's module reads one row ahead, so a row whose successor cannot be read is asked for once more, alone.
+    """
+    number = 0
+    while True:
+        try:
+            for row in db.execute(f"{query} LIMIT -1 OFFSET {number}"):
+                number += 1
+                yield row
+        except (sqlite3.Error, MemoryError):
+            pass
+        else:
+            return
+        try:
+            yield from db.execute(f"{query} LIMIT 1 OFFSET {number}")
+        except sqlite3.DataError:
+            limit = db.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+            yield f"is larger than the {limit / MIB:,.0f} MiB that are held in memory"
+        except MemoryError:
+            yield "needs more memory than allowed"
+        number += 1
 
 
 def _quoted(name: bytes) -> str:
@@ -228,7 +285,7 @@ def unpyc(file: File, budget: Budget) -> Parts:
 def unplist(file: File, budget: Budget) -> Parts:
     """Binary property lists: `key = value` a line, each object once however often it is referred to."""
     try:
-        root = plistlib.loads(hold(file, budget), fmt=plistlib.FMT_BINARY)
+        root = plistlib.loads(_without_dates(hold(file, budget)), fmt=plistlib.FMT_BINARY)
     except plistlib.InvalidFileException:
         raise Broken("is damaged") from None
     lines: list[str] = []
@@ -248,6 +305,22 @@ def unplist(file: File, budget: Budget) -> Parts:
     budget.spend(len(text))
     if text:
         yield Part("values", text, lines=False)
+
+
+def _without_dates(data: bytes) -> bytes:
+    """Set the dates of a binary property list to one: Python knows no year 0, and `NSDate.distantPast` is in it.
+
+    CFBinaryPList.c: the last 32 bytes tell where the offsets of all objects stand; a date begins with 0x33.
+    """
+    if len(data) < 32:
+        return data
+    width, count, table = data[-26], int.from_bytes(data[-24:-16], "big"), int.from_bytes(data[-8:], "big")
+    made = bytearray(data)
+    for at in range(table, min(table + count * width, len(data)), width or 1):
+        date = int.from_bytes(data[at : at + width], "big")
+        if data[date : date + 1] == b"\x33":
+            made[date + 1 : date + 9] = bytes(8)
+    return bytes(made[: len(data)])
 
 
 def unpdf(file: File, budget: Budget) -> Parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import io
 import json
@@ -10,6 +11,7 @@ import plistlib
 import py_compile
 import random
 import sqlite3
+import struct
 import time
 from email.message import EmailMessage
 from pathlib import Path
@@ -21,8 +23,9 @@ from tests.opening import TEXT, failures, members, walked
 
 from firedamp.scanner.budget import Budget, Limits, in_memory
 from firedamp.scanner.containers import Member, container_of, opened, walk
+from firedamp.scanner.documents import _rows
 from firedamp.scanner.unpack import Unpacker
-from firedamp.storage.records import Skipped
+from firedamp.storage.records import Outcome, Skipped
 
 MIB = 1 << 20
 RNG = random.Random(3)
@@ -62,6 +65,59 @@ def test_a_database_is_read_with_the_log_beside_it_and_left_as_it_was(tmp_path: 
     assert any(isinstance(m, Member) and TEXT in m.data for m in beside)
     assert sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir()) == before
     db.close()
+
+
+def test_a_schema_that_calls_functions_costs_no_table() -> None:
+    db = sqlite3.connect(":memory:")
+    db.execute("CREATE TABLE keys (value TEXT)")
+    db.execute("INSERT INTO keys VALUES (?)", (TEXT.decode(),))
+    db.execute("CREATE TABLE checked (j TEXT CHECK (json_valid(j)))")
+    db.execute("CREATE TABLE indexed (j TEXT)")
+    db.execute("CREATE INDEX i ON indexed (json_extract(j, '$.a'))")
+    db.execute("CREATE TABLE made (j TEXT, g TEXT AS (json_extract(j, '$.a')))")
+    for table in ("checked", "indexed", "made"):
+        db.execute(f"INSERT INTO {table} (j) VALUES ('{{}}')")  # noqa: S608
+    db.commit()
+    assert members(db.serialize()).keys() >= {"keys", "checked", "indexed", "made"}
+    db.execute("PRAGMA writable_schema = ON")
+    db.execute("UPDATE sqlite_schema SET sql = 'CREATE TABLE made (nonsense' WHERE name = 'made'")
+    db.commit()
+    assert failures(db.serialize()) == {"made": "has a schema that cannot be read"}
+
+
+def test_a_cell_too_large_to_hold_costs_its_row_only() -> None:
+    db = sqlite3.connect(":memory:")
+    for table, more in (("a", ""), ("b", "WITHOUT ROWID")):
+        db.execute(f"CREATE TABLE {table} (k INTEGER PRIMARY KEY, v) {more}")
+        for key in range(6):
+            value = "zeroblob(2100000)" if key in {2, 3} else f"'{key}'"
+            db.execute(f"INSERT INTO {table} VALUES ({key}, {value})")  # noqa: S608
+    db.commit()
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 20)
+    assert [str(row) for row in _rows(db, "SELECT v FROM a")] == [str(row) for row in _rows(db, "SELECT v FROM b")]
+    assert [row if isinstance(row, str) else row[0] for row in _rows(db, "SELECT v FROM a")] == [
+        "0", "1", *["is larger than the 1 MiB that are held in memory"] * 2, "4", "5",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("cut", [1, 100, 4096, 9000])
+def test_a_database_that_is_cut_off_is_told_and_what_is_left_of_it_read(tmp_path: Path, cut: int) -> None:
+    db = sqlite3.connect(tmp_path / "a.db")
+    db.execute("CREATE TABLE first (v)")
+    db.execute("INSERT INTO first VALUES (?)", (TEXT.decode(),))
+    db.execute("CREATE TABLE other (v)")
+    db.executemany("INSERT INTO other VALUES (?)", (("x" * 500,) for _ in range(100)))
+    db.commit()
+    db.close()
+    data = (tmp_path / "a.db").read_bytes()
+    assert not failures(data)
+    assert failures(data[:-cut])[""] == "sqlite ends early"
+    assert any(isinstance(item, Member) and TEXT in item.data for item in walked(data[:-cut]))
+    (tmp_path / "a.db").write_bytes(data[:-cut])
+    with Unpacker(Limits(held=4096)) as unpacker:
+        assert [*unpacker.members(tmp_path / "a.db")][-1] == Skipped(
+            outcome=Outcome.FAILED, what="", why="sqlite ends early"
+        )
 
 
 def test_only_committed_pages_of_a_log_count(tmp_path: Path) -> None:
@@ -119,6 +175,14 @@ def test_a_property_list_gives_keys_and_values() -> None:
     found = members(plistlib.dumps(values, fmt=plistlib.FMT_BINARY))
     assert found["data!content"] == TEXT
     assert set(found["values"].decode().split("\n")) == {"key = value", "list = one", "deep = two"}
+
+
+def test_a_property_list_of_a_date_before_all_years_is_read() -> None:
+    data = plistlib.dumps({"since": dt.datetime(2001, 1, 1), "key": TEXT.decode()}, fmt=plistlib.FMT_BINARY)  # noqa: DTZ001  # plists know no zones
+    distant = data.replace(b"\x33" + bytes(8), b"\x33" + struct.pack(">d", -63114076800.0))
+    assert distant != data
+    assert members(distant) == {"values": b"key = " + TEXT}
+    assert failures(b"bplist00" + bytes(9)) == {"": "plist is damaged"}
 
 
 def mail() -> EmailMessage:
