@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from firedamp.scanner.budget import SMALL, Broken, Budget, Chunks, File, Part, Parts, buffered
+from firedamp.scanner.budget import SMALL, Budget, Chunks, File, Part, Parts, buffered
 
 _STEP: Final = SMALL // 4
 _LONGEST_MARK: Final = 512
@@ -184,21 +184,17 @@ def _decoded(header: email.message.Message, pieces: Iterator[bytes]) -> Iterator
 
 
 def _from_base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    rest = b""
+    """Decode what is whole. What follows the padding is no part of it: the footer of a mailing list, as a rule."""
+    rest, padding = b"", b""
     for piece in pieces:
-        data = rest + piece.translate(None, _NO_BASE64)
+        data, padding, _ = (rest + piece.translate(None, _NO_BASE64)).partition(b"=")
         whole = len(data) // 4 * 4
         rest = data[whole:]
-        yield _a2b(data[:whole])
-    if rest:
-        yield _a2b(rest + b"=" * (-len(rest) % 4))
-
-
-def _a2b(data: bytes) -> bytes:
-    try:
-        return binascii.a2b_base64(data)
-    except binascii.Error:
-        raise Broken("has damaged base64") from None
+        yield binascii.a2b_base64(data[:whole])
+        if padding:
+            break
+    if len(rest) > 1:
+        yield binascii.a2b_base64(rest + b"==")
 
 
 def _from_quoted_printable(pieces: Iterator[bytes]) -> Iterator[bytes]:
