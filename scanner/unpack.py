@@ -33,6 +33,14 @@ LONGEST_FRAME: Final = WINDOW + (64 << 10)
 _GRACE: Final = 2.0
 """Seconds beyond its own deadline after which a worker is killed: it should have ended by itself and said where."""
 
+_ENDS: Final = {
+    6: "a library gave up, for want of memory as a rule",
+    9: "killed",
+    11: "a library crashed",
+    24: "it took more processor time than allowed",
+}
+"""What a worker's death by a signal means."""
+
 _BOOT: Final = (
     "import json, sys\n"
     "sys.path[:] = json.loads(sys.argv[1])\n"
@@ -118,7 +126,8 @@ class Unpacker:
         if watch.struck:
             return f"took longer than {self._limits.seconds:g} s and was stopped"
         process.kill()
-        return f"ended the process that unpacks it ({process.wait()})"
+        status = process.wait()
+        return f"ended the process that unpacks it ({_ENDS.get(-status, status)})"
 
     def _running(self) -> tuple[subprocess.Popen[bytes], _Watch]:
         if self._worker is None or self._worker[0].poll() is not None:

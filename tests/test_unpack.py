@@ -68,6 +68,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "hostile.py").write_text(
         "import os, time\n"
         "def die(data): os._exit(9)\n"
+        "def abort(data): os.abort()\n"
         "def hang(data): time.sleep(100)\n"
         "def talk(data): print('x' * 9); os.write(1, b'y' * 99); return True\n"
         "def write(data): os.write(os.open('/tmp/firedamp-should-not-be', os.O_CREAT | os.O_WRONLY), b'x' * 9)\n"
@@ -83,6 +84,13 @@ def test_a_lost_worker_is_told_and_the_next_container_read(hostile: None) -> Non
             assert list(unpacker.members(zipped({"key": TEXT}))) == [
                 Skipped(outcome=Outcome.FAILED, what="", why="ended the process that unpacks it (9)")
             ]
+
+
+def test_a_worker_that_a_library_ends_is_told_in_words(hostile: None) -> None:
+    with Unpacker(interesting=("hostile:make", "abort")) as unpacker:
+        (item,) = unpacker.members(zipped({"key": TEXT}))
+    assert isinstance(item, Skipped)
+    assert item.why == "ended the process that unpacks it (a library gave up, for want of memory as a rule)"
 
 
 def test_a_worker_that_hangs_is_stopped(hostile: None) -> None:
