@@ -14,6 +14,7 @@ from firedamp.scanner.budget import (
     SMALL,
     Broken,
     Budget,
+    Chunks,
     File,
     Inflated,
     Inflater,
@@ -182,6 +183,8 @@ _METHODS: Final[dict[int, Callable[[], Inflater]]] = {
 
 
 _BLOCK: Final = tarfile.BLOCKSIZE
+_END: Final = 2
+"""Blocks of zeros that end a tar. What follows them is another, or anything."""
 _NAMES: Final = frozenset((tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK))
 _PAX: Final = frozenset((tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE))
 _NO_BYTES: Final = frozenset(
@@ -200,19 +203,23 @@ def untar(file: File, budget: Budget) -> Parts:
     archive = Sequence(file, budget)
     name = ""
     size: int | None = None
+    zeros = 0
     while True:
         budget.check()
         block = archive.read(_BLOCK)
         if not block.strip(b"\0"):
             if not block:
                 return
+            zeros += 1
             continue
-        if len(block) < _BLOCK:
-            raise Broken("ends early")
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError:
-            raise Broken("has a damaged header") from None
+            if zeros >= _END:
+                yield Part("", buffered(Chunks(_joined(block, archive.rest()))))
+                return
+            raise Broken("ends early" if len(block) < _BLOCK else "has a damaged header") from None
+        zeros = 0
         length = header.size if size is None else size
         if header.type in _NO_BYTES:
             length = 0
@@ -240,6 +247,12 @@ def untar(file: File, budget: Budget) -> Parts:
         archive.go(after)
 
 
+def _joined(first: bytes, rest: File) -> Iterator[bytes]:
+    yield first
+    while block := rest.read(SMALL):
+        yield block
+
+
 def _pax(text: bytes) -> tuple[str, int | None]:
     """Read path and size from an extended header: records of `length key=value newline` (POSIX pax)."""
     path, size, at = "", None, 0
@@ -261,7 +274,7 @@ def unar(file: File, budget: Budget) -> Parts:
     archive = Sequence(file, budget)
     archive.need(8)
     table = b""
-    while header := archive.read(60):
+    while (header := archive.read(60)).strip(b"\n"):
         budget.check()
         if len(header) < 60 or header[58:] != b"`\n" or not header[48:58].strip().isdigit():
             raise Broken("has a damaged header")
@@ -285,7 +298,10 @@ def unar(file: File, budget: Budget) -> Parts:
 
 
 def uncpio(file: File, budget: Budget) -> Parts:
-    """Cpio: the new form (070701, 070702), the old portable one (070707), and old binary of either order."""
+    """Cpio: the new form (070701, 070702), the old portable one (070707), and old binary of either order.
+
+    Linux's initial ramdisks are several of them, padded with zeros, the last one compressed as a rule.
+    """
     archive = Sequence(file, budget)
     while magic := archive.read(6):
         budget.check()
@@ -309,7 +325,11 @@ def uncpio(file: File, budget: Budget) -> Parts:
             raise Broken("has a damaged header")
         name = archive.need(length).rstrip(b"\0")
         if name == b"TRAILER!!!":
-            return
+            following = archive.padding()
+            if following and following[0] not in b"0\xc7\x71":
+                yield Part("", archive.rest(), thin=True)
+                return
+            continue
         archive.go(_up(archive.at - begin, step) + begin)
         data = archive.at
         if size and mode & 0o170000 == 0o100000:

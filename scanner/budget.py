@@ -355,6 +355,18 @@ class Sequence:
             raise Broken("ends early")
         return data
 
+    def padding(self) -> bytes:
+        """Pass over zeros; return some of what follows them, which is still to be read, or nothing at the end."""
+        while True:
+            self._budget.check()
+            if self._seekable:
+                self._file.seek(self.at)
+            ahead = self._file.peek(1)
+            following = ahead.lstrip(b"\0")
+            self.read(len(ahead) - len(following))
+            if following or not ahead:
+                return following
+
     def member(self, size: int) -> bytes | io.BufferedReader:
         """Hand out the next size bytes; `go` must be called before the next read."""
         if size <= SMALL:

@@ -52,6 +52,8 @@ class Format:
     """Whether its text stands in it as it is: then it is opened only when a look at its bytes showed something."""
 
 
+_BINARY: Final = rb"(?=[\t\n\r -~]{0,16}[^\t\n\r -~])"
+"""What no text about a format has behind the marks that it begins with."""
 _LINE: Final = rb"[^\n]*+\n(?:[ \t][^\n]*+\n)*+"
 _HEADERS: Final = rb"(?:[!-9;-~]{1,60}+:%b)*?" % _LINE
 """Lines of a mail's header, as few as do: names are printable (RFC 5322, 3.6.8), longer lines are folded."""
@@ -67,24 +69,26 @@ _MAIL: Final = rb"(?=%b%b)" % (_HEADERS, _OF_MAIL) + _FIELD + _LINE + _FIELD
 
 FORMATS: Final[tuple[Format, ...]] = (
     Format(
-        "zip", rb"PK(?:\x03\x04|\x05\x06|\x07\x08PK\x03\x04|00PK\x03\x04)|Cr24[\x02\x03]\x00\x00\x00", archives.unzip
+        "zip",
+        rb"PK(?:\x03\x04%b|\x05\x06%b|\x07\x08PK\x03\x04|00PK\x03\x04)|Cr24[\x02\x03]\x00\x00\x00" % (_BINARY, _BINARY),
+        archives.unzip,
     ),
     Format("gzip", rb"\x1f\x8b\x08", streams.gunzip),
-    Format("bzip2", rb"BZh[1-9](?:\x31\x41\x59\x26\x53\x59|\x17\x72\x45\x38\x50\x90)", streams.bunzip2),
+    Format("bzip2", rb"BZh[1-9](?:\x31\x41\x59\x26\x53\x59%b|\x17\x72\x45\x38\x50\x90)" % _BINARY, streams.bunzip2),
     Format("xz", rb"\xfd7zXZ\x00|\x5d\x00\x00[\x00-\xff]{2}(?:\xff{8}|[\x00-\xff]{5}\x00{3})", streams.unxz),
     Format("zstd", rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", streams.unzstd),
-    Format("lz4", rb"\x04\x22\x4d\x18", streams.unlz4),
+    Format("lz4", rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18", streams.unlz4),
     Format("7z", rb"7z\xbc\xaf\x27\x1c", sevenzip.un7z),
-    Format("ar", rb"!<arch>\n", archives.unar),
+    Format("ar", rb"!<arch>\n(?s:.{58}`\n)", archives.unar),
     Format(
         "cpio",
-        rb"07070[127][0-9A-Fa-f]{6}|(?:\xc7\x71[\x00-\xff]{5}|\x71\xc7[\x00-\xff]{4})[\x11\x21\x41\x61\x81\xa1]",
+        rb"07070[12][0-9A-Fa-f]{104}|070707[0-7]{70}|(?:\xc7\x71[\x00-\xff]{5}|\x71\xc7[\x00-\xff]{4})[\x11\x21\x41\x61\x81\xa1]",
         archives.uncpio,
     ),
     Format("rpm", rb"\xed\xab\xee\xdb", archives.unrpm),
-    Format("sqlite", rb"SQLite format 3\x00", documents.unsqlite, raw=True),
+    Format("sqlite", rb"SQLite format 3\x00(?s:.{84})", documents.unsqlite, raw=True),
     Format("plist", rb"bplist00", documents.unplist, raw=True),
-    Format("pdf", rb"%PDF-", documents.unpdf, raw=True),
+    Format("pdf", rb"%PDF-(?s:.*?)\d\s+obj\b", documents.unpdf, raw=True),
     Format(
         "pyc", rb"[\x00-\xff][\x0b-\x0e]\r\n|[\x00-\xff]\xf2\r\n|\x03\xf3\r\n", documents.unpyc, raw=True, plain=True
     ),

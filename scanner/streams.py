@@ -5,12 +5,12 @@ from __future__ import annotations
 import bz2
 import lzma
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from isal import igzip_lib
 
-from firedamp.scanner.budget import SMALL, Budget, File, Inflated, Inflater, Part, Parts, buffered
+from firedamp.scanner.budget import SMALL, Broken, Budget, Chunks, File, Inflated, Inflater, Part, Parts, buffered
 
 CONTENT: Final = "content"
 """What the inside of a compressed stream without a name is called."""
@@ -19,6 +19,10 @@ _LZMA_MEMORY: Final = 80 << 20
 """xz -9 needs 65 MiB. More is a file made to hurt."""
 
 
+_LZ4_LEGACY: Final = b"\x02\x21\x4c\x18"
+_LZ4_BLOCK: Final = 8 << 20
+_LZ4_LARGEST: Final = _LZ4_BLOCK + _LZ4_BLOCK // 255 + 16
+"""What a block may grow to that does not shrink."""
 _ZSTD_WINDOW: Final = 26
 """As a power of two: 64 MiB. `zstd --ultra --long` writes larger ones, which would fill the worker's memory."""
 
@@ -44,8 +48,36 @@ def unzstd(file: File, budget: Budget) -> Parts:
 
 
 def unlz4(file: File, budget: Budget) -> Parts:
-    """LZ4 frames, as the lz4 tool writes them."""
+    """LZ4 frames, as the lz4 tool writes them, and the older ones that Linux's kernels are packed with."""
+    if file.peek(4).startswith(_LZ4_LEGACY):
+        yield Part(CONTENT, buffered(Chunks(_lz4_legacy(file, budget))), thin=True)
+        return
     yield _content(file, _lz4, budget, (b"\x04\x22\x4d\x18",))
+
+
+def _lz4_legacy(file: File, budget: Budget) -> Iterator[bytes]:
+    """Unpack legacy frames (lz4_Frame_format.md): blocks of up to 8 MiB, each behind its packed size."""
+    import lz4.block
+
+    stored = unpacked = 0
+    while size := file.read(4):
+        if size == _LZ4_LEGACY:
+            continue
+        length = int.from_bytes(size, "little")
+        if length > _LZ4_LARGEST:
+            raise Broken("is followed by other bytes")
+        block = file.read(length)
+        if len(size) < 4 or len(block) < length:
+            raise Broken("ends early")
+        try:
+            piece: bytes = lz4.block.decompress(block, uncompressed_size=_LZ4_BLOCK)
+        except lz4.block.LZ4BlockError:
+            raise Broken("is damaged: LZ4BlockError") from None
+        budget.spend(len(piece))
+        stored, unpacked = stored + length, unpacked + len(piece)
+        if unpacked > budget.allowance(stored):
+            raise Broken(f"unpacks to more than {budget.limits.ratio} times its size")
+        yield piece
 
 
 SKIPPABLE: Final = tuple(bytes([0x50 + n]) + b"\x2a\x4d\x18" for n in range(16))

@@ -12,10 +12,11 @@ import random
 import struct
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.containers import cpio, tarred, zipped
+from tests.containers import ar, cpio, tarred, zipped
 from tests.opening import TEXT, failures, members, tool, walked
 
 from firedamp.scanner.budget import Limits
@@ -311,13 +312,23 @@ def test_a_lone_header_of_a_zip_gives_nothing() -> None:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"!<arch>\nnonsense", "ar has a damaged header"),
+        (b"!<arch>\nnonsense", None),
+        (ar({"a": b"a"}) + b"nonsense", "ar has a damaged header"),
         (b"!<arch>\n" + b"a".ljust(48) + b"x".ljust(10) + b"`\n", "ar has a damaged header"),
         (b"!<ar", None),
-        (b"070701" + b"0" * 103, "cpio ends early"),
+        (b"070701" + b"0" * 103, None),
+        (cpio({"a": b"a"})[:-100], "cpio ends early"),
         (b"070701" + b"0" * 104, "cpio has a damaged header"),
         (b"070707" + b"0" * 70 + b"nonsense", "cpio has a damaged header"),
         (b"070701" + b"g" * 104, None),
+        (b"070701123456 12.5\n070701123457 12.6\n" * 9, None),
+        (b"PK\x03\x04 is how a zip begins\n", None),
+        (b"PK\x03\x04", None),
+        (b"BZh91AY&SY is how bzip2 begins\n", None),
+        (b"!<arch>\nis how an archive of objects begins: " * 9, None),
+        (b"SQLite format 3\x00", None),
+        (b"%PDF-1.4\n", None),
+        (b"%PDF-1.4\nis how a PDF begins\n" * 200, None),
         (b"\xed\xab\xee\xdb" + bytes(200), "rpm has a damaged header"),
         (b"\xed\xab\xee\xdb" + bytes(20), "rpm ends early"),
         (b"SQLite format 3\x00" + bytes(84), "sqlite is damaged: DatabaseError"),
@@ -332,6 +343,37 @@ def test_a_cpio_without_its_last_entry_is_read() -> None:
     whole = cpio({"key": TEXT})
     assert members(whole[: whole.index(b"TRAILER") - 110])["key"] == TEXT
     assert members(whole[: whole.index(b"TRAILER") - 110] + bytes(512))["key"] == TEXT
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_an_initial_ramdisk_is_read_to_its_last_archive(pack: Callable[[bytes], bytes]) -> None:
+    early, late = cpio({"microcode": b"code"}), cpio({"etc/key": TEXT})
+    for padding in (bytes(2), bytes(700_000)):
+        found = {"microcode": b"code", "etc/key": TEXT}
+        assert members(early + padding + pack(late)) == found
+        assert members(gzip.compress(early + padding + pack(late))) == found
+    assert members(early + bytes(512) + TEXT) == {"microcode": b"code", "": TEXT}
+
+
+def test_what_stands_behind_the_end_of_an_archive_is_looked_at() -> None:
+    for behind in (TEXT, os.urandom(3000) + TEXT):
+        found = members(tarred({"key": b"inside"}) + behind)
+        assert found == {"key": b"inside", "": behind}
+    assert failures(tarred({"key": TEXT})[:1024] + bytes(512) + TEXT) == {"": "tar ends early"}
+    assert members(ar({"key": TEXT}) + b"\n") == {"key": TEXT}
+
+
+def test_older_frames_of_lz4_are_read_and_their_bombs_cut_off() -> None:
+    large = os.urandom(1000) * 12_000
+    data = tool("lz4", "-l", "-qc", data=large)
+    assert sum(item.data.count(large[:1000]) for item in walked(data) if isinstance(item, Member)) >= 12_000
+    assert TEXT in members(tool("lz4", "-l", "-qc", data=TEXT * 9))["content"]
+    assert members(tool("lz4", "-l", "-qc", data=tarred({"x/key": TEXT})) * 2)["x/key"] == TEXT
+    bomb = tool("lz4", "-l", "-qc", data=bytes(64 * MIB))
+    assert failures(bomb)["content"] == "unpacks to more than 200 times its size"
+    assert failures(data[:-9])["content"] == "ends early"
+    assert failures(data + b"\xff" * 9)["content"] == "is followed by other bytes"
+    assert failures(data[:8] + b"\xff" * (len(data) - 8))["content"] == "is damaged: LZ4BlockError"
 
 
 def test_a_large_member_of_a_stream_that_is_left_is_passed_over() -> None:

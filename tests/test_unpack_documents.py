@@ -214,7 +214,7 @@ def test_a_mailbox_gives_the_parts_of_every_message() -> None:
 def test_a_pdf_gives_the_text_of_its_pages() -> None:
     id_ = make_key_id(RNG).encode()
     assert id_ in members(pdf(id_))["page 1"]
-    assert failures(b"%PDF-1.4\nnothing") == {"": "pdf is damaged"}
+    assert failures(b"%PDF-1.4\n1 0 obj nothing") == {"": "pdf is damaged"}
 
 
 def test_a_large_document_in_a_stream_is_told_and_read_as_it_stands() -> None:
