@@ -238,8 +238,10 @@ def untar(file: File, budget: Budget) -> Parts:
             if header.type == tarfile.GNUTYPE_LONGNAME:
                 name = text.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
             elif header.type in _PAX:
-                path, told = _pax(text)
+                path, told, notes = _pax(text)
                 name, size = path or name, told if told is not None else size
+                if notes:
+                    yield Part("", notes, lines=False)
         else:
             if length:
                 yield Part(name or header.name, archive.member(length))
@@ -253,9 +255,13 @@ def _joined(first: bytes, rest: File) -> Iterator[bytes]:
         yield block
 
 
-def _pax(text: bytes) -> tuple[str, int | None]:
-    """Read path and size from an extended header: records of `length key=value newline` (POSIX pax)."""
+def _pax(text: bytes) -> tuple[str, int | None, bytes]:
+    """Read an extended header: records of `length key=value newline` (POSIX pax).
+
+    Return path, size, and the comments and extended attributes, one a line.
+    """
     path, size, at = "", None, 0
+    notes = []
     while at < len(text):
         length, space, _ = text[at : at + 24].partition(b" ")
         if not space or not length.isdigit() or not 0 < int(length) <= len(text) - at:
@@ -265,8 +271,10 @@ def _pax(text: bytes) -> tuple[str, int | None]:
             path = value.decode("utf-8", "surrogateescape")
         elif key == b"size" and value.isdigit() and len(value) < 20:
             size = int(value)
+        elif key == b"comment" or b".xattr." in key:
+            notes.append(key + b" = " + value)
         at += int(length)
-    return path, size
+    return path, size, b"\n".join(notes)
 
 
 def unar(file: File, budget: Budget) -> Parts:

@@ -195,7 +195,7 @@ class _Walk:
         count = unread = 0
         try:
             for part in parts:
-                count += 1
+                count += bool(part.name)  # what has none is the container's own text
                 if count > self._limits.members:
                     why = f"holds more than {self._limits.members:,} members"
                     break

@@ -28,8 +28,11 @@ _ZSTD_WINDOW: Final = 26
 
 
 def gunzip(file: File, budget: Budget) -> Parts:
-    """RFC 1952, members joined or single. The name is the one in the first header."""
-    yield _content(file, _gzip, budget, (b"\x1f\x8b\x08",), _gzip_name(file.peek(SMALL // 4)))
+    """RFC 1952, members joined or single. The name is the one in the first header, as is the comment."""
+    name, comment = _gzip_words(file.peek(SMALL // 4))
+    if comment:
+        yield Part("", comment, lines=False)
+    yield _content(file, _gzip, budget, (b"\x1f\x8b\x08",), name)
 
 
 def bunzip2(file: File, budget: Budget) -> Parts:
@@ -43,7 +46,13 @@ def unxz(file: File, budget: Budget) -> Parts:
 
 
 def unzstd(file: File, budget: Budget) -> Parts:
-    """Zstandard frames (RFC 8878), skippable ones too; windows of more than 64 MiB are refused."""
+    """Zstandard frames (RFC 8878), skippable ones too; windows of more than 64 MiB are refused.
+
+    A skippable frame holds what its writer likes: of the first one, up to 256 KiB are looked at.
+    """
+    head = file.peek(SMALL // 4)
+    if head.startswith(SKIPPABLE):
+        yield Part("", head[8 : 8 + int.from_bytes(head[4:8], "little")], lines=False)
     yield _content(file, zstd, budget, (b"\x28\xb5\x2f\xfd", *SKIPPABLE))
 
 
@@ -119,11 +128,12 @@ def _content(
     return Part(name or CONTENT, body, thin=True)
 
 
-def _gzip_name(head: bytes) -> str:
-    """Read FNAME from a gzip header (RFC 1952, 2.3.1), or return nothing."""
-    if len(head) < 12 or not head[3] & 8:
-        return ""
+def _gzip_words(head: bytes) -> tuple[str, bytes]:
+    """Read FNAME and FCOMMENT from a gzip header (RFC 1952, 2.3.1), each empty where there is none."""
+    if len(head) < 12 or not head[3] & 24:
+        return "", b""
     at = 10
     if head[3] & 4:
         at += 2 + int.from_bytes(head[10:12], "little")
-    return head[at : at + 1024].split(b"\0", 1)[0].decode("latin-1")
+    name, _, rest = head[at:].partition(b"\0") if head[3] & 8 else (b"", b"", head[at:])
+    return name[:1024].decode("latin-1"), rest.partition(b"\0")[0] if head[3] & 16 else b""

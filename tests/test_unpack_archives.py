@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from backports import zstd
 from tests.containers import ar, cpio, tarred, zipped
 from tests.opening import TEXT, failures, members, tool, walked
 
@@ -249,6 +250,27 @@ def test_a_gzip_names_its_content_as_its_header_does() -> None:
     with gzip.GzipFile("secrets.env", "wb", fileobj=out) as file:
         file.write(TEXT)
     assert members(out.getvalue()) == {"secrets.env": TEXT}
+
+
+def test_what_is_noted_in_the_headers_of_archives_and_streams_is_looked_at() -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        header = tarfile.TarInfo("key")
+        header.pax_headers = {"SCHILY.xattr.user.note": TEXT.decode(), "comment": "a comment"}
+        header.size = 1
+        archive.addfile(header, io.BytesIO(b"x"))
+    found = members(out.getvalue())
+    assert found.pop("").split(b"\n") == [
+        *b"SCHILY.xattr.user.note = ".join((b"", TEXT)).split(b"\n"),
+        b"comment = a comment",
+    ]
+    assert found == {"key": b"x"}
+    plain = gzip.compress(b"x", mtime=0)
+    for flags, words, name in ((16, b"", "content"), (24, b"name\0", "name"), (28, b"\x02\0exname\0", "name")):
+        commented = plain[:3] + bytes([flags]) + plain[4:10] + words + TEXT + b"\0" + plain[10:]
+        assert members(commented) == {"": TEXT, name: b"x"}
+    skipped = b"\x50\x2a\x4d\x18" + struct.pack("<I", len(TEXT)) + TEXT
+    assert members(skipped + zstd.compress(b"x")) == {"": TEXT, "content": b"x"}
 
 
 def test_a_member_larger_than_a_window_keeps_its_lines() -> None:
