@@ -231,7 +231,7 @@ class _Walk:
         kind = container_of(head, tail)
         if kind is None:
             if not part.shown:
-                yield from self._leaf(_joined(chain, part.name), body, part.lines)
+                yield from self._leaf(_joined(chain, part.name), body, part.lines, office=documents.is_office(head))
             return
         if not part.thin:
             chain = _joined(chain, part.name)
@@ -275,11 +275,10 @@ class _Walk:
             return buffered(Chunks(_again(first, body))), b""
         return first, tail_of(first)
 
-    def _leaf(self, chain: str, body: bytes | File, lines: bool) -> Iterator[Member | Skipped]:
-        """Look at a member that is no container, window by window."""
+    def _leaf(self, chain: str, body: bytes | File, lines: bool, *, office: bool = False) -> Iterator[Member | Skipped]:
+        """Look at a member that is no container, window by window; at the text of an office's document first."""
         if isinstance(body, bytes) and len(body) <= WINDOW:
-            if body and self._interesting(body):
-                yield Member(chain, body, *((1, 1) if lines else (None, None)))
+            yield from self._window(chain, body, (1, 1) if lines else (None, None), office)
             return
         file = in_memory(body) if isinstance(body, bytes) else body
         line, column, tail = 1, 1, b""
@@ -289,14 +288,21 @@ class _Walk:
             if not block:
                 break
             window = tail + block
-            if self._interesting(window):
-                yield Member(chain, window, *((line, column) if lines else (None, None)))
+            yield from self._window(chain, window, (line, column) if lines else (None, None), office)
             tail = window[-OVERLAP:]
             line, column = _advanced(line, column, window[: len(window) - len(tail)])
         if (trouble := trouble_of(file)) is not None:
             if isinstance(trouble, Spent):
                 raise trouble
             yield _failed(chain, trouble.why)
+
+    def _window(
+        self, chain: str, data: bytes, place: tuple[int, int] | tuple[None, None], office: bool
+    ) -> Iterator[Member]:
+        if office and self._interesting(text := documents.untagged(data)):
+            yield Member(chain, text, None, None)
+        if data and self._interesting(data):
+            yield Member(chain, data, *place)
 
 
 def _again(first: bytes, rest: File) -> Iterator[bytes]:

@@ -258,6 +258,26 @@ def _cells(notebook: object) -> Iterator[str]:
             waiting.extend(value for value in reversed(node.values()) if isinstance(value, dict | list))
 
 
+_OFFICE: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--[^>]{0,500}-->\s*)?"
+    rb"<(?:w:(?:document|hdr|ftr|footnotes|endnotes|comments)|p:(?:sld|notes)|sst|comments|office:document-content)[\s>]"
+)
+_BREAK: Final = re.compile(
+    rb"</(?:[wa]:p|text:[ph]|si|comment)>|<(?:[wa]:(?:br|tab|cr)|text:(?:line-break|tab|s))\b[^<>]*>"
+)
+_TAG: Final = re.compile(rb"<[^<>]*>")
+
+
+def is_office(head: bytes) -> bool:
+    """Whether XML that begins so is the text of a document, sheet or slides (OOXML or OpenDocument)."""
+    return _OFFICE.match(head) is not None
+
+
+def untagged(xml: bytes) -> bytes:
+    """Return the text of a document, a paragraph a line: a word whose letters differ in form is cut by tags."""
+    return _TAG.sub(b"", _BREAK.sub(b"\n", xml))
+
+
 _STRING: Final = re.compile(
     rb"(?:[zZ\xfa\xda]([\x0c-\xff])|[aAuts\xe1\xc1\xf5\xf4\xf3]([\x00-\xff]{2})\x00\x00)(?=[\t\n\r -~]{12})"
 )

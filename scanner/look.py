@@ -108,6 +108,7 @@ class Look:
         return marked([*found, *self._own.find(data, line, column, found)] if self._own else found, data, line)
 
     def _members(self, blob: Blob) -> Iterator[Located | Skipped]:
+        given: set[tuple[str, tuple[str | None, object]]] = set()
         for member in self._unpacker.members(blob.data if blob.path is None else Path(blob.path)):
             match member:
                 case Skipped(what=chain):
@@ -115,13 +116,20 @@ class Look:
                 case Member(container=chain, data=data, first_line=line, first_column=column):
                     found = self._text(data, line or 1, column or 1)
                     for each in _named(found, blob, f"!{chain}" if chain else ""):
-                        match each:
-                            case Located() if line is None:
-                                yield replace(each, container=chain, line=None, column=None)
-                            case Located():
-                                yield replace(each, container=chain)
-                            case Skipped():
-                                yield each
+                        if isinstance(each, Skipped):
+                            yield each
+                        elif line is None or (chain, _told(each)) not in given:
+                            # A container's bytes come behind its parts, and behind a text put together from them.
+                            for outer in _around(chain) if line is not None else (chain, *_around(chain)):
+                                given |= {(outer, _told(each)), (outer, (each.credential.key_id, None))}
+                            place = (each.line, each.column) if line is not None else (None, None)
+                            yield replace(each, container=chain, line=place[0], column=place[1])
+
+
+def _around(chain: str) -> list[str]:
+    """Return the chains of the containers that a member stands in."""
+    names = chain.split("!")
+    return ["!".join(names[:depth]) for depth in range(1, len(names))]
 
 
 def _told(located: Located) -> tuple[str | None, object]:

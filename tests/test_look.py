@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from tests.builders import make_key_id, make_secret
+from tests.containers import tarred
 
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.containers import container_of
@@ -82,6 +83,17 @@ def test_a_zip_behind_a_large_program_is_told_once(folder: Path, rng: random.Ran
         found = [*look(first), *look(Blob("b" * 40, content, window=True, path=str(path)))]
     told = [(each.credential.key_id, each.container, each.line) for each in found if isinstance(each, Located)]
     assert told == [(before, "", 2), (inside, "member", 1)]
+
+
+def test_what_the_parts_of_an_inner_container_give_is_not_told_again_as_its_bytes(
+    folder: Path, rng: random.Random
+) -> None:
+    key_id, cut = make_key_id(rng), make_key_id(rng)
+    notebook = f'{{"cells": [{{"source": "key = {key_id}"}}], "nbformat": 4}}'.encode()
+    document = f"<w:document><w:p><w:t>{cut[:9]}</w:t><w:t>{cut[9:]}</w:t></w:p>{key_id}".encode()
+    found = looked(folder, Blob("b" * 40, tarred({"a": notebook, "word/document.xml": document})))
+    told = [(each.credential.key_id, each.container, each.line) for each in found if isinstance(each, Located)]
+    assert told == [(key_id, "a!cells", 1), (cut, "word/document.xml", None), (key_id, "word/document.xml", None)]
 
 
 def test_no_container_begins_in_a_window(folder: Path, rng: random.Random) -> None:

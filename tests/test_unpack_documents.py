@@ -197,6 +197,29 @@ def mail() -> EmailMessage:
     return message
 
 
+OFFICE = {
+    "word/document.xml": "<w:document><w:p><w:r><w:t>{}</w:t></w:r><w:r w:b='1'><w:t>{}</w:t></w:r></w:p>{}",
+    "ppt/slides/slide1.xml": "<?xml version='1.0'?>\n<p:sld a='b'><a:p><a:r><a:t>{}</a:t></a:r><a:r>{}</a:r></a:p>{}",
+    "xl/sharedStrings.xml": "<?xml version='1.0'?><sst><si><r><t>{}</t></r><r><rPr/><t>{}</t></r></si><si>{}</si>",
+    "content.xml": "<office:document-content><text:p>{}<text:span>{}</text:span></text:p>{}",
+}
+
+
+@pytest.mark.parametrize("name", OFFICE)
+def test_a_word_of_a_document_that_tags_cut_is_read_whole(name: str) -> None:
+    items = walked(zipped({name: OFFICE[name].format("AK", "IA", "more").encode()}))
+    texts = [item for item in items if isinstance(item, Member)]
+    assert [(item.container, item.first_line) for item in texts] == [(name, None), (name, 1)]
+    assert [line for line in texts[0].data.split(b"\n") if line.strip()] == [b"AKIA", b"more"]
+
+
+def test_documents_of_nothing_but_beginnings_of_tags_take_no_time() -> None:
+    began = time.process_time()
+    for hostile in (b"<", b"<a", b"<w:br ", b"</w:p"):
+        assert walked(zipped({"word/document.xml": b"<w:document>" + hostile * MIB}))
+    assert time.process_time() - began < 5
+
+
 def test_a_mail_gives_its_parts_and_attachments() -> None:
     found = members(mail().as_bytes())
     assert found["key.env"] == TEXT
