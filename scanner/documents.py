@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import io
 import json
 import plistlib
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from firedamp.scanner.budget import MIB, Broken, Budget, File, Part, Parts, Unread, hold
@@ -344,7 +346,7 @@ def _without_dates(data: bytes) -> bytes:
 
 
 def unpdf(file: File, budget: Budget) -> Parts:
-    """PDF: the text of each page, and the attachments, as pdfium reads them."""
+    """PDF: the text of each page with its notes, properties, scripts and attachments, as pdfium reads them."""
     import pypdfium2
 
     source = file if file.seekable() else hold(file, budget)
@@ -356,13 +358,19 @@ def unpdf(file: File, budget: Budget) -> Parts:
         for number in range(len(document)):
             budget.check()
             try:
-                text = document[number].get_textpage().get_text_bounded().encode("utf-8", "replace")
+                page = document[number]
+                text = "\n".join((page.get_textpage().get_text_bounded(), *_notes(page, budget))).rstrip("\n")
             except pypdfium2.PdfiumError:
                 yield Unread(f"page {number + 1}", "is damaged")
                 continue
             budget.spend(len(text))
             if text:
-                yield Part(f"page {number + 1}", text)
+                yield Part(f"page {number + 1}", text.encode("utf-8", "replace"))
+        properties = "\n".join(f"{key} = {value}" for key, value in document.get_metadata_dict(skip_empty=True).items())
+        for name, text in (("properties", properties), *_scripts(document)):
+            budget.spend(len(text))
+            if text:
+                yield Part(name, text.encode("utf-8", "replace"), lines=name != "properties")
         for number in range(document.count_attachments()):
             attachment = document.get_attachment(number)
             content = bytes(attachment.get_data())
@@ -370,3 +378,34 @@ def unpdf(file: File, budget: Budget) -> Parts:
             yield Part(attachment.get_name() or f"attachment {number + 1}", content)
     finally:
         document.close()
+
+
+def _notes(page: Any, budget: Budget) -> Iterator[str]:
+    """Yield what the annotations of a page say: their contents, and the values of form fields."""
+    import pypdfium2.raw as pdfium
+
+    for number in range(pdfium.FPDFPage_GetAnnotCount(page)):
+        budget.check()
+        annotation = pdfium.FPDFPage_GetAnnot(page, number)
+        if annotation:
+            for key in (b"Contents", b"V"):
+                yield _wide(functools.partial(pdfium.FPDFAnnot_GetStringValue, annotation, key))
+            pdfium.FPDFPage_CloseAnnot(annotation)
+
+
+def _scripts(document: Any) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each script that the document runs when it is opened."""
+    import pypdfium2.raw as pdfium
+
+    for number in range(pdfium.FPDFDoc_GetJavaScriptActionCount(document)):
+        action = pdfium.FPDFDoc_GetJavaScriptAction(document, number)
+        if action:
+            yield f"script {number + 1}", _wide(functools.partial(pdfium.FPDFJavaScriptAction_GetScript, action))
+            pdfium.FPDFDoc_CloseJavaScriptAction(action)
+
+
+def _wide(ask: Callable[[Any, int], int]) -> str:
+    """Ask pdfium for a text: first how many bytes it has, then for them, in UTF-16 with a zero behind."""
+    room = (ctypes.c_ushort * (ask(None, 0) // 2))()
+    ask(room, ctypes.sizeof(room))
+    return bytes(room).decode("utf-16-le", "replace").rstrip("\0")

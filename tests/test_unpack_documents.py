@@ -240,6 +240,21 @@ def test_a_pdf_gives_the_text_of_its_pages() -> None:
     assert failures(b"%PDF-1.4\n1 0 obj nothing") == {"": "pdf is damaged"}
 
 
+def test_a_pdf_gives_its_properties_notes_and_scripts() -> None:
+    note = b"/Annots[<</Type/Annot/Subtype/Text/Rect[0 0 9 9]/Contents(a note)>>]"
+    script = b"/Names<</JavaScript<</Names[(j)<</S/JavaScript/JS(var key)>>]>>>>"
+    data = (
+        pdf(b"text").replace(b"/Type/Page/", note + b"/Type/Page/").replace(b"/Type/Catalog", b"/Type/Catalog" + script)
+    )
+    data = data.replace(b"xref\n", b"6 0 obj<</Subject(about)>>\nendobj\nxref\n", 1).replace(
+        b"/Root", b"/Info 6 0 R/Root"
+    )
+    found = members(data)
+    assert found["page 1"] == b"text\na note"
+    assert found["properties"] == b"Subject = about"
+    assert found["script 1"] == b"var key"
+
+
 def test_a_large_document_in_a_stream_is_told_and_read_as_it_stands() -> None:
     data = pdf(b"a") + os.urandom(2 * MIB) + TEXT
     items = walked(gzip.compress(data, 1), Limits(held=MIB))
