@@ -82,7 +82,8 @@ FORMATS: Final[tuple[Format, ...]] = (
     Format("ar", rb"!<arch>\n(?s:.{58}`\n)", archives.unar),
     Format(
         "cpio",
-        rb"07070[12][0-9A-Fa-f]{104}|070707[0-7]{70}|(?:\xc7\x71[\x00-\xff]{5}|\x71\xc7[\x00-\xff]{4})[\x11\x21\x41\x61\x81\xa1]",
+        rb"07070[12][0-9A-Fa-f]{104}|070707[0-7]{70}"
+        rb"|(?:\xc7\x71[\x00-\xff]{5}|\x71\xc7[\x00-\xff]{4})[\x11\x21\x41\x61\x81\xa1]",
         archives.uncpio,
     ),
     Format("rpm", rb"\xed\xab\xee\xdb", archives.unrpm),

@@ -109,6 +109,7 @@ class Look:
 
     def _members(self, blob: Blob) -> Iterator[Located | Skipped]:
         given: set[tuple[str, tuple[str | None, object]]] = set()
+        paired: set[tuple[str, str]] = set()
         for member in self._unpacker.members(blob.data if blob.path is None else Path(blob.path)):
             match member:
                 case Skipped(what=chain):
@@ -118,12 +119,17 @@ class Look:
                     for each in _named(found, blob, f"!{chain}" if chain else ""):
                         if isinstance(each, Skipped):
                             yield each
-                        elif line is None or (chain, _told(each)) not in given:
-                            # A container's bytes come behind its parts, and behind a text put together from them.
-                            for outer in _around(chain) if line is not None else (chain, *_around(chain)):
-                                given |= {(outer, _told(each)), (outer, (each.credential.key_id, None))}
-                            place = (each.line, each.column) if line is not None else (None, None)
-                            yield replace(each, container=chain, line=place[0], column=place[1])
+                            continue
+                        key_id, secret = each.credential.key_id, each.credential.secret
+                        # A container's bytes come behind its parts, a document's behind the text put together from it.
+                        given |= {(outer, told) for outer in _around(chain) for told in (_told(each), (key_id, None))}
+                        if line is None:
+                            given |= {(chain, _told(each)), (chain, (key_id, None))}
+                            if key_id is not None and secret is not None:
+                                paired.add((chain, key_id))
+                            yield replace(each, container=chain, line=None, column=None)
+                        elif (chain, _told(each)) not in given and (chain, key_id or "") not in paired:
+                            yield replace(each, container=chain)
 
 
 def _around(chain: str) -> list[str]:

@@ -90,8 +90,12 @@ def test_what_the_parts_of_an_inner_container_give_is_not_told_again_as_its_byte
 ) -> None:
     key_id, cut = make_key_id(rng), make_key_id(rng)
     notebook = f'{{"cells": [{{"source": "key = {key_id}"}}], "nbformat": 4}}'.encode()
-    document = f"<w:document><w:p><w:t>{cut[:9]}</w:t><w:t>{cut[9:]}</w:t></w:p>{key_id}".encode()
-    found = looked(folder, Blob("b" * 40, tarred({"a": notebook, "word/document.xml": document})))
+    secret, other = make_secret(rng), make_secret(rng)
+    document = (
+        f"<w:document xmlns='{other}'><w:p><w:t>{cut[:9]}</w:t><w:t>{cut[9:]}</w:t></w:p><w:p>{key_id}</w:p>{secret}"
+    )
+    members = {"a": notebook, "word/document.xml": document.encode()}
+    found = looked(folder, Blob("b" * 40, tarred(members)))
     told = [(each.credential.key_id, each.container, each.line) for each in found if isinstance(each, Located)]
     assert told == [(key_id, "a!cells", 1), (cut, "word/document.xml", None), (key_id, "word/document.xml", None)]
 
