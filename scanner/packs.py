@@ -53,7 +53,6 @@ _STEP: Final = 1 << 13
 """Entries whose places are Python integers at a time: those take ten times the room they have in an array."""
 _SAFE: Final = (64 << 20) // 1032
 """Stored bytes that cannot inflate to more than 64 MiB, whatever they claim: deflate's best is 1032 to 1."""
-_STUBS: Final = [int.from_bytes(start) for start in STUBS]
 _SEEN: Final = 4
 _OPENED: Final = 8
 """More flags of an object: the prefilter sees something in it; it is a container."""
@@ -396,12 +395,12 @@ class _Rebuilding:
         begins = self.where[first : first + count]
         ends = begins + self.sizes[first : first + count]
         # Behind a program a zip may begin and end though the program be its base's.
-        places = np.flatnonzero(
-            fine & blobs & (((flags & FRESH) > 0) | self._stubs(np.where(fine & (ends > begins), begins, 0)))
-        )
+        stubs = self._stubs(np.where(fine & (ends > begins), begins, 0))
+        places = np.flatnonzero(fine & blobs & (((flags & FRESH) > 0) | stubs))
         arena = self.room.arena.data
-        for place, begin, end in zip(places.tolist(), begins[places].tolist(), ends[places].tolist(), strict=True):
-            if self.judge.container(bytes(arena[begin : min(end, begin + HEAD)]), tail_of(arena[begin:end])):
+        columns = (each[places].tolist() for each in (begins, ends, np.minimum(ends, begins + HEAD), stubs))
+        for place, begin, end, head, stub in zip(places.tolist(), *columns, strict=True):
+            if self.judge.container(bytes(arena[begin:head]), tail_of(arena[begin:end]) if stub else b""):
                 flags[place] |= _OPENED
         if (fine & (bases >= 0) & ((self.flags[bases] & (_SEEN | _OPENED)) > 0)).any():
             self._inherit(first, np.flatnonzero(fine & (bases >= 0)))
@@ -409,7 +408,11 @@ class _Rebuilding:
     def _stubs(self, begins: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return of each text in the arena whether it begins as a program does."""
         arena = self.room.arena
-        return np.isin(arena[begins].astype(np.uint16) << 8 | arena[np.minimum(begins + 1, arena.size - 1)], _STUBS)
+        second = arena[np.minimum(begins + 1, arena.size - 1)]
+        stubs: NDArray[np.bool_] = np.logical_or.reduce(
+            [(arena[begins] == one) & (second == two) for one, two in STUBS]
+        )
+        return stubs
 
     def _inherit(self, first: int, places: NDArray[np.int64]) -> None:
         """Look at the whole of what derives from something seen, and open what derives from a container.
