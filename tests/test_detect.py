@@ -64,6 +64,12 @@ def zipped(text: str) -> bytes:
     return file.getvalue()
 
 
+def _rows(numbers: list[str], separator: str, width: int, end: str = "") -> bytes:
+    """Return numbers in rows of width, as programs list them: an id's head may stand in two of them."""
+    rows = (separator.join(numbers[at : at + width]) for at in range(0, len(numbers), width))
+    return f"{separator.rstrip()}{end}\n  ".join(rows).encode()
+
+
 ENCODINGS: dict[str, Callable[[str], bytes]] = {
     "": str.encode,
     "base64": lambda text: b"blob: " + base64.b64encode(text.encode()) + b"\n",
@@ -89,6 +95,11 @@ ENCODINGS: dict[str, Callable[[str], bytes]] = {
     "hex with colons": lambda text: text.encode().hex(":").encode(),
     "hex as C": lambda text: b"{ " + b", ".join(b"0x%02x" % c for c in text.encode()) + b" };",
     "decimal": lambda text: json.dumps({"type": "Buffer", "data": list(text.encode())}).encode(),
+    "hex in rows": lambda text: _rows([f"0X{ord(c):02X}" for c in text], ", ", 12),
+    "hex as od writes it": lambda text: _rows([f"{ord(c):02x}" for c in text], " ", 16),
+    "hex as a registry exports it": lambda text: b'"v"=hex:' + _rows([f"{ord(c):02x}" for c in text], ",", 23, "\\"),
+    "decimal in rows": lambda text: _rows([str(ord(c)) for c in text], ", ", 10),
+    "decimal, one a line": lambda text: json.dumps({"type": "Buffer", "data": list(text.encode())}, indent=2).encode(),
     "percent": lambda text: b"q=" + "".join(f"%{ord(c):02X}" for c in text).encode(),
     "percent, signs only": lambda text: urllib.parse.quote(text, safe="").encode(),
     r"\x": lambda text: b'"' + b"".join(b"\\x%02x" % c for c in text.encode()) + b'"',
