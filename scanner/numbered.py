@@ -193,14 +193,17 @@ def _quotes_end(  # noqa: PLR0917 -- a part of a kernel
 def _numbers_end(  # noqa: PLR0917 -- a part of a kernel
     text: _Array, begin: int, end: int, step: int, base: int, kinds: _Array
 ) -> int:
-    """Return eight times the offset behind the first numbers in a row that are text, and their notation; or nought.
+    """Return eight times the offset behind the first numbers that may be encoded text, and their notation; or nought.
 
-    They are all in one notation, at least 20 (an id's), or 8 that take 160 bytes. Noughts between others are UTF-16.
+    They are all in one notation, at least 20 (an id's), or 8 that take 160 bytes. Noughts between others are UTF-16. In
+    a list one in five is no more than the last but one: tables count up.
     """
     told = 0
     run = 0
+    down = 0
     before = -1
     last = 0
+    last_but_one = 0
     first = begin
     i = begin
     while told == 0 and i < end:
@@ -218,18 +221,21 @@ def _numbers_end(  # noqa: PLR0917 -- a part of a kernel
             i = j + step
             continue
         notation = _notation(text, i, begin, step, base, length)
-        plain = 32 <= value < 127 or value in (9, 10, 13) or (value == 0 and last != 0)
+        plain = value < 128 and (kinds[value] & (NOTATION | BASE64) or (value == 0 and last != 0))
         if not plain or notation < 0:
             run = 0
             notation = -1
         elif notation != before or run == 0:
             run = 1
+            down = 0
             first = i
         else:
             run += 1
+            down += value <= last_but_one
         before = notation
+        last_but_one = last
         last = value
-        if run >= 20 or (run >= 8 and j - first >= 160):
+        if (run >= 20 or (run >= 8 and j - first >= 160)) and (notation > 1 or 5 * down >= run):
             told = j << 3 | notation
         i = max(j, i + step)
     return told
