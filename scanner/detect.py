@@ -268,9 +268,12 @@ def _signed(layer: _Layer, hits: Sequence[Hit], credentials: Sequence[Credential
 
 
 def _tracks(runs: Iterable[Run], work: _Work) -> list[list[Run]]:
-    """Lay runs out so that none overlaps another of its track: a stretch read in two ways gives two layers."""
+    """Lay runs out so that none overlaps another of its track: a stretch read in two ways gives two layers.
+
+    The longest reading comes first, beside what stands around it.
+    """
     tracks: list[list[Run]] = []
-    for run in sorted(_afforded(runs, work), key=lambda run: (run.start, run.end)):
+    for run in sorted(_afforded(runs, work), key=lambda run: (run.start, -run.end)):
         for track in tracks:
             if track[-1].end <= run.start:
                 track.append(run)
@@ -335,6 +338,8 @@ def _merged(found: Iterable[tuple[int, Credential]]) -> Iterator[tuple[int, Cred
     for place, one in found:
         known = places.setdefault((place, one.key_id), [])
         same_reading = bool(known) and known[0].decoder == one.decoder
+        if known and known[0].secret is not None and one.secret is None:
+            continue
         if known and known[0].secret is None and one.secret is not None:
             known[:] = [one]
         elif (same_reading and all(_told(one) != _told(other) for other in known)) or not known:
@@ -373,7 +378,7 @@ def _told(one: Credential) -> tuple[str, Secret | None, Secret | None]:
 
 def _located(data: bytes, found: Sequence[tuple[int, Credential]], line: int, column: int) -> Iterator[Located]:
     """Yield found (sorted by place) with lines and columns, in one pass over data however many there are."""
-    encoding = _encoding(data)
+    encoding = encoding_of(data)
     newline = {"utf-16-le": b"\n\x00", "utf-16-be": b"\x00\n"}.get(encoding or "", b"\n")
     # A byte order mark is no character of its line.
     at = next((len(mark) for mark in (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff") if data.startswith(mark)), 0)
@@ -391,7 +396,7 @@ def _located(data: bytes, found: Sequence[tuple[int, Credential]], line: int, co
         yield Located(one, line, column)
 
 
-def _encoding(data: bytes) -> str | None:
+def encoding_of(data: bytes) -> str | None:
     """Return how lines and columns are counted, or None for data that has no lines: a NUL near its beginning."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16-le" if data[0] == 0xFF else "utf-16-be"

@@ -32,8 +32,10 @@ _ANY: Final = re.compile(rb"(?<![\w:.-])(?:%b)(?![\w:-])" % b"|".join(re.escape(
 def marked(found: Sequence[Located | Skipped], data: bytes, first_line: int) -> Iterator[Located | Skipped]:
     """Yield found, with the marks that stand in a credential's line. data begins with line first_line."""
     if any(isinstance(each, Located) and _UTF_16 in each.credential.decoder for each in found):
-        # A file in UTF-16 has its marks in UTF-16; without the noughts its lines are the same ones.
-        data = data.replace(b"\0", b"")
+        # A file in UTF-16 has its marks in UTF-16. What finds keys is loaded, for some were found.
+        from firedamp.scanner.detect import encoding_of
+
+        data = data.decode(encoding_of(data) or "latin-1", "replace").encode()
     # Literals one after the other: an expression of all marks takes ten times as long.
     if not found or not any(part in data for part in _PARTS):
         yield from found

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -39,7 +40,7 @@ _PIECE: Final = 8
 _AROUND: Final = 400
 """Bytes around a piece that are undone: a value has 40 characters, each quoted as six or cut off by a line's end."""
 _PIECES: Final = 200
-"""Pieces around which something is undone, in one text: a minified file could repeat one without end."""
+"""Pieces of one key around which something is undone, in one text: a minified file could repeat one without end."""
 _QUOTED_DEPTH: Final = 3
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))
 
@@ -99,7 +100,7 @@ class OwnKeys:
 
     def within(self, text: bytes) -> Iterator[tuple[int, Credential]]:
         """Yield where the keys stand in text: the offset at which one begins, or one of its pieces, and the key."""
-        forms, ends, pieces = _forms(self.keys), dict[OwnKey, int](), _PIECES
+        forms, ends, pieces = _forms(self.keys), dict[OwnKey, int](), Counter[OwnKey]()
         for end, number in self.hits(text):
             form = forms[number]
             key, start, chain = form.key, end - form.width, form.decoder
@@ -107,8 +108,12 @@ class OwnKeys:
             if start < ends.get(key, 0):
                 continue
             if form.piece:
-                low, pieces = max(0, start - _AROUND), pieces - 1
-                undone = _undone(text[low : end + _AROUND], start - low, key, _QUOTED_DEPTH) if pieces >= 0 else None
+                value = key.secret.reveal().encode()
+                if pieces[key] == _PIECES or text.find(value, max(0, end - len(value)), start + len(value)) >= 0:
+                    continue  # a piece ends before the value that it is a part of
+                pieces[key] += 1
+                low = max(0, start - _AROUND)
+                undone = _undone(text[low : end + _AROUND], start - low, key, _QUOTED_DEPTH)
                 if undone is None:
                     continue
                 at, chain = undone

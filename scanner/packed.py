@@ -11,7 +11,18 @@ from typing import Final
 from firedamp.scanner import spelling
 from firedamp.scanner.inflate import packed_at, unpacked
 from firedamp.scanner.keys import Shape
-from firedamp.scanner.runs import RUN_LIMIT, Encoded, Mark, Run, Segment, Wrapped, overlaps, printable, windows
+from firedamp.scanner.runs import (
+    RUN_LIMIT,
+    Encoded,
+    Mark,
+    Run,
+    Segment,
+    Wrapped,
+    each_line,
+    overlaps,
+    printable,
+    windows,
+)
 
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _SEXTETS: Final = tuple({62: b"+-", 63: b"/_"}.get(i, _ALPHABET[i : i + 1]) for i in range(64))
@@ -101,12 +112,15 @@ def runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
     A Kubernetes Secret has id and secret as values of their own, and only the id has a head.
     """
     taken: list[tuple[int, int]] = []
-    read = 0
+    read, apart = 0, list[tuple[int, int]]()
     for lines, shift in _BLOCK.marked(text, marks, 4, taken):
         # A run that quotes is read to its end once, however many compressed streams seem to begin in it.
         run = _base64_run(text, lines, shift, quotes=lines[0][0] >= read)
         read = max(read, run.end)
         yield run
+        if lines != apart:
+            apart = lines
+            yield from each_line(lines, lambda line: _base64_run(text, [line], 0))
     for low, high in windows(marks, len(text)):
         for found in _SIBLING.finditer(text, low, high):
             if overlaps(taken, *found.span()):

@@ -153,6 +153,12 @@ items of a list too), or with a comment's or reply's mark."""
 _SHORTEST_LINE: Final = 20
 
 
+def each_line(lines: Sequence[tuple[int, int]], decoded: Callable[[tuple[int, int]], Run]) -> Iterator[Run]:
+    """Yield those of several lines that are text each by itself: items of a list, which only look like one block."""
+    if len(lines) > 1:
+        yield from (run for line in lines if printable((run := decoded(line)).out))
+
+
 @dataclass(frozen=True, slots=True)
 class Wrapped:
     """Runs of some alphabet, in one line or in a block of lines that are equally long but for the last."""

@@ -15,7 +15,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from firedamp.scanner.keys import Shape
-from firedamp.scanner.runs import REACH, Encoded, Mark, Run, Segment, Wrapped, changed, overlaps, printable, windows
+from firedamp.scanner.runs import (
+    REACH,
+    Encoded,
+    Mark,
+    Run,
+    Segment,
+    Wrapped,
+    changed,
+    each_line,
+    overlaps,
+    printable,
+    windows,
+)
 
 
 def styled(prefix: bytes, digits: str, suffix: bytes = b"") -> Callable[[Shape], Iterator[Encoded]]:
@@ -164,8 +176,12 @@ def _hex_run(text: bytes, lines: Sequence[tuple[int, int]], shift: int) -> Run:
 def hex_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
     """Decode the digits around each mark, in pairs as the mark says, and whole values of hex around them."""
     taken: list[tuple[int, int]] = []
+    apart = list[tuple[int, int]]()
     for lines, shift in _HEX_BLOCK.marked(text, marks, 2, taken):
         yield _hex_run(text, lines, shift)
+        if lines != apart:
+            apart = lines
+            yield from each_line(lines, lambda line: _hex_run(text, [line], 0))
     for low, high in windows(marks, len(text)):
         for found in _HEX_VALUE.finditer(text, low, high):
             run = _hex_run(text, [found.span()], 0)

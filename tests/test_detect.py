@@ -250,6 +250,27 @@ def test_what_is_compressed_in_a_large_file_is_read_to_its_end_or_said_to_be_cut
         assert [(one.what, one.outcome) for one in found] == [("decoded text", Outcome.FAILED)]
 
 
+@pytest.mark.parametrize("encode", [base64.b64encode, lambda raw: raw.hex().encode()], ids=["base64", "hex"])
+@pytest.mark.parametrize("between", ['", "', '","', "\n", '",\n  "'])
+def test_items_of_a_list_are_values_of_their_own(
+    encode: Callable[[bytes], bytes], between: str, prefilter: Prefilter, rng: random.Random
+) -> None:
+    for lead in ("", "a:", "key:"):
+        keys = [make_key_id(rng) for _ in range(4)]
+        items = (encode(f"{lead}{key}".encode()).decode() for key in keys)
+        found = located(f'["{between.join(items)}"]'.encode(), prefilter)
+        assert {each.credential.key_id for each in found} == set(keys)
+
+
+@pytest.mark.parametrize("behind", ["export B=1", "else", "fi", "FOO=bar", "# comment", "// comment", "dead"])
+def test_a_line_that_begins_like_hex_hides_no_key_before_it(
+    behind: str, prefilter: Prefilter, rng: random.Random
+) -> None:
+    key = make_key_id(rng)
+    [found] = located(f"export A={key.encode().hex()}\n{behind}\n".encode(), prefilter)
+    assert found.credential.key_id == key
+
+
 def test_lines_and_columns_count_code_points_of_the_file_as_stored(prefilter: Prefilter, rng: random.Random) -> None:
     key = make_key_id(rng)
     cases = [

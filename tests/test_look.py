@@ -193,6 +193,16 @@ def test_the_users_own_values_are_seen_where_signs_are_quoted_and_strings_cut(
         assert found.credential.key_id == own.keys[0].key_id
 
 
+def test_many_copies_of_one_value_hide_no_other(rng: random.Random) -> None:
+    own = OwnKeys(tuple(OwnKey(name, make_key_id(rng), Secret(make_secret(rng))) for name in "ab"))
+    one, other = (key.secret.reveal() for key in own.keys)
+    text = f"x%20 {one}\n" * 300 + f"y {other[:9]}%2F{other[10:]}\n{QUOTERS['percent'](other)}%20{one}"
+    text = text.replace("%2F", other[9], 1) if other[9].isalnum() else text
+    found = list(own.find(text.encode(), 1, 1, []))
+    assert {each.credential.key_id for each in found} == {key.key_id for key in own.keys}
+    assert {each.credential.decoder for each in found if each.credential.key_id == own.keys[0].key_id} == {""}
+
+
 def test_a_piece_of_the_users_own_value_is_not_the_value(folder: Path, rng: random.Random) -> None:
     secret = make_secret(rng)
     own = OwnKeys((OwnKey("work", make_key_id(rng), Secret(secret)),))

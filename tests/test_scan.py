@@ -274,6 +274,16 @@ def test_every_mark_in_a_line_counts_as_a_word_of_its_own(  # noqa: PLR0917 - wh
     assert (status, summary["allowed"]) == ((0, 1) if allowed else (1, 0))
 
 
+def test_a_mark_counts_in_its_own_line_of_utf_16(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Characters such as U+4E0A have a byte that is a line feed's."""
+    text = "# \u4ee5\u4e0a\u306f\u4f8b\n# x firedamp:allow\nkey {} {}\n".format(*pair(rng))
+    (tmp_path / "a").write_bytes(text.encode("utf-16"))
+    status, _, summary = scan(capsys, tmp_path)
+    assert (status, summary["allowed"]) == (1, 0)
+
+
 def test_ones_own_keys_are_found_by_value_in_any_encoding_and_container(
     tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
 ) -> None:
