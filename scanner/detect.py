@@ -289,11 +289,12 @@ def _tracks(runs: Iterable[Run], work: _Work) -> list[list[Run]]:
 def _afforded(runs: Iterable[Run], work: _Work) -> Iterator[Run]:
     """Yield runs as they are decoded, until the limit: a small bomb in each of a thousand runs is a large one."""
     for run in runs:
-        if run.cut or len(run.out) > work.decoded:
+        cost = max(len(run.out), run.spent)
+        if run.cut or cost > work.decoded:
             work.cut["decoded text"] += 1
-        if len(run.out) > work.decoded:
+        if cost > work.decoded:
             return
-        work.decoded -= len(run.out)
+        work.decoded -= cost
         yield run
 
 

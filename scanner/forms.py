@@ -213,7 +213,7 @@ _MAGICS: Final = (
     shape(b"\x1f\x8b\x08", bytes(range(32))),
     shape(b"BZh", b"123456789", *shape(b"1AY&SY")),
     shape(b"\xfd7zXZ\x00"),
-    shape(b"PK\x03\x04", b"\x0a\x14\x2d", b"\x00"),
+    shape(b"PK\x03\x04", b"\x0a\x14\x2d\x2e\x3f", b"\x00"),
 )
 """gzip with method and flags, bzip2 with its first block, xz, zip with the version that is needed."""
 _ZLIB_BORDERS: Final = (b'"', b"'", b" ", b"=", b":", rb"\n", b">")

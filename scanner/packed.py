@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from firedamp.scanner import spelling
-from firedamp.scanner.inflate import packed_at, unpacked
+from firedamp.scanner.inflate import Unpacked, packed_at, unpacked
 from firedamp.scanner.keys import Shape
 from firedamp.scanner.runs import (
     RUN_LIMIT,
@@ -90,20 +90,32 @@ def _base64_run(text: bytes, lines: Sequence[tuple[int, int]], shift: int, *, qu
     while end < len(text) and text[end] == ord("=") and end < lines[-1][1] + 2:
         end += 1
     start = min(lines[0][0] + shift, end)
+    cut, spent = False, 0
     if packed_at(out) is not None:
         via = "base64"
         if quotes and _QUOTED.match(text, end) and (block := _QUOTED_BLOCK.match(text, start, start + RUN_LIMIT)):
             notation, pattern, undo = _NOTATIONS[text[end]]
             out, end = _unbase64(_NO_DIGITS.sub(b"", pattern.sub(undo, block.group()))), block.end()
             via = f"{notation}>base64"
-        if (inflated := unpacked(out, short=end - start >= RUN_LIMIT // 2 - 4)) is not None:
-            name, inner, cut = inflated
-            return Run(start, end, inner, (Segment(0, start, 0, 1, f"{via}>{name}"),), cut)
+        inflated = unpacked(out, short=end - start >= RUN_LIMIT // 2 - 4)
+        cut, spent = inflated.cut, inflated.spent
+        if inflated.pieces[0][0]:
+            return _inflated_run(start, end, via, inflated)
     segments, at = [], -shift
     for line_start, line_end in lines:
         segments.append(Segment(max(0, at * 3 // 4), max(start, line_start), 4, 3, "base64"))
         at += line_end - line_start
-    return Run(start, end, out, tuple(segments))
+    return Run(start, end, out, tuple(segments), cut, spent=spent)
+
+
+def _inflated_run(start: int, end: int, via: str, inflated: Unpacked) -> Run:
+    """Put the pieces on lines of their own. All of them come from where the run begins."""
+    segments, at = [], 0
+    for names, piece in inflated.pieces:
+        segments.append(Segment(at, start, 0, 1, ">".join((via, *names))))
+        at += len(piece) + 1
+    out = b"\n".join(piece for _, piece in inflated.pieces)
+    return Run(start, end, out, tuple(segments), inflated.cut, spent=inflated.spent)
 
 
 def runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
@@ -126,5 +138,6 @@ def runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
             if overlaps(taken, *found.span()):
                 continue
             run = _base64_run(text, [(found.start(), found.start() + len(found.group().rstrip(b"=")))], 0)
-            if printable(run.out):
+            # What was unpacked is yielded whatever it is, so that it counts.
+            if printable(run.out) or run.spent:
                 yield run

@@ -50,7 +50,7 @@ class Run:
     """text[start:end] decoded. cut says that a limit ended it early.
 
     changed: the parts of out that decoding changed, where it left most as it was; None where all of it is new. What
-    stands elsewhere was seen before, and is not decoded once more from here.
+    stands elsewhere was seen before, and is not decoded once more from here. spent: bytes unpacked on the way.
     """
 
     start: int
@@ -59,6 +59,7 @@ class Run:
     segments: tuple[Segment, ...]
     cut: bool = False
     changed: tuple[tuple[int, int], ...] | None = None
+    spent: int = 0
 
     def source(self, offset: int) -> int:
         """Return where in the encoded text a byte of out comes from."""

@@ -86,11 +86,24 @@ def test_what_is_compressed_inside_base64_is_inflated(name: str, pack: object) -
     assert origin(run, 100) == 2
 
 
-def zipped(*members: bytes) -> bytes:
+def zipped(*members: bytes, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(file, "w", method) as archive:
         for number, member in enumerate(members):
             archive.writestr(f"{number}.txt", member)
+    return file.getvalue()
+
+
+def stored(*members: bytes) -> bytes:
+    return zipped(*members, method=zipfile.ZIP_STORED)
+
+
+def commented(comment: bytes, of_member: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        member = zipfile.ZipInfo("0.txt")
+        member.comment, archive.comment = of_member, comment
+        archive.writestr(member, b"inner")
     return file.getvalue()
 
 
@@ -110,6 +123,80 @@ def test_all_that_is_compressed_is_unpacked(names: str) -> None:
     [run] = runs("base64", b"  " + base64.b64encode(PACKED[names]) + b"\n", Mark(6, 0))
     assert run.out == b"first\nsecond\n"
     assert {each.via for each in run.segments} == {f"base64>{names}"}
+
+
+BESIDE: dict[str, bytes] = {
+    "behind a gzip in a gzip": gzip.compress(gzip.compress(b"inner") + b"KEY"),
+    "behind a zlib in a gzip": gzip.compress(zlib.compress(b"inner") + b"xKEY"),
+    "behind a gzip": gzip.compress(b"inner") + b"KEY",
+    "before a gzip": b"KEY " + gzip.compress(b"inner"),
+    "in a stream that is none": gzip.compress(b"KEY \x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03K\x04\x00KEY"),
+    "in a zip's comment": commented(b"KEY", b""),
+    "in a member's comment": commented(b"", b"KEY"),
+    "behind a zip": zipped(b"inner") + b"KEY",
+    "in a member behind a gzip": zipped(gzip.compress(b"inner"), b"KEY"),
+    "in a zip behind another member": zipped(b"inner", zipped(b"KEY")),
+    "behind a stored gzip": stored(gzip.compress(b"inner"), b"KEY"),
+}
+
+
+@pytest.mark.parametrize("place", BESIDE)
+def test_what_stands_beside_something_compressed_is_kept(place: str) -> None:
+    [run] = runs("base64", b"  " + base64.b64encode(BESIDE[place]) + b"\n", Mark(6, 0))
+    assert b"KEY" in run.out
+    assert not run.cut
+    assert origin(run, len(run.out) - 1) == 2
+
+
+def test_each_piece_tells_the_formats_it_was_in() -> None:
+    packed = zipped(b"first", gzip.compress(b"second")) + b"third"
+    [run] = runs("base64", b"  " + base64.b64encode(packed) + b"\n", Mark(6, 0))
+    assert run.out == b"first\nsecond\nthird"
+    assert [each.via for each in run.segments] == ["base64>zip", "base64>zip>gzip", "base64"]
+
+
+def test_a_damaged_member_of_a_zip_costs_no_other() -> None:
+    packed = stored(b"first first", b"second")
+    [run] = runs("base64", base64.b64encode(packed.replace(b"first first", b"first worst")), Mark(4, 0))
+    assert run.out == b"first worst\nsecond"
+
+
+@pytest.mark.parametrize("hidden", ["method", "password", "version"])
+def test_what_a_zip_hides_is_told_as_cut(hidden: str) -> None:
+    packed = bytearray(zipped(b"first", b"second"))
+    offset, value = {"method": (10, zipfile.ZIP_LZMA), "password": (8, 1), "version": (6, 99)}[hidden]
+    packed[packed.index(b"PK\x01\x02") + offset] = value
+    [run] = runs("base64", base64.b64encode(packed), Mark(4, 0))
+    assert run.cut
+    assert (run.out == b"second") is (hidden != "version")
+
+
+def test_more_members_or_layers_than_the_limit_are_told_as_cut() -> None:
+    deep = b"KEY"
+    for _ in range(5):
+        deep = gzip.compress(deep)
+    for packed in (zipped(*[b"x"] * 1001), gzip.compress(b"x") * 1001, deep):
+        [run] = runs("base64", base64.b64encode(packed), Mark(4, 0))
+        assert run.cut
+
+
+def test_members_that_overlap_are_unpacked_once() -> None:
+    packed = zipped(b"first", b"second")
+    second = packed.rindex(b"PK\x01\x02")
+    packed = packed[: second + 42] + bytes(4) + packed[second + 46 :]
+    [run] = runs("base64", base64.b64encode(packed), Mark(4, 0))
+    assert (run.out, run.cut) == (b"first", True)
+
+
+def test_a_run_tells_the_bytes_of_all_its_layers() -> None:
+    large = bytes(LIMIT - 100)
+    layered = bz2.compress(gzip.compress(b"x") + large)
+    [run] = runs("base64", base64.b64encode(layered), Mark(4, 0))
+    assert run.spent > LIMIT - 100
+    bombs = zipped(*[gzip.compress(large)] * 8)
+    [run] = runs("base64", base64.b64encode(bombs), Mark(4, 0))
+    assert run.cut
+    assert LIMIT <= len(run.out) <= run.spent < 2 * LIMIT
 
 
 @pytest.mark.parametrize("name", ["bzip2", "xz", "zip"])

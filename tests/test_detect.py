@@ -643,6 +643,44 @@ def test_a_bomb_in_each_of_a_thousand_runs_stops_at_the_limit(counting: Counting
     assert counting.read < 30_000_000
 
 
+def layered_bomb() -> bytes:
+    return bz2.compress(gzip.compress(b"x") + bytes((8 << 20) - 100))
+
+
+def wrong_checksum_bomb() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("x", bytes((8 << 20) - 100))
+    packed = bytearray(file.getvalue())
+    at = packed.index(b"PK\x01\x02") + 16
+    packed[at : at + 4] = b"none"
+    return bytes(packed)
+
+
+@pytest.mark.parametrize("bomb", [layered_bomb, wrong_checksum_bomb])
+def test_what_is_unpacked_counts_though_little_comes_of_it(bomb: Callable[[], bytes], prefilter: Prefilter) -> None:
+    one = b'k = "' + base64.b64encode(bomb()) + b'"\n\n'
+    found = detect(one * (200_000 // len(one)), prefilter)
+    assert [(each.outcome, each.what) for each in found if isinstance(each, Skipped)] == [
+        (Outcome.FAILED, "decoded text")
+    ]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_a_key_behind_others_in_a_zip_is_found(method: int, prefilter: Prefilter, rng: random.Random) -> None:
+    """Whatever a zip says that its first member needs: 4.6 for bzip2, 6.3 for LZMA, which is told."""
+    key, secret = make_key_id(rng), make_secret(rng)
+    for first in (method, zipfile.ZIP_LZMA):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", first) as archive:
+            archive.writestr("data.gz", gzip.compress(b"x"))
+            archive.writestr("config", ini(key, secret), method)
+        found = detect(b'x: "' + base64.b64encode(file.getvalue()) + b'"', prefilter)
+        assert [one.credential.secret for one in found if isinstance(one, Located)] == [Secret(secret)]
+        told = [one.what for one in found if isinstance(one, Skipped)]
+        assert told == (["decoded text"] if first == zipfile.ZIP_LZMA else [])
+
+
 def test_nesting_stops_at_the_limit_and_says_so(prefilter: Prefilter, rng: random.Random) -> None:
     data = ini(make_key_id(rng), make_secret(rng)).encode()
     for _ in range(4):
