@@ -39,8 +39,9 @@ _PLACEHOLDERS: Final = (
 _REPEATED: Final = re.compile(r"(.)\1{5}")
 _UPPER: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _LOWER: Final = frozenset("abcdefghijklmnopqrstuvwxyz")
-_PATH: Final = re.compile(r"/?(?:(?:[0-9]+|(?:[A-Z]?[a-z]{2,}|[A-Z]{2,})+[0-9]{0,2}|[A-Za-z])(?:/|$)){4,}")
-"""Folders named by words or numbers, as in `com/office/word/2010/wordprocessingShape` or `Users/Jo/Work2/App/X`."""
+_PATH: Final = re.compile(r"/?(?:(?:[0-9]+|(?:[A-Z]?[a-z]{2,}+|[A-Z]{2,}+)++[0-9]{0,2}|[A-Za-z])(?:/|$)){4,}")
+"""Folders named by words or numbers, as in `com/office/word/2010/wordprocessingShape` or `Users/Jo/Work2/App/X`.
+Possessive: letters could be parted into words in a million ways."""
 _TURNS: Final = re.compile(r"[A-Z]+|[a-z]+|[0-9]+|[+/]+")
 
 

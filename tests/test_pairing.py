@@ -16,6 +16,7 @@ from tests.layouts import DISGUISES, LAYOUTS, Layout
 from firedamp.scanner import shape, survey
 from firedamp.scanner.candidates import Candidate, Credential, Role
 from firedamp.scanner.pairing import MAX_RANKS, pair
+from firedamp.scanner.shape import plausible
 from firedamp.storage.records import KeyKind
 from firedamp.storage.secret import Secret
 
@@ -562,3 +563,9 @@ _WORD_PARTS = [*"secret smtp session security se token _ . - aws key pass a".spl
 def test_context_words_are_found_where_their_expression_finds_them(parts: list[str]) -> None:
     text = "".join(parts)
     assert [*survey._context_words(text)] == [word.start() for word in survey._CONTEXT.finditer(text)]
+
+
+def test_letters_that_could_be_parted_into_words_in_many_ways_are_judged_at_once(rng: random.Random) -> None:
+    for _ in range(300):
+        words = ("".join(rng.choices("abcdefghij", k=20)).capitalize() for _ in range(2))
+        assert not plausible(f"{'/'.join(words)[:38]}/+")
