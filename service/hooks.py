@@ -25,7 +25,7 @@ from firedamp.storage.errors import SourceFailure, UsageFailure
 _SCISSORS: Final = re.compile(rb"^(\S+) -{24} >8 -{24}\n(?=(?:\1.*\n)*(?:diff --|\Z))", re.MULTILINE)
 """The line below which git leaves a message out, with what `commit --verbose` shows there: notes of git's own, a diff.
 
-Source: wt-status.c, `cut_line`. In a message that was not edited such a line cuts nothing, so the rest must be git's.
+Source: wt-status.c, `cut_line`. In a message that was not edited such a line cuts nothing.
 """
 
 
@@ -84,8 +84,7 @@ def _run(name: str, arguments: Sequence[str], common: Common) -> int:
         case "commit-msg":
             if len(arguments) != 1:
                 raise UsageFailure("hook run commit-msg takes the file that holds the message", "git passes it")
-            message = _SCISSORS.split(Path(arguments[0]).read_bytes(), maxsplit=1)[0]
-            source: Source = scanning.stream(BytesIO(message), "commit message")
+            source: Source = scanning.stream(BytesIO(_message(Path(arguments[0]))), "commit message")
             return scanning.scan_once(lambda _: [source], ScanOptions(), common)
         case "pre-push":
             return _before_push(arguments, common)
@@ -93,6 +92,12 @@ def _run(name: str, arguments: Sequence[str], common: Common) -> int:
             # "<old id> SP <new id> SP <ref>" (githooks(5))
             updates = [(fields[0], fields[1]) for fields in _lines(3)]
             return _scan_pushed(updates, common, known="refs/", quarantine=_quarantine())
+
+
+def _message(path: Path) -> bytes:
+    """Return what git keeps of a message. It sets GIT_EDITOR=: for a hook where nobody edits one, as with -m and -F."""
+    text = path.read_bytes()
+    return text if os.environ.get("GIT_EDITOR") == ":" else _SCISSORS.split(text, maxsplit=1)[0]
 
 
 def _before_commit(common: Common) -> int:

@@ -504,6 +504,9 @@ def test_the_diff_that_git_shows_below_a_message_is_not_of_the_message(
     line = "# ------------------------ >8 ------------------------\n"
     told = git(repository, "commit", "-q", "--allow-empty", "-m", f"A line of ours:\n\n{line}{key(rng)}", status=1)
     assert "commit message" in told
+    (tmp_path / "message").write_text(f"fix\n\n{line}diff --git a/x b/x\n+{key(rng)}")
+    told = git(repository, "commit", "-q", "--allow-empty", "-F", str(tmp_path / "message"), status=1)
+    assert "commit message" in told, "nobody edits it: git keeps all of it"
 
 
 def test_git_dir_goes_before_the_folder_we_stand_in(
