@@ -69,10 +69,13 @@ def uninstall(name: str, top: Path | None) -> int:
     path, before = folder / name, folder / _BEFORE / name
     if not _says(path, _MARK):
         raise Failure(f"{path} is no hook of ours", "is it installed, for this repository or --global?")
+    older, kept, legacy = folder / f"{name}.{_BEFORE}", before.with_name(f"{name}.legacy"), folder / f"{name}.legacy"
+    _refuse_both(older, before)
+    _refuse_both(kept, legacy)
     path.unlink()
-    _move(folder / f"{name}.{_BEFORE}", path)
+    _move(older, path)
     _move(before, path)
-    _move(before.with_name(f"{name}.legacy"), folder / f"{name}.legacy")
+    _move(kept, legacy)
     if before.parent.is_dir() and not any(before.parent.iterdir()):
         before.parent.rmdir()
     print(f"{path} is removed" + ("; what stood there before is back" if os.path.lexists(path) else ""))
@@ -116,8 +119,7 @@ def _move(path: Path, to: Path) -> None:
     """Move a hook, if there is one. A relative link still leads to where it led."""
     if not os.path.lexists(path):
         return
-    if os.path.lexists(to):
-        raise Failure(f"{path} and {to} are both somebody's", "join them, then try again")
+    _refuse_both(path, to)
     to.parent.mkdir(exist_ok=True)
     if path.is_symlink():
         target = os.path.join(os.path.realpath(path.parent), path.readlink())  # noqa: PTH118 - not to be resolved
@@ -125,6 +127,12 @@ def _move(path: Path, to: Path) -> None:
         path.unlink()
     else:
         path.rename(to)
+
+
+def _refuse_both(path: Path, other: Path) -> None:
+    """Fail where both exist: only one of them can stand in the place that they are meant for."""
+    if os.path.lexists(path) and os.path.lexists(other):
+        raise Failure(f"{path} and {other} are both somebody's", "join them, then try again")
 
 
 def _write(path: Path, script: str) -> None:

@@ -296,6 +296,26 @@ def test_a_hook_that_is_taken_away_leaves_what_was_there_before(
     assert "theirs ran" in git(repository, "commit", "-q", "--allow-empty", "-m", "x")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("before-firedamp/pre-commit", "pre-commit.before-firedamp"),
+        ("before-firedamp/pre-commit.legacy", "pre-commit.legacy"),
+    ],
+)
+def test_a_hook_that_cannot_be_taken_away_whole_is_left_as_it_is(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, one: str, other: str
+) -> None:
+    monkeypatch.chdir(repository)
+    hooks = repository / ".git" / "hooks"
+    assert cli.main(["hook", "install", "pre-commit"]) == 0
+    for name in (one, other):
+        script(hooks / name, f"echo {name}")
+    before = {path: path.read_bytes() for path in hooks.rglob("*") if path.is_file()}
+    assert cli.main(["hook", "uninstall", "pre-commit"]) == 2, "which of the two is to be put back?"
+    assert {path: path.read_bytes() for path in hooks.rglob("*") if path.is_file()} == before
+
+
 def test_an_installed_hook_keeps_the_settings_it_was_installed_with(
     tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
