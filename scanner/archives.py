@@ -282,8 +282,12 @@ def unar(file: File, budget: Budget) -> Parts:
     archive = Sequence(file, budget)
     archive.need(8)
     table = b""
-    while (header := archive.read(60)).strip(b"\n"):
+    while header := archive.read(60):
         budget.check()
+        if not header.strip(b"\n"):
+            if archive.read(1):
+                raise Broken("has a damaged header")
+            return
         if len(header) < 60 or header[58:] != b"`\n" or not header[48:58].strip().isdigit():
             raise Broken("has a damaged header")
         size = int(header[48:58])

@@ -173,6 +173,7 @@ def test_an_archive_with_bsd_names_is_read() -> None:
         + (b"%-10d`\n" % (23 + len(TEXT)))
     )
     assert members(b"!<arch>\n" + header + name + TEXT) == {name.decode(): TEXT}
+    assert members(b"!<arch>\n" + header + name + TEXT + b"\n" * 60) == {name.decode(): TEXT}, "it is padded"
 
 
 def cpio_old(files: dict[str, bytes]) -> bytes:
@@ -336,6 +337,7 @@ def test_a_lone_header_of_a_zip_gives_nothing() -> None:
     [
         (b"!<arch>\nnonsense", None),
         (ar({"a": b"a"}) + b"nonsense", "ar has a damaged header"),
+        (ar({"a": b"a"}) + b"\n" * 60 + ar({"b": b"b"})[8:], "ar has a damaged header"),
         (b"!<arch>\n" + b"a".ljust(48) + b"x".ljust(10) + b"`\n", "ar has a damaged header"),
         (b"!<ar", None),
         (b"070701" + b"0" * 103, None),
