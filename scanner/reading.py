@@ -397,6 +397,8 @@ class _Pass:
                 stream.fill()
                 whole = stream.held > self.reader.overlap
                 if not whole:
+                    if spool is not None:
+                        spool.write(memoryview(stream.buffer)[: min(stream.held, left)])
                     break
         opened = whole and may_open and self.reader.container(head, tail)
         if spool is not None:

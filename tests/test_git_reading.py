@@ -102,6 +102,23 @@ def test_a_large_container_is_put_in_a_file(shelf: Shelf) -> None:
     assert blob == Blob(small, b"PK small")
 
 
+def test_what_git_gives_of_a_damaged_container_is_read_to_its_last_byte(shelf: Shelf, rng: random.Random) -> None:
+    content = b"PK" + rng.randbytes(90_000)
+    name = shelf.lie("ab" * 20, b"")
+    path = shelf.repository.path / "objects" / name[:2] / name[2:]
+    path.write_bytes(zlib.compress(b"blob %d\0" % len(content) + content)[:-20_000])
+    seen: list[bytes] = []
+
+    def hits(window: memoryview) -> Sequence[int]:
+        seen.append(bytes(window))
+        return [len(window)]
+
+    items = shelf.read([name], container=lambda head, _: head.startswith(b"PK"), hits=hits)
+    told = [item.data for item in items if isinstance(item, Blob)]
+    assert len(told) > 2
+    assert told == seen
+
+
 def test_a_large_program_is_put_in_a_file_only_if_its_end_is_a_zip(shelf: Shelf) -> None:
     def container(head: bytes, tail: bytes) -> bool:
         return head.startswith(b"MZ") and tail.endswith(b"end")
