@@ -262,10 +262,10 @@ def _cells(notebook: object) -> Iterator[str]:
 
 _OFFICE: Final = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--[^>]{0,500}-->\s*)?"
-    rb"<(?:w:(?:document|hdr|ftr|footnotes|endnotes|comments)|p:(?:sld|notes)|sst|comments|office:document-content)[\s>]"
+    rb"<(?:w:(?:document|hdr|ftr|footnotes|endnotes|comments)|p:(?:sld|notes)|sst|worksheet|comments|office:document(?:-content|-styles)?)[\s>]"
 )
 _BREAK: Final = re.compile(
-    rb"</(?:[wa]:p|text:[ph]|si|comment)>|<(?:[wa]:(?:br|tab|cr)|text:(?:line-break|tab|s))\b[^<>]*>"
+    rb"</(?:[wa]:p|text:[ph]|si|is|v|comment)>|<(?:[wa]:(?:br|tab|cr)|text:(?:line-break|tab|s))\b[^<>]*>"
 )
 _TAG: Final = re.compile(rb"<[^<>]*>")
 
