@@ -55,17 +55,23 @@ class Format:
 _BINARY: Final = rb"(?=[\t\n\r -~]{0,16}[^\t\n\r -~])"
 """What no text about a format has behind the marks that it begins with."""
 _LINE: Final = rb"[^\n]*+\n(?:[ \t][^\n]*+\n)*+"
-_HEADERS: Final = rb"(?:[!-9;-~]{1,60}+:%b)*?" % _LINE
+_HEADERS: Final = rb"(?:[!-9;-~]{1,200}+:%b)*?" % _LINE
 """Lines of a mail's header, as few as do: names are printable (RFC 5322, 3.6.8), longer lines are folded."""
 _OF_MAIL: Final = (
     rb"(?=[AaDdFfMmRr])(?i:From:[^\n]*@"
     rb"|(?:Message-ID|MIME-Version|Received|Return-Path|Delivered-To|DKIM-Signature|ARC-Seal):)"
 )
-_OFTEN_IN_MAIL: Final = rb"(?i:To|Cc|Subject|Date|Content-Type|Content-Transfer-Encoding):"
+_OFTEN_IN_MAIL: Final = rb"(?i:From|To|Cc|Subject|Date|Content-Type|Content-Transfer-Encoding):"
 """What other texts have too: HTTP, forms, lists of settings."""
 _FIELD: Final = _HEADERS + rb"(?:%b|%b)" % (_OF_MAIL, _OFTEN_IN_MAIL)
 _MAIL: Final = rb"(?=%b%b)" % (_HEADERS, _OF_MAIL) + _FIELD + _LINE + _FIELD
 """A header of which one field is a mail's only, and one more is at home there. Any other may stand first."""
+_DRAFT: Final = rb"(?=(?:%b){0,2}(?i:Subject):)(?=(?:%b){0,2}(?i:To|Cc):)%b" % (
+    _LINE,
+    _LINE,
+    _LINE.join((_OFTEN_IN_MAIL,) * 3),
+)
+"""What was not sent yet has no field that is a mail's only: the first three are at home there, with Subject and To."""
 
 FORMATS: Final[tuple[Format, ...]] = (
     Format(
@@ -100,8 +106,8 @@ FORMATS: Final[tuple[Format, ...]] = (
         raw=True,
         plain=True,
     ),
-    Format("mbox", rb"From \S+ [^\n]{0,40}\d\d:\d\d[^\n]{0,60}\r?\n[!-9;-~]{1,60}:", mail.unmbox, raw=True),
-    Format("mail", _MAIL, mail.unmail, raw=True),
+    Format("mbox", rb"From \S+ [^\n]{0,40}\d\d:\d\d[^\n]{0,60}\r?\n[!-9;-~]{1,200}:", mail.unmbox, raw=True),
+    Format("mail", rb"%b|%b" % (_MAIL, _DRAFT), mail.unmail, raw=True),
     # Last: anything may stand at the first 148 bytes of a tar, and the checksum has the last word.
     Format("tar", rb"(?s:.{148})[0-7 \x00]{8}(?s:.{101})(?:ustar|(?s:.{5}))", archives.untar),
 )

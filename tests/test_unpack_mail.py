@@ -132,6 +132,11 @@ def test_what_is_whole_of_base64_is_decoded(content: bytes, more: str) -> None:
     assert members(HEAD + b"Content-Transfer-Encoding: base64\n\nQ") == {}
 
 
+def test_a_mailbox_may_begin_with_any_header() -> None:
+    first = FROM + b"X-%b: x\n" % (b"long-" * 20)
+    assert members(first + HEAD + b"\nthe text")["message 1/part 1"] == b"the text"
+
+
 def test_nests_of_multiparts_and_messages_end() -> None:
     deep = b"".join(b'Content-Type: multipart/mixed; boundary="%d"\n\n--%d\n' % (n, n) for n in range(100))
     assert walked(HEAD + deep + b"\nend")
@@ -149,6 +154,11 @@ def test_a_header_without_end_is_no_trouble() -> None:
         b'Content-Type: multipart/mixed; boundary="b"\nMIME-Version: 1.0\nSubject: s\nFrom: a@example.com\n',
         b"ARC-Seal: i=1; a=rsa;\n b=none\nSubject: s\nTo: b@example.com\nFrom: a@example.com\n",
         b"Organization: x\r\nfrom: A <a@example.com>\r\ndate: now\r\n",
+        b"X-%b: x\nFrom: a@example.com\nTo: b@example.com\n" % (b"long-" * 20),
+        b"From: Alice\nMessage-ID: <1@example.com>\n",
+        b"To: b@example.com,\n c@example.com\nSubject: s\nDate: now\n",
+        b"Subject: s\r\nCc: b@example.com\r\nContent-Type: text/plain\r\n",
+        b"From: Alice\nTo: Bob\nSubject: s\n",
         b"Reply-To: a\nReceived: from a\n\tby b\n\tfor c\nX-Any: thing\nReceived: x\n",
     ],
 )
@@ -165,6 +175,9 @@ def test_a_mail_may_begin_with_any_header(head: bytes) -> None:
         b"name: build\non: push\nsubject: x\nto: a@example.com\ndate: now\n",
         b"author: x\n\nFrom: a@example.com\nTo: b@example.com\n",
         b"From: a@example.com\nhello: there\n",
+        b"Subject: x\nTo: b\nhello: there\n",
+        b"Subject: x\nSubject: y\nDate: now\n",
+        b"Subject: x\n" * 400,
         b"import re\nReceived: x\nMessage-ID: x\n",
         b"// http://example.com\nReceived: x\nMessage-ID: x\n",
         b"key: value\n" * 400,
