@@ -95,7 +95,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     Format("rpm", rb"\xed\xab\xee\xdb", archives.unrpm),
     Format("sqlite", rb"SQLite format 3\x00(?s:.{84})", documents.unsqlite, raw=True),
     Format("plist", rb"bplist00", documents.unplist, raw=True),
-    Format("pdf", rb"%PDF-(?s:.*?)\d\s+obj\b", documents.unpdf, raw=True),
+    Format("pdf", rb"%PDF-(?:\d\.\d[\r\n]|(?s:.*?)\d\s+obj\b)", documents.unpdf, raw=True),
     Format(
         "pyc", rb"[\x00-\xff][\x0b-\x0e]\r\n|[\x00-\xff]\xf2\r\n|\x03\xf3\r\n", documents.unpyc, raw=True, plain=True
     ),

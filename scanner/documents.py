@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from firedamp.scanner.budget import MIB, Broken, Budget, File, Part, Parts, Unread, hold
+from firedamp.scanner.budget import MIB, Broken, Budget, File, Part, Parts, Unread, hold, random_access
 
 _TEXT: Final = 2 * MIB
 """How much text of rows goes into one part, so that with one more row it still fits a window."""
@@ -345,14 +345,24 @@ def _without_dates(data: bytes) -> bytes:
     return bytes(made[: len(data)])
 
 
+_OBJECT: Final = re.compile(rb"\d\s{1,16}obj\b")
+_OBJECT_HEAD: Final = 24
+"""How long that is at most, and some."""
+
+
 def unpdf(file: File, budget: Budget) -> Parts:
-    """PDF: the text of each page with its notes, properties, scripts and attachments, as pdfium reads them."""
+    """PDF: the text of each page with its notes, properties, scripts and attachments, as pdfium reads them.
+
+    What holds no object is a text that begins as a PDF does, and no failure.
+    """
     import pypdfium2
 
-    source = file if file.seekable() else hold(file, budget)
+    source = random_access(file, budget)
     try:
         document = pypdfium2.PdfDocument(source)
     except pypdfium2.PdfiumError as error:
+        if not _holds_object(source, budget):
+            return
         raise Broken("is encrypted" if "password" in str(error).lower() else "is damaged") from None
     try:
         for number in range(len(document)):
@@ -378,6 +388,18 @@ def unpdf(file: File, budget: Budget) -> Parts:
             yield Part(attachment.get_name() or f"attachment {number + 1}", content)
     finally:
         document.close()
+
+
+def _holds_object(file: File, budget: Budget) -> bool:
+    """Whether an indirect object begins anywhere (ISO 32000-1, 7.3.10)."""
+    file.seek(0)
+    tail = b""
+    while block := file.read(MIB):
+        budget.check()
+        if _OBJECT.search(tail + block):
+            return True
+        tail = block[-_OBJECT_HEAD:]
+    return False
 
 
 def _notes(page: Any, budget: Budget) -> Iterator[str]:

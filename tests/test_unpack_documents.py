@@ -13,6 +13,7 @@ import random
 import sqlite3
 import struct
 import time
+from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -243,6 +244,18 @@ def test_a_pdf_gives_the_text_of_its_pages() -> None:
     id_ = make_key_id(RNG).encode()
     assert id_ in members(pdf(id_))["page 1"]
     assert failures(b"%PDF-1.4\n1 0 obj nothing") == {"": "pdf is damaged"}
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_pdf_whose_objects_begin_behind_long_comments_is_read(pack: Callable[[bytes], bytes]) -> None:
+    comment = b"%PDF-1.4\n" + b"%" + b"c" * 5000 + b"\n"
+    found = members(pack(pdf(b"the key").replace(b"%PDF-1.4\n", comment)))
+    assert [text for chain, text in found.items() if chain.endswith("page 1")] == [b"the key"]
+    for text in (b"%PDF-1.4\n", b"%PDF-1.4\nis how a PDF begins\n" * 99_000):
+        assert failures(pack(text)) == {}
+    assert members(zipped({"a.txt": b"%PDF-1.4\n" + TEXT})) == {"a.txt": b"%PDF-1.4\n" + TEXT}
+    cut = comment + b"%" * (MIB - len(comment) - 3) + b"\n1 0 obj"
+    assert list(failures(pack(cut)).values()) == ["pdf is damaged"], "the object begins at the border of what is read"
 
 
 def test_a_pdf_gives_its_properties_notes_and_scripts() -> None:
