@@ -10,7 +10,21 @@ from typing import Final
 
 from isal import igzip_lib
 
-from firedamp.scanner.budget import SMALL, Broken, Budget, Chunks, File, Inflated, Inflater, Part, Parts, buffered
+from firedamp.scanner.budget import (
+    SMALL,
+    Broken,
+    Budget,
+    Chunks,
+    File,
+    Inflated,
+    Inflater,
+    Part,
+    Parts,
+    Spent,
+    Unread,
+    buffered,
+    trouble_of,
+)
 
 CONTENT: Final = "content"
 """What the inside of a compressed stream without a name is called."""
@@ -48,12 +62,19 @@ def unxz(file: File, budget: Budget) -> Parts:
 def unzstd(file: File, budget: Budget) -> Parts:
     """Zstandard frames (RFC 8878), skippable ones too; windows of more than 64 MiB are refused.
 
-    A skippable frame holds what its writer likes: of the first one, up to 256 KiB are looked at.
+    A skippable frame holds what its writer likes: of all of them up to 1 MiB is looked at, more is told.
     """
-    head = file.peek(SMALL // 4)
-    if head.startswith(SKIPPABLE):
-        yield Part("", head[8 : 8 + int.from_bytes(head[4:8], "little")], lines=False)
-    yield _content(file, zstd, budget, (b"\x28\xb5\x2f\xfd", *SKIPPABLE))
+    frames = _Frames()
+    body = buffered(Inflated(file, frames.begin, budget, magic=(b"\x28\xb5\x2f\xfd", *SKIPPABLE)))
+    yield Part(CONTENT, body, thin=True)
+    while body.read(SMALL):
+        pass  # whoever had it may have stopped before its end
+    if isinstance(trouble := trouble_of(body), Spent):
+        raise trouble
+    if frames.notes:
+        yield Part("", bytes(frames.notes[:SMALL]), lines=False)
+    if len(frames.notes) > SMALL:
+        yield Unread("", "holds more than 1 MiB in skippable frames")
 
 
 def unlz4(file: File, budget: Budget) -> Parts:
@@ -91,6 +112,51 @@ def _lz4_legacy(file: File, budget: Budget) -> Iterator[bytes]:
 
 SKIPPABLE: Final = tuple(bytes([0x50 + n]) + b"\x2a\x4d\x18" for n in range(16))
 """The sixteen magics of a zstd frame that holds no data (RFC 8878, 3.1.2)."""
+
+
+class _Frames:
+    """Begins frames of zstd, and keeps what stands in the skippable ones, up to a little over SMALL bytes."""
+
+    def __init__(self) -> None:
+        self.notes = bytearray()
+
+    def begin(self) -> Inflater:
+        return _Frame(zstd(), self.notes)
+
+
+class _Frame:
+    """A frame of zstd. A skippable one gives no data; what it holds is added to notes."""
+
+    def __init__(self, inflater: Inflater, notes: bytearray) -> None:
+        self._inflater = inflater
+        self._notes = notes
+        self._left: int | None = None
+        """How many bytes of a skippable frame are to come; None before the first, 0 in any other frame."""
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        held = data
+        if self._left is None:
+            skippable = data.startswith(SKIPPABLE)
+            self._left = int.from_bytes(data[4:8], "little") if skippable else 0
+            held = data[8:]
+            if skippable and self._notes:
+                self._notes += b"\n"
+        held = held[: self._left]
+        self._left -= len(held)
+        self._notes += held[: max(0, SMALL + 1 - len(self._notes))]
+        return self._inflater.decompress(data, max_length)
+
+    @property
+    def eof(self) -> bool:
+        return self._inflater.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return self._inflater.needs_input
+
+    @property
+    def unused_data(self) -> bytes | None:
+        return self._inflater.unused_data
 
 
 def deflate() -> Inflater:

@@ -270,8 +270,28 @@ def test_what_is_noted_in_the_headers_of_archives_and_streams_is_looked_at() -> 
     for flags, words, name in ((16, b"", "content"), (24, b"name\0", "name"), (28, b"\x02\0exname\0", "name")):
         commented = plain[:3] + bytes([flags]) + plain[4:10] + words + TEXT + b"\0" + plain[10:]
         assert members(commented) == {"": TEXT, name: b"x"}
-    skipped = b"\x50\x2a\x4d\x18" + struct.pack("<I", len(TEXT)) + TEXT
-    assert members(skipped + zstd.compress(b"x")) == {"": TEXT, "content": b"x"}
+
+
+def skippable(data: bytes, number: int = 0) -> bytes:
+    return bytes([0x50 + number]) + b"\x2a\x4d\x18" + struct.pack("<I", len(data)) + data
+
+
+def test_what_stands_in_skippable_frames_is_looked_at() -> None:
+    x = zstd.compress(b"x")
+    assert members(skippable(TEXT) + x) == {"": TEXT, "content": b"x"}
+    pzstd = skippable(b"size") + x + skippable(TEXT, 15) + x + skippable(b"end")
+    assert members(pzstd) == {"": b"size\n" + TEXT + b"\nend", "content": b"xx"}
+    large = bytes(500_000) + TEXT
+    assert members(skippable(large) + x)[""] == large
+    assert members(x + skippable(large))[""] == large
+    assert failures(skippable(bytes(MIB)) + x) == {}
+    assert failures(skippable(bytes(MIB)) + x + skippable(b"x")) == {"": "holds more than 1 MiB in skippable frames"}
+    assert failures(x + skippable(TEXT)[:-1]) == {"content": "ends early"}
+
+
+def test_skippable_frames_behind_an_archive_are_looked_at() -> None:
+    packed = zstd.compress(tarred({"key": b"the key"}) + bytes(MIB)) + skippable(TEXT)
+    assert members(packed) == {"key": b"the key", "": TEXT}
 
 
 def test_a_member_larger_than_a_window_keeps_its_lines() -> None:
