@@ -262,7 +262,8 @@ def _cells(notebook: object) -> Iterator[str]:
 
 _OFFICE: Final = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--[^>]{0,500}-->\s*)?"
-    rb"<(?:w:(?:document|hdr|ftr|footnotes|endnotes|comments)|p:(?:sld|notes)|sst|worksheet|comments|office:document(?:-content|-styles)?)[\s>]"
+    rb"<(?:w:(?:document|hdr|ftr|footnotes|endnotes|comments)|p:(?:sld|notes)"
+    rb"|sst|worksheet|comments|office:document(?:-content|-styles)?)[\s>]"
 )
 _BREAK: Final = re.compile(
     rb"</(?:[wa]:p|text:[ph]|si|is|v|comment)>|<(?:[wa]:(?:br|tab|cr)|text:(?:line-break|tab|s))\b[^<>]*>"

@@ -134,15 +134,13 @@ class _Frame:
         """How many bytes of a skippable frame are to come; None before the first, 0 in any other frame."""
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
-        held = data
+        first = self._left is None
         if self._left is None:
-            skippable = data.startswith(SKIPPABLE)
-            self._left = int.from_bytes(data[4:8], "little") if skippable else 0
-            held = data[8:]
-            if skippable and self._notes:
-                self._notes += b"\n"
-        held = held[: self._left]
+            self._left = int.from_bytes(data[4:8], "little") if data.startswith(SKIPPABLE) else 0
+        held = (data[8:] if first else data)[: self._left]
         self._left -= len(held)
+        if first and held and self._notes:
+            held = b"\n" + held
         self._notes += held[: max(0, SMALL + 1 - len(self._notes))]
         return self._inflater.decompress(data, max_length)
 
