@@ -110,8 +110,15 @@ def _told(  # noqa: PLR0917 -- a part of a kernel
 
 def _outside(text: _Array, p: int) -> int:
     """Return nought only if seven bytes from p on may all be digits: none is below `+` or above `z`."""
+    w = seven(text, p)
+    told: int = ((w - _PLUS) & ~w | w + _BEYOND_Z | w) & _TOP
+    return told
+
+
+def seven(text: _Array, p: int) -> int:
+    """Return the seven bytes from p on as one integer."""
     # To add nought makes a byte a number that can be shifted.
-    w = (
+    w: int = (
         (0 + text[p])
         | (0 + text[p + 1]) << 8
         | (0 + text[p + 2]) << 16
@@ -120,5 +127,4 @@ def _outside(text: _Array, p: int) -> int:
         | (0 + text[p + 5]) << 40
         | (0 + text[p + 6]) << 48
     )
-    told: int = ((w - _PLUS) & ~w | w + _BEYOND_Z | w) & _TOP
-    return told
+    return w

@@ -7,7 +7,7 @@ integers needs nothing of numba when it runs, so its object code is kept and lin
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from types import FunctionType
@@ -39,7 +39,8 @@ def compiled(function: Callable[..., int], takes: str, folder: Path) -> Callable
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     processor = (llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    sources = [Path(path).read_bytes() for path in (function.__code__.co_filename, __file__)]
+    files = sorted({function.__code__.co_filename, *(part.__code__.co_filename for part in _parts(function))})
+    sources = [Path(path).read_bytes() for path in (*files, __file__)]
     content = (llvmlite.__version__, processor, sources, takes)
     code = kept(folder, f"code-{function.__name__}", content, partial(_object_code, function, takes))
     engine = _engine()
@@ -69,15 +70,30 @@ def _engine() -> Any:
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
 
 
+def _called(function: Callable[..., int]) -> Iterator[tuple[str, FunctionType]]:
+    """Yield the functions of ours that a function calls, by the names it has for them."""
+    package = function.__module__.partition(".")[0]
+    for name in function.__code__.co_names:
+        called = function.__globals__.get(name)
+        if isinstance(called, FunctionType) and called.__module__.partition(".")[0] == package:
+            yield name, called
+
+
+def _parts(function: Callable[..., int]) -> Iterator[FunctionType]:
+    """Yield the functions that become a part of one that is compiled."""
+    for _, called in _called(function):
+        yield called
+        yield from _parts(called)
+
+
 def _with_inlined(function: Callable[..., int]) -> Callable[..., int]:
-    """Return function as it is, but that the functions of its module that it calls, and theirs, become a part of it."""
+    """Return function as it is, but that the functions of ours that it calls, and theirs, become a part of it."""
     import numba
 
     inlined: Any = numba.njit
     names = {**function.__globals__}
-    for name in function.__code__.co_names:
-        if isinstance(called := names.get(name), FunctionType) and called.__module__ == function.__module__:
-            names[name] = inlined(_with_inlined(called), inline="always")
+    for name, called in _called(function):
+        names[name] = inlined(_with_inlined(called), inline="always")
     return FunctionType(function.__code__, names, function.__name__)
 
 

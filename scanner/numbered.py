@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from firedamp.scanner.dense import seven
+
 DECODERS: Final = ("hex list", "decimal", "percent", "escape", "entity", "quoted-printable", "utf-16")
 """What a run may be written in, by the decoders' names."""
 LEAST: Final = 77
@@ -50,7 +52,7 @@ def numbered(  # noqa: PLR0917 -- a kernel is called by position
     p = start
     while p + 18 <= size and count + 128 <= most:
         # The shortest run has 18 bytes from one of these places on, with a digit, or with every other byte nought.
-        w = _seven(text, p)
+        w = seven(text, p)
         wide = ((w & _EVEN) == 0) != ((w & _ODD) == 0)
         if not wide and not ~(((w ^ _NOUGHTS) & _LOW) + _BEYOND_NINE | w) & _TOP:
             p += 60
@@ -76,6 +78,7 @@ def numbered(  # noqa: PLR0917 -- a kernel is called by position
             behind = p + 7
         if b - a >= LEAST:
             stop = min(b, a + 65536)
+            # The bases of numbers, 64 for digits in UTF-16, and the signs %, = and \\ of quoted characters.
             for way in (16, 10, 8, 64, 37, 61, 92):
                 # Where not all is numbers only quoted characters tell something.
                 at = stop if (way < 37 and behind < b) or (way == 64 and not wide) else a
@@ -129,8 +132,8 @@ def _quotes(text: _Array, p: int, kinds: _Array) -> int:
 
 
 def _fits(text: _Array, i: int, step: int, kinds: _Array, wanted: int) -> int:
-    """Whether a character is one of those that are wanted (255: any but blanks), and the rest of its step is nought."""
-    fits: int = 32 < text[i] < 127 if wanted == 255 else kinds[text[i]] & wanted > 0
+    """Whether a character is one of those that are wanted, and the rest of its step is nought."""
+    fits: int = kinds[text[i]] & wanted > 0
     j = i + 1
     while fits and j < i + step:
         fits = text[j] == 0
@@ -272,18 +275,3 @@ def _notation(  # noqa: PLR0917 -- a part of a kernel
     elif c == 92 and length == 3:  # \101
         notation = 3
     return notation
-
-
-def _seven(text: _Array, p: int) -> int:
-    """Return the seven bytes from p on as one integer."""
-    # To add nought makes a byte a number that can be shifted.
-    w: int = (
-        (0 + text[p])
-        | (0 + text[p + 1]) << 8
-        | (0 + text[p + 2]) << 16
-        | (0 + text[p + 3]) << 24
-        | (0 + text[p + 4]) << 32
-        | (0 + text[p + 5]) << 40
-        | (0 + text[p + 6]) << 48
-    )
-    return w
