@@ -124,14 +124,13 @@ def runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
     A Kubernetes Secret has id and secret as values of their own, and only the id has a head.
     """
     taken: list[tuple[int, int]] = []
-    read, apart = 0, list[tuple[int, int]]()
-    for lines, shift in _BLOCK.marked(text, marks, 4, taken):
+    read = 0
+    for lines, shift, first in _BLOCK.marked(text, marks, 4, taken):
         # A run that quotes is read to its end once, however many compressed streams seem to begin in it.
         run = _base64_run(text, lines, shift, quotes=lines[0][0] >= read)
         read = max(read, run.end)
         yield run
-        if lines != apart:
-            apart = lines
+        if first:
             yield from each_line(lines, lambda line: _base64_run(text, [line], 0))
     for low, high in windows(marks, len(text)):
         for found in _SIBLING.finditer(text, low, high):

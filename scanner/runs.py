@@ -201,10 +201,11 @@ class Wrapped:
 
     def marked(
         self, text: bytes, marks: Sequence[Mark], rhythm: int, taken: list[tuple[int, int]]
-    ) -> Iterator[tuple[list[tuple[int, int]], int]]:
+    ) -> Iterator[tuple[list[tuple[int, int]], int, bool]]:
         """Yield the lines of each run that holds a mark, and how many of its characters come before the rhythm begins.
 
-        A run is read once in each rhythm, however many marks it has. taken receives where the runs stand.
+        A run is read once in each rhythm, however many marks it has; last is whether this is the first time. taken
+        receives where the runs stand.
         """
         lines: list[tuple[int, int]] = []
         lengths: list[int] = []
@@ -219,5 +220,6 @@ class Wrapped:
             line = max(0, bisect.bisect_left(lines, (mark.end, 0)) - 1)
             shift = (lengths[line] + mark.end - lines[line][0] - mark.phase) % rhythm
             if shift not in shifts:
+                first = not shifts
                 shifts.add(shift)
-                yield lines, shift
+                yield lines, shift, first

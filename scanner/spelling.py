@@ -176,11 +176,9 @@ def _hex_run(text: bytes, lines: Sequence[tuple[int, int]], shift: int) -> Run:
 def hex_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
     """Decode the digits around each mark, in pairs as the mark says, and whole values of hex around them."""
     taken: list[tuple[int, int]] = []
-    apart = list[tuple[int, int]]()
-    for lines, shift in _HEX_BLOCK.marked(text, marks, 2, taken):
+    for lines, shift, first in _HEX_BLOCK.marked(text, marks, 2, taken):
         yield _hex_run(text, lines, shift)
-        if lines != apart:
-            apart = lines
+        if first:
             yield from each_line(lines, lambda line: _hex_run(text, [line], 0))
     for low, high in windows(marks, len(text)):
         for found in _HEX_VALUE.finditer(text, low, high):

@@ -35,10 +35,13 @@ class TextRun(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """A kernel: what it takes between the text's size and what it finds, and its decoders' first place in DECODERS."""
+    """A kernel, the tables that it takes behind the text's size, its decoders' first place in DECODERS.
+
+    Tables are bytes; a compiled kernel takes addresses.
+    """
 
     kernel: Callable[..., int]
-    tables: tuple[bytes, ...]
+    tables: tuple[Any, ...]
     first: int
 
 
@@ -77,10 +80,9 @@ class TextRuns:
         self._folder = folder
         self._small = _SMALL
         self._given_up = False
-        self._compiled: Sequence[tuple[Callable[..., int], Sequence[int]]] = ()
-        """The kernels, each with the addresses of its tables."""
+        self._kernels: Sequence[_Search] = _searches()
         self._arrays: Sequence[Any] = ()
-        """What lies at these addresses."""
+        """What lies at the addresses that compiled kernels take for tables; empty while they are not compiled."""
         self._local = threading.local()
 
     def load(self) -> None:
@@ -96,8 +98,11 @@ class TextRuns:
         import numpy as np
 
         arrays = [[np.frombuffer(table, np.uint8) for table in one.tables] for one in _searches()]
-        addresses = [[array.ctypes.data for array in some] for some in arrays]
-        self._arrays, self._compiled = arrays, list(zip(kernels, addresses, strict=True))
+        self._kernels = [
+            _Search(kernel, tuple(table.ctypes.data for table in tables), one.first)
+            for kernel, tables, one in zip(kernels, arrays, _searches(), strict=True)
+        ]
+        self._arrays = arrays
 
     def find(self, window: bytes | memoryview) -> list[TextRun]:
         """Return the runs in window that decode to text: those of each kernel in order."""
@@ -114,19 +119,17 @@ class TextRuns:
         found: array[int] = self._local.found
         text: Any = window
         into: Any = found
-        kernels: Sequence[tuple[Callable[..., int], Sequence[Any]]] = [(one.kernel, one.tables) for one in _searches()]
-        if self._compiled:
+        if self._arrays:
             import numpy as np
 
             text, into = np.frombuffer(window, np.uint8).ctypes.data, found.buffer_info()[0]
-            kernels = self._compiled
         runs: list[TextRun] = []
-        for (kernel, tables), search in zip(kernels, _searches(), strict=True):
+        for kernel, tables, first in self._kernels:
             start = 0
             while start < size:
                 count = kernel(text, start, size, *tables, into, _MOST)
                 for at in range(0, 4 * count, 4):
                     told, decoder, begin, end = found[at : at + 4]
-                    runs.append(TextRun(told, search.first + decoder, begin, end))
+                    runs.append(TextRun(told, first + decoder, begin, end))
                 start = found[4 * _MOST]
         return runs
