@@ -422,7 +422,7 @@ def hold(file: File, budget: Budget) -> bytes:
         file.seek(0)
     data = file.read(limit + 1)
     if len(data) > limit:
-        raise Broken(f"is larger than the {limit / MIB:,.0f} MiB that are held in memory")
+        raise Broken(too_large(limit))
     return data
 
 
@@ -445,6 +445,11 @@ def trouble_of(body: File) -> Trouble | None:
     """Return why a reader ended early, or None."""
     raw = body.raw
     return raw.trouble if isinstance(raw, Reader) else None
+
+
+def too_large(held: int) -> str:
+    """Say that something has more bytes than so many, which are held in memory."""
+    return f"is larger than the {held / MIB:,.0f} MiB that are held in memory"
 
 
 def _words(error: Exception) -> str:

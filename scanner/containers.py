@@ -27,6 +27,7 @@ from firedamp.scanner.budget import (
     Spent,
     buffered,
     in_memory,
+    too_large,
     trouble_of,
 )
 from firedamp.scanner.stub import TAIL, is_stub, tail_of
@@ -333,7 +334,7 @@ def _without_zip(pieces: Iterator[bytes], held: int) -> Iterator[bytes]:
 
 
 def _too_large(kind: str, held: int) -> Broken:
-    return Broken(f"{kind} is larger than the {held / MIB:,.0f} MiB that are held in memory")
+    return Broken(f"{kind} {too_large(held)}")
 
 
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from firedamp.scanner.budget import MIB, Broken, Budget, File, Part, Parts, Unread, hold, random_access
+from firedamp.scanner.budget import MIB, Broken, Budget, File, Part, Parts, Unread, hold, random_access, too_large
 
 _TEXT: Final = 2 * MIB
 """How much text of rows goes into one part, so that with one more row it still fits a window."""
@@ -168,8 +168,7 @@ def _rows(db: sqlite3.Connection, query: str) -> Iterator[tuple[object, ...] | s
         try:
             yield from db.execute(f"{query} LIMIT 1 OFFSET {number}")
         except sqlite3.DataError:
-            limit = db.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
-            yield f"is larger than the {limit / MIB:,.0f} MiB that are held in memory"
+            yield too_large(db.getlimit(sqlite3.SQLITE_LIMIT_LENGTH))
         except MemoryError:
             yield "needs more memory than allowed"
         number += 1

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from firedamp.scanner.walk import is_below
 from firedamp.storage.records import TEMPORARY, KeyKind
 
 
@@ -295,7 +296,7 @@ def known_files(home: str, environment: Mapping[str, str]) -> Iterator[tuple[str
         if real in seen or not (ours or real == path or _own(real)):
             continue
         # A link to a folder that holds the home would have all of it read as a known place.
-        outside = not _below(real, home) and not _below(home, real)
+        outside = not is_below(real, home) and not is_below(home, real)
         if os.path.isfile(real) or (outside and os.path.isdir(real)):  # noqa: PTH112, PTH113
             seen.add(real)
             yield real, known
@@ -340,10 +341,6 @@ def _own(path: str) -> bool:
         return os.lstat(path).st_uid in {os.geteuid(), 0}
     except OSError:
         return False
-
-
-def _below(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 _ANYWHERE: Final = "(?:.*/)?"

@@ -267,7 +267,7 @@ class Walker:
         except OSError as error:
             done.skipped.append(trouble(path + name, error))
             return
-        if any(target == root or target.startswith(root.rstrip("/") + "/") for root in self._world.roots):
+        if any(is_below(target, root) for root in self._world.roots):
             done.left_out["links to what is scanned"] += 1
         else:
             done.skipped.append(_left_out(path + name, f"{LINK}{shown(target)}"))
@@ -461,6 +461,11 @@ class Walker:
 
 class NotAFile(OSError):
     """What stood in the listing as a regular file is something else now."""
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether a path is a folder's own or leads below it, by its name."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def open_file(path: str) -> int:

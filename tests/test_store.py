@@ -257,29 +257,28 @@ def test_what_is_remembered_of_a_target_that_is_scanned_no_more_goes_after_half_
         assert store.scan_runs() == []
 
 
-def test_a_database_that_knew_no_ages_remembers_what_it_did(tmp_path: Path) -> None:
-    path = tmp_path / "x.db"
+def of_version(version: int, folder: Path, statement: str) -> Path:
+    """Make a database as an older firedamp left it, and run a statement in it."""
+    path = folder / "x.db"
     with sqlite3.connect(path) as db:
         tables = sqlite_utils.Database(db, execute_plugins=False)
-        for step in STEPS[:6]:
+        for step in STEPS[:version]:
             step(tables)
-        db.execute("INSERT INTO source_state (target, detector, value) VALUES ('/r', '1', x'00')")
-        db.execute("PRAGMA user_version = 6")
+        db.execute(statement)
+        db.execute(f"PRAGMA user_version = {version}")
     db.close()
+    return path
+
+
+def test_a_database_that_knew_no_ages_remembers_what_it_did(tmp_path: Path) -> None:
+    path = of_version(6, tmp_path, "INSERT INTO source_state (target, detector, value) VALUES ('/r', '1', x'00')")
     with Store(path) as store:
         store.tidy("1", datetime.now(UTC))
         assert store.source_state("/r", "1") == SourceState(target="/r", detector="1", value=b"\0")
 
 
 def test_a_database_from_before_claims_were_kept_apart_reads_once_more(tmp_path: Path) -> None:
-    path = tmp_path / "x.db"
-    with sqlite3.connect(path) as db:
-        tables = sqlite_utils.Database(db, execute_plugins=False)
-        for step in STEPS[:4]:
-            step(tables)
-        db.execute("INSERT INTO seen (detector, width, ids) VALUES ('1', 20, x'00')")
-        db.execute("PRAGMA user_version = 4")
-    db.close()
+    path = of_version(4, tmp_path, "INSERT INTO seen (detector, width, ids) VALUES ('1', 20, x'00')")
     with Store(path) as store:
         assert store.seen("1", 20) == []
         store.record(batch(seen=(SeenObjects(width=20, ids=b"x" * 20),)))
