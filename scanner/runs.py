@@ -204,7 +204,7 @@ class Wrapped:
     ) -> Iterator[tuple[list[tuple[int, int]], int, bool]]:
         """Yield the lines of each run that holds a mark, and how many of its characters come before the rhythm begins.
 
-        A run is read once in each rhythm, however many marks it has; last is whether this is the first time. taken
+        A run is read once in each rhythm, however many marks it has; at the end stands whether this is the first. taken
         receives where the runs stand.
         """
         lines: list[tuple[int, int]] = []

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from firedamp.service.ourselves import COMMAND
 from firedamp.storage.errors import Failure
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class _Story:
         """Run one command as a user would; show it and what it prints."""
         print(f"  $ firedamp {shlex.join(arguments)}", flush=True)
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "firedamp.service.cli", *arguments], capture_output=True, text=True,
+            [*COMMAND, *arguments], capture_output=True, text=True,
             env=dict(self._environ), check=False,
         )  # fmt: skip
         for line in (done.stdout + done.stderr).splitlines():
@@ -151,7 +152,7 @@ class _Story:
         """Mint a canary and return its name."""
         print("  $ firedamp canary mint --format jsonl", flush=True)
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "firedamp.service.cli", "canary", "mint", "--format", "jsonl"],
+            [*COMMAND, "canary", "mint", "--format", "jsonl"],
             capture_output=True, text=True, env=dict(self._environ), check=False,
         )  # fmt: skip
         if done.returncode != 0:

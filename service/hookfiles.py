@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from firedamp.scanner.objects import environment, find
+from firedamp.service.ourselves import COMMAND
 from firedamp.storage.errors import Failure
 
 _MARK: Final = "# Installed by firedamp; `firedamp hook install` writes it anew."
@@ -185,9 +186,7 @@ def git(top: Path | None, *arguments: str) -> str:
 
 def _script(name: str, options: Sequence[str], *, for_all: bool) -> str:
     """Return the hook: what was there before, then ours. Input that git gives once is given to each."""
-    # -P: the folder that it runs in is a repository's, and no module of that one is ours.
-    command = [sys.executable, "-P", "-m", "firedamp.service.cli", "hook", "--quiet", *options, "run", name]
-    run = shlex.join(command)
+    run = shlex.join([*COMMAND, "hook", "--quiet", *options, "run", name])
     given = "given | " if name in _WITH_INPUT else ""
     lines = ["#!/bin/sh", _MARK, f'before="$(dirname "$0")/{_BEFORE}/{name}"', "own="]
     if for_all:

@@ -12,7 +12,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from firedamp.service.config import Config, JobConfig
+from firedamp.service.ourselves import COMMAND
 from firedamp.storage.records import Alert, AlertKind, JobRun, Severity
 from firedamp.storage.store import Store
 
@@ -111,7 +111,7 @@ class Runner:
         """Run the commands one after the other. 0 and 1 are a run that worked, 2 one that was incomplete."""
         worst, detail = "ok", ""
         for each in commands:
-            arguments = [sys.executable, "-P", "-m", "firedamp.service.cli", *each, *self._common]
+            arguments = [*COMMAND, *each, *self._common]
             ended = self._one(arguments, timeout, niceness)
             if ended.outcome != "ok":
                 worst, detail = ended.outcome, ended.detail
