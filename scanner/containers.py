@@ -148,7 +148,8 @@ def _holds_zip_end(tail: bytes) -> bool:
 
     One disk, as many entries here as in all, at least one, and a directory with room for them.
     """
-    at = tail.rfind(b"PK\x05\x06")
+    # One byte is found twenty times as fast as four, and a script has no such byte.
+    at = tail.rfind(b"PK\x05\x06") if b"\x05" in tail else -1
     while at >= 0:
         if at + _ZIP_END.size <= len(tail):
             _, disk, first, here, all_of_them, size = _ZIP_END.unpack_from(tail, at)

@@ -270,8 +270,6 @@ def _answer(  # noqa: PLR0917 - what a process is started with, passed once
 class _Room:
     """The memory that one share after the other uses: to get it anew each time would take as long as the filling."""
 
-    source: NDArray[np.uint8] = field(default_factory=lambda: np.empty(_BATCH + LARGEST + SLACK, np.uint8))
-    """Inflated entries."""
     arena: NDArray[np.uint8] = field(default_factory=lambda: np.empty(_ARENA, np.uint8))
     """Rebuilt objects."""
     text: NDArray[np.uint8] = field(default_factory=lambda: np.empty(_ARENA, np.uint8))
@@ -355,14 +353,14 @@ class _Rebuilding:
         In which of them something new is worth a look is flagged by then.
         """
         share, room, reach = self.share, self.room, -1 if self.judge.whole else REACH
-        for begin, starts, stops in _inflated(share.pack, share.positions, self.flags, room.source):
+        for begin, source, starts, stops in _inflated(share.pack, share.positions, self.flags):
             done = 0
             while done < starts.size:
                 first, count = begin + done, starts.size - done
                 at = np.empty(count, np.int64)
                 before = int(self.ends[0])
                 made = self.kernels.rebuild(
-                    room.source, starts[done:], stops[done:], first, count, share.bases, self.left, self.where,
+                    source, starts[done:], stops[done:], first, count, share.bases, self.left, self.where,
                     self.sizes, room.arena, room.arena.size, reach, room.text, room.text.size, at, self.flags,
                     self.ends,
                 )  # fmt: skip
@@ -450,61 +448,60 @@ class _Rebuilding:
         return end < before
 
 
-_Batch = tuple[int, NDArray[np.int64], NDArray[np.int64]]
+_Batch = tuple[int, NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
 
 
-def _inflated(
-    listing: PackListing, positions: NDArray[np.int32], flags: NDArray[np.uint8], source: NDArray[np.uint8]
-) -> Iterator[_Batch]:
-    """Inflate entries into source, a batch at a time: its place among them, where each begins and ends there.
+def _inflated(listing: PackListing, positions: NDArray[np.int32], flags: NDArray[np.uint8]) -> Iterator[_Batch]:
+    """Inflate entries, a batch at a time: its place among them, its bytes, where in these each begins and ends.
 
-    One whose stored bytes do not have the index's checksum, that is damaged, or is too large, is flagged and empty. The
-    bytes are overwritten by the next batch.
+    One whose stored bytes do not have the index's checksum, that is damaged, or is too large, is flagged and empty.
     """
     from isal import isal_zlib
 
     broken: Any = isal_zlib.IsalError
     crc32, decompress = isal_zlib.crc32, isal_zlib.decompress
-    room = memoryview(source.data)
     with (
         listing.pack.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         memoryview(mapped) as stored,
     ):
-        stops = list[int]()
-        first, total, last = 0, 0, positions.size - 1
-        for i, (begin, end, skip, length, check) in enumerate(_entries(listing, positions)):
-            part = None
-            if length <= LARGEST and crc32(stored[begin:end]) == check:
-                try:
-                    if end - begin <= _SAFE:
-                        part = decompress(stored[begin + skip : end], 15, length + 8)
-                    else:
-                        part = isal_zlib.decompressobj(15).decompress(stored[begin + skip : end], length + 1)
-                except broken:
-                    pass
-            if part is not None and len(part) == length:
-                room[total : total + length] = part
-                total += length
-            else:
-                flags[i] = UNREAD
-            stops.append(total)
-            if total >= _BATCH or i == last:
-                room[total : total + SLACK] = bytes(SLACK)
-                ends = np.array(stops, np.int64)
-                yield first, np.append(0, ends[:-1]), ends
-                stops, first, total = [], i + 1, 0
+        for first, last in _batches(listing.lengths[positions]):
+            parts = list[bytes]()
+            for begin, end, skip, length, check in _entries(listing, positions[first:last]):
+                part = None
+                if length <= LARGEST and crc32(stored[begin:end]) == check:
+                    try:
+                        if end - begin <= _SAFE:
+                            part = decompress(stored[begin + skip : end], 15, length + 8)
+                        else:
+                            part = isal_zlib.decompressobj(15).decompress(stored[begin + skip : end], length + 1)
+                    except broken:
+                        pass
+                if part is None or len(part) != length:
+                    flags[first + len(parts)] = UNREAD
+                    part = b""
+                parts.append(part)
+            ends = np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)))
+            yield first, np.frombuffer(b"".join((*parts, bytes(SLACK))), np.uint8), np.append(0, ends[:-1]), ends
 
 
-def _entries(listing: PackListing, positions: NDArray[np.int32]) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield of each entry: begin, end, bytes of its header, inflated length, checksum. Few at a time are Python's."""
-    for first in range(0, positions.size, _STEP):
-        part = positions[first : first + _STEP]
-        columns = (
-            listing.offsets[part],
-            listing.ends(part),
-            listing.data[part],
-            listing.lengths[part],
-            listing.crc[listing.rows[part]],
-        )
-        yield from zip(*(column.tolist() for column in columns), strict=True)
+def _batches(lengths: NDArray[np.integer[Any]]) -> Iterator[tuple[int, int]]:
+    """Yield the first and the end of each batch: as many entries as inflate to its size, and not too many of them."""
+    totals = np.cumsum(np.where(lengths <= LARGEST, lengths, 0), dtype=np.int64)
+    first = total = 0
+    while first < lengths.size:
+        last = min(int(np.searchsorted(totals, total + _BATCH)) + 1, first + _STEP, lengths.size)
+        yield first, last
+        first, total = last, int(totals[last - 1])
+
+
+def _entries(listing: PackListing, part: NDArray[np.int32]) -> Iterator[tuple[int, int, int, int, int]]:
+    """Return of each entry at part: begin, end, bytes of its header, inflated length, checksum."""
+    columns = (
+        listing.offsets[part],
+        listing.ends(part),
+        listing.data[part],
+        listing.lengths[part],
+        listing.crc[listing.rows[part]],
+    )
+    return zip(*(column.tolist() for column in columns), strict=True)

@@ -155,10 +155,12 @@ def unquote(found: re.Match[bytes]) -> bytes:
 
 _HEX_BLOCK: Final = Wrapped.of(rb"[0-9A-Fa-f]")
 _HEX_VALUE: Final = re.compile(rb"(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{2}){16,4096}(?![0-9A-Za-z])")
+# The first digit stands by itself: a set of characters at the start is looked for three times as fast as anything else.
 HEX_LIST: Final = re.compile(
-    rb"(?:0[xX])?[0-9A-Fa-f]{2}(?:[ ,:;\t\r\n\\-]{1,40}(?:0[xX])?[0-9A-Fa-f]{2}){3,}(?![0-9A-Fa-f])"
+    rb"[0-9A-Fa-f](?:[0-9A-Fa-f]|(?<=0)[xX][0-9A-Fa-f]{2})"
+    rb"(?:[ ,:;\t\r\n\\-]{1,40}(?:0[xX])?[0-9A-Fa-f]{2}){3,}(?![0-9A-Fa-f])"
 )
-DECIMAL_LIST: Final = re.compile(rb"[0-9]{1,3}(?:[ ,;\t\r\n\\]{1,40}[0-9]{1,3}){3,}(?![0-9])")
+DECIMAL_LIST: Final = re.compile(rb"[0-9][0-9]{0,2}(?:[ ,;\t\r\n\\]{1,40}[0-9]{1,3}){3,}(?![0-9])")
 _TOKEN: Final = {16: re.compile(rb"[0-9A-Fa-f]{2}(?![xX])"), 10: re.compile(rb"[0-9]{1,3}")}
 
 

@@ -54,7 +54,7 @@ _KEPT: Final = timedelta(days=180)
 """How long it counts what an object folder claimed and what a source remembers, and how long scans are listed."""
 _SMALL: Final = 1 << 20
 """Bytes. Smaller segments of seen ids are joined when there are more of them than the next figure."""
-_SEGMENTS: Final = 32
+_SEGMENTS: Final = 512
 _JOINED: Final = 64
 """Segments that are joined at a time."""
 

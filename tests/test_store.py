@@ -210,21 +210,21 @@ def test_many_small_segments_of_what_was_read_become_one() -> None:
 
     with Store(None) as store:
         store.record(batch(seen=(SeenObjects(width=20, ids=ids(99, 100_000)),)))
-        for number in range(32):  # as many as are left alone
+        for number in range(512):  # as many as are left alone
             claimed = SeenObjects(width=20, ids=ids(number), folder="/r/objects", made="1")
             store.record(batch(seen=(SeenObjects(width=20, ids=ids(number)), claimed)))
         store.tidy("1", NOW)
-        assert len(store.seen("1", 20)) == 33, "few segments stay as they are"
-        for number in range(32, 200):
+        assert len(store.seen("1", 20)) == 513, "few segments stay as they are"
+        for number in range(512, 700):
             store.record(batch(seen=(SeenObjects(width=20, ids=ids(number)),)))
         store.tidy("1", NOW)
         first, *rest = store.seen("1", 20)
         assert first == ids(99, 100_000)
-        assert len(rest) <= 32
+        assert len(rest) <= 512
         joined = b"".join(rest)
-        assert {joined[at : at + 20] for at in range(0, len(joined), 20)} == {ids(number) for number in range(200)}
-        assert len(joined) == 200 * 20
-        assert len(store.seen("1", 20, "/r/objects", "1")) == 32
+        assert {joined[at : at + 20] for at in range(0, len(joined), 20)} == {ids(number) for number in range(700)}
+        assert len(joined) == 700 * 20
+        assert len(store.seen("1", 20, "/r/objects", "1")) == 512
 
 
 def test_what_an_object_folder_claims_is_remembered_for_it_alone_and_not_for_ever() -> None:
