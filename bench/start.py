@@ -22,8 +22,11 @@ _ROUNDS: Final = 7
 _GIT: Final = ("-c", "user.name=x", "-c", "user.email=x@example.com")
 
 
-def generate(root: Path) -> Path:
-    """Make a repository whose HEAD and index have 100,000 files, and stage some more. Nothing is checked out."""
+def generate(root: Path, *, key: bool) -> Path:
+    """Make a repository whose HEAD and index have 100,000 files, and stage some more. Nothing is checked out.
+
+    With key, one of those staged holds a pair.
+    """
 
     def git(*arguments: str, given: str = "") -> str:
         return subprocess.run(
@@ -39,10 +42,17 @@ def generate(root: Path) -> Path:
     for module in (pathlib, random, string, subprocess, tempfile):
         blob = git("hash-object", "-w", str(module.__file__))
         git("update-index", "--add", "--cacheinfo", f"100644,{blob},new/{module.__name__}.py")
+    if key:
+        rng = random.Random(7)  # noqa: S311
+        key_id = "AKIAQ" + "".join(rng.choices(string.ascii_uppercase + "234567", k=15))
+        secret = "".join(rng.choices(string.ascii_letters + string.digits, k=40))
+        text = f"aws_access_key_id = {key_id}\naws_secret_access_key = {secret}\n"
+        blob = git("hash-object", "-w", "--stdin", given=text)
+        git("update-index", "--add", "--cacheinfo", f"100644,{blob},new/settings.ini")
     return root
 
 
-def measure(repository: Path, state: Path) -> dict[str, list[Timed]]:
+def measure(repository: Path, with_key: Path, state: Path) -> dict[str, list[Timed]]:
     """Run everything some times, in turn, and return the times by name."""
 
     def firedamp(*arguments: str) -> list[str]:
@@ -51,6 +61,7 @@ def measure(repository: Path, state: Path) -> dict[str, list[Timed]]:
     commands = {
         "python": [sys.executable, "-c", "pass"],
         "scan --staged": firedamp("scan", "--staged", str(repository)),
+        "the same, a key": firedamp("scan", "--staged", str(with_key)),
         "scan, nothing new": firedamp("scan", str(repository / ".git")),
         "findings list": firedamp("findings", "list"),
     }
@@ -66,7 +77,8 @@ def measure(repository: Path, state: Path) -> dict[str, list[Timed]]:
 def show() -> None:
     """Print the best of each, and how much longer than bare Python it takes."""
     with tempfile.TemporaryDirectory() as place:
-        runs = measure(generate(Path(place, "repository")), Path(place, "state.db"))
+        repositories = (generate(Path(place, name), key=name == "key") for name in ("none", "key"))
+        runs = measure(*repositories, Path(place, "state.db"))
     best = {name: Timed(min(t.wall for t in some), min(t.cpu for t in some)) for name, some in runs.items()}
     for name, one in best.items():
         ratio = one.wall / best["python"].wall
