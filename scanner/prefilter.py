@@ -47,7 +47,8 @@ class Prefilter:
         # A copy goes by the version of the sources that the forms are made from: making them takes longer than loading.
         self._database = load(("forms", VERSION), _all_forms, folder)
         self._folder = folder
-        self._forms: tuple[Form, ...] = ()
+        self._forms: Sequence[tuple[Any, ...]] = ()
+        """What makes each form: few of them are seen, and to make them all takes longer than loading this."""
         self._runs = TextRuns(folder)
         self._local = threading.local()
 
@@ -65,7 +66,11 @@ class Prefilter:
 
         self._scan(window, note)
         runs = [run for run in self._runs.find(window) if run.end - run.start <= LONGEST]
-        if (found or runs) and not self._forms:
+        if not found and not runs:
+            return []
+        from firedamp.scanner.forms import Form
+
+        if not self._forms:
             # As trusted as the database beside it; to make them again takes an eighth of a second.
             self._forms = pickle.loads(kept(self._folder, "table", VERSION, _pickled_forms))  # noqa: S301
         # The last forms stand for runs that have none.
@@ -73,7 +78,8 @@ class Prefilter:
         hits = [(end, number, end - 1) for end, number in found]
         hits += [(run.told, first + run.decoder, run.start) for run in runs]
         hits.sort()
-        return [Hit(end, self._forms[number], start) for end, number, start in hits]
+        made = {number: Form(*self._forms[number]) for number in {number for _, number, _ in hits}}
+        return [Hit(end, made[number], start) for end, number, start in hits]
 
     def hits(self, window: bytes | memoryview) -> list[int]:
         """Return the end offsets of everything worth a look, sorted, each once."""
@@ -123,7 +129,9 @@ def load(
 def _pickled_forms() -> bytes:
     from firedamp.scanner.forms import forms, of_runs
 
-    return pickle.dumps((*forms(), *of_runs(DECODERS)))
+    return pickle.dumps(
+        [(form.expression, form.kind, form.size, form.decoder, form.phase) for form in (*forms(), *of_runs(DECODERS))]
+    )
 
 
 def _all_forms() -> tuple[Sequence[bytes], Sequence[int]]:
