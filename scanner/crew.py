@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from firedamp.scanner.walk import Step, Task, Walker, World
 from firedamp.storage.errors import SourceFailure
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _FOLDERS: Final = 32
 _FILES: Final = 500
+
+_Item = TypeVar("_Item")
 
 
 def steps(world: World, tasks: Task, jobs: int) -> Iterator[Step]:
@@ -86,7 +88,8 @@ def _deal(first: Step, idle: list[Connection]) -> Iterator[Step]:
 
     done: list[Step] = [first]
     busy: list[Connection] = []
-    waiting = list(_split(first.left))
+    count = len(idle)
+    waiting = list(shared_out(first.left, count))
     while True:
         while waiting and idle:
             reader = idle.pop()
@@ -103,16 +106,22 @@ def _deal(first: Step, idle: list[Connection]) -> Iterator[Step]:
                 raise SourceFailure("a process that reads files was lost", "is there memory left?") from error
             busy.remove(reader)
             idle.append(reader)
-            waiting.extend(_split(step.left))
+            waiting.extend(shared_out(step.left, count))
             done.append(step)
 
 
-def _split(task: Task) -> Iterator[Task]:
-    """Cut a task into pieces so small that most are done in one step, and nothing goes through a pipe often."""
-    for at in range(0, len(task.folders), _FOLDERS):
-        yield Task(folders=task.folders[at : at + _FOLDERS])
-    for at in range(0, len(task.files), _FILES):
-        yield Task(files=task.files[at : at + _FILES])
+def shared_out(task: Task, readers: int) -> Iterator[Task]:
+    """Cut a task into pieces so small that most are done in one step, and nothing goes through a pipe often.
+
+    There is one for each reader at least: what is left at the end of a walk would be left to one of them.
+    """
+    yield from (Task(folders=part) for part in _parts(task.folders, _FOLDERS, readers))
+    yield from (Task(files=part) for part in _parts(task.files, _FILES, readers))
+
+
+def _parts(items: tuple[_Item, ...], most: int, readers: int) -> Iterator[tuple[_Item, ...]]:
+    size = max(1, min(most, -(-len(items) // readers)))
+    return (items[at : at + size] for at in range(0, len(items), size))
 
 
 def _read(connection: Connection, world: World) -> None:

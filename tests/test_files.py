@@ -22,7 +22,7 @@ from tests.containers import zipped
 
 from firedamp.scanner import files, walk
 from firedamp.scanner.containers import container_of
-from firedamp.scanner.crew import steps
+from firedamp.scanner.crew import shared_out, steps
 from firedamp.scanner.files import FolderSource, StreamSource, Walk, blob_id, windows
 from firedamp.scanner.rules import always, is_media
 from firedamp.scanner.source import Blob, Checkpoint, Known, Nested
@@ -445,6 +445,17 @@ def test_readers_fork_before_anything_is_done_with_what_was_read(tmp_path: Path)
     assert len(multiprocessing.active_children()) == 2
     walked.close()
     assert not multiprocessing.active_children()
+
+
+def test_what_is_left_of_a_step_is_shared_out_among_all_readers() -> None:
+    folders = tuple(Folder(f"/{number}") for number in range(5))
+    files = tuple(Listed(f"/{number}", number, 1) for number in range(1200))
+    tasks = list(shared_out(Task(folders, files), 2))
+    assert [len(task.folders) for task in tasks] == [3, 2, 0, 0, 0]
+    assert [len(task.files) for task in tasks] == [0, 0, 500, 500, 200]
+    assert sum((task.folders for task in tasks), ()) == folders
+    assert sum((task.files for task in tasks), ()) == files
+    assert not list(shared_out(Task(), 2))
 
 
 def test_many_folders_are_read_by_several_processes(tmp_path: Path, rng: random.Random) -> None:
