@@ -45,34 +45,46 @@ def keys(ids: Ids) -> NDArray[np.bytes_]:
 
 
 class IdSet:
-    """A set that only grows: sorted runs, merged when they are of like size, so that there are few of them."""
+    """A set that only grows: sorted runs, merged when they are of like size, so that there are few of them.
+
+    What was added is sorted when it is asked for: what a first scan reads is only ever added.
+    """
 
     def __init__(self) -> None:
         self._runs: list[NDArray[np.bytes_]] = []
+        self._added: list[NDArray[np.bytes_]] = []
 
     def __len__(self) -> int:
-        return sum(run.size for run in self._runs)
+        return sum(run.size for run in (*self._runs, *self._added))
 
     def add(self, ids: Ids) -> None:
         """Add ids; one that is in it already does no harm."""
-        if not len(ids):
-            return
-        import numpy as np
-
-        run = np.sort(keys(ids))
-        while self._runs and self._runs[-1].size <= 2 * run.size:
-            run = np.sort(np.concatenate((self._runs.pop(), run)), kind="stable")
-        self._runs.append(run)
+        if len(ids):
+            self._added.append(keys(ids).copy())
 
     def holds(self, ids: Ids) -> NDArray[np.bool_]:
         """Return for each of ids whether it is in the set. Fastest for sorted ids."""
         import numpy as np
 
-        wanted = keys(ids)
         held = np.zeros(len(ids), np.bool_)
+        if not len(ids):
+            return held
+        self._sort()
+        wanted = keys(ids)
         for run in self._runs:
             held |= run[np.minimum(np.searchsorted(run, wanted), run.size - 1)] == wanted
         return held
+
+    def _sort(self) -> None:
+        import numpy as np
+
+        if not self._added:
+            return
+        run = np.sort(np.concatenate(self._added))
+        self._added.clear()
+        while self._runs and self._runs[-1].size <= 2 * run.size:
+            run = np.sort(np.concatenate((self._runs.pop(), run)), kind="stable")
+        self._runs.append(run)
 
 
 @dataclass(frozen=True, slots=True)

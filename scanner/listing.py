@@ -67,8 +67,10 @@ def list_objects(layout: Layout, git: ObjectAccess) -> Listing:
             continue
         positions = listed.besides_trees()
         if len(positions):
-            positions = positions[~_held(met, listed.ids(positions))]
-            met.add(listed.ids(positions))
+            ids = listed.ids(positions)
+            fresh = ~_held(met, ids)
+            positions = positions[fresh]
+            met.add(ids[fresh])
         packs.append((listed, positions))
     folders = [*_told(loose_folders(store) for store in layout.stores)]
     skipped += [each for each in folders if isinstance(each, Skipped)]
