@@ -9,6 +9,8 @@ from typing import Final
 _SINCE_1970: Final = re.compile(r"\d{9,13}(\.\d{1,9})?", re.ASCII)
 """Of 9 to 13 digits: an ISO date without dashes has 8, and one with a time has a letter or a space in it."""
 
+_YEARS: Final = range(1000, 9000)
+
 
 def rfc3339(time: datetime) -> str:
     """Write an aware time as `2026-11-21T22:57:43Z`, with a fraction only when it has one."""
@@ -18,7 +20,7 @@ def rfc3339(time: datetime) -> str:
 def parse_time(text: str) -> datetime | None:
     """Read a time leniently: RFC 3339 and ISO 8601 forms, seconds or milliseconds since 1970, naive is UTC.
 
-    None when it is no time.
+    None when it is no time, or so near to an end of the calendar that nothing could be added to it.
     """
     text = text.strip().removesuffix(" UTC")
     try:
@@ -28,6 +30,7 @@ def parse_time(text: str) -> datetime | None:
     except ValueError:
         return None
     try:
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except OverflowError:  # the year 1 or 9999 in a far-off zone
         return None
+    return time if time.year in _YEARS else None
