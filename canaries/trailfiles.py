@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import bisect
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -31,7 +32,9 @@ INFLATED: Final = 1 << 29
 """A file that inflates to more bytes than this is not read: CloudTrail's own hold up to 50 MB."""
 
 _GZIP: Final = b"\x1f\x8b"
-_UNREADABLE: Final[tuple[type[Exception], ...]] = (EOFError, ValueError, cast("type[Exception]", isal_zlib.error))
+_SPOILT: Final = cast("type[Exception]", isal_zlib.error)
+_STEP: Final = 1 << 14
+"""Bytes of a spoilt file that are inflated at a time: what stands before the break is known to about so many."""
 _OPENING: Final = re.compile(rb"\s*\{\s*\"Records\"\s*:\s*\[")
 _HEAD: Final = re.compile(rb"\s*\{\s*\"Records\"\s*:\s*\[\{\"eventVersion\":\"")
 _TAIL: Final = re.compile(rb"\}\s*\]\s*\}\s*\Z")
@@ -95,36 +98,54 @@ _RAWS: Final = msgspec.json.Decoder(_Raws)
 def read(document: Document, watchlist: Watchlist, limit: int = INFLATED) -> Contents:
     """Read one document. limit is in bytes after inflating."""
     contents = Contents()
-    try:
-        data = _inflated(document.data, limit)
-    except _UNREADABLE as error:
-        why = f"gzip cannot be read: {error}"
-        contents.skipped.append(Skipped(outcome=Outcome.FAILED, what=document.where, why=why))
-        return contents
+    data, why = _inflated(document.data, limit)
     if _OPENING.match(data) is None or not _read_fast(document.where, data, watchlist, contents):
         _Reader(document.where, watchlist, contents, limit).read(data)
+    if why:
+        # Whatever else is wrong with what stands before the break comes of it.
+        told = Skipped(outcome=Outcome.FAILED, what=document.where, why=f"gzip cannot be read: {why}")
+        contents.skipped = [told]
     return contents
 
 
-def _inflated(data: bytes, limit: int) -> bytes:
-    """Inflate every member of a gzip file; other bytes are returned as they are."""
+def _inflated(data: bytes, limit: int) -> tuple[bytes, str]:
+    """Inflate every member of a gzip file; other bytes are returned as they are.
+
+    Returns with it why it is not all: then it is what stands before the break, nothing if there is too much of it.
+    """
     parts: list[bytes] = []
-    room = limit
-    while data.startswith(_GZIP):
+    room, why = limit, ""
+    while data.startswith(_GZIP) and not why:
         member = isal_zlib.decompressobj(wbits=31)
-        part = member.decompress(data, room + 1)
+        try:
+            part = member.decompress(data, room + 1)
+        except _SPOILT as error:
+            part, why = _before_break(data, room + 1), str(error)
+        else:
+            why = "" if member.eof else "it ends early"
+        parts.append(part)
         room -= len(part)
         if room < 0:
-            raise ValueError(f"it inflates to more than {limit} bytes")
-        if not member.eof:
-            raise EOFError("it ends early")
-        parts.append(part)
+            return b"", f"it inflates to more than {limit} bytes"
         data = member.unused_data.lstrip(b"\0")
         if data and not data.startswith(_GZIP):
-            raise ValueError("something else stands behind it")
-    if len(data) > limit:
-        raise ValueError(f"it has more than {limit} bytes")
-    return data if not parts else parts[0] if len(parts) == 1 else b"".join(parts)
+            why = why or "something else stands behind it"
+    if not parts and len(data) > limit:
+        return b"", f"it has more than {limit} bytes"
+    return data if not parts else parts[0] if len(parts) == 1 else b"".join(parts), why
+
+
+def _before_break(data: bytes, most: int) -> bytes:
+    """Inflate what stands before the place where a member is spoilt, to some bytes."""
+    member = isal_zlib.decompressobj(wbits=31)
+    parts: list[bytes] = []
+    with contextlib.suppress(_SPOILT):
+        for at in range(0, len(data), _STEP):
+            parts.append(member.decompress(data[at : at + _STEP], most))
+            most -= len(parts[-1])
+            if most <= 0:
+                break
+    return b"".join(parts)
 
 
 def _read_fast(where: str, data: bytes, watchlist: Watchlist, contents: Contents) -> bool:
@@ -216,13 +237,13 @@ class _Reader:
             else:
                 values += 1
                 self._take(value, 0)
+        lost = [Rejected(where=self._where, why="no JSON", keys=self._watched_in([each.text])) for each in broken]
         if broken and _OPENING.match(data):
             why = "its JSON is broken: records may be missing"
             contents.skipped.append(Skipped(outcome=Outcome.FAILED, what=self._where, why=why))
+            contents.rejected += [each for each in lost if each.keys]
         elif contents.total or contents.skipped or self._recorded or _OPENING.match(data):
-            contents.rejected += [
-                Rejected(where=self._where, why="no JSON", keys=self._watched_in([each.text])) for each in broken
-            ]
+            contents.rejected += lost
         elif values:
             contents.rejected.clear()
             self._leave("no CloudTrail: JSON without records", told=True)
@@ -261,8 +282,23 @@ class _Reader:
         self._contents.total += 1
         region = record.get("awsRegion")
         self._contents.times.setdefault(region if isinstance(region, str) else "", []).append(str(record["eventTime"]))
-        if self._watchlist.hit(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")):
+        if self._may_concern(record):
             _sort(where, record, self._contents)
+
+    def _may_concern(self, record: object) -> bool:
+        try:
+            text = json.dumps(record, ensure_ascii=False)
+        except RecursionError:  # read with the last level that Python has, and not written
+            return True
+        return self._watchlist.hit(text.encode("utf-8", "replace"))
+
+
+def _integer(digits: str) -> int | str:
+    """Read an integer; one of thousands of digits, which Python refuses, stays text: it must not hide a record."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +318,7 @@ def _values(text: str) -> Iterator[object]:
 
     Behind a break, reading goes on at the next line; a `{"Records":[` whose end is missing is read from inside.
     """
-    decoder = json.JSONDecoder(strict=False)
+    decoder = json.JSONDecoder(strict=False, parse_int=_integer)
     at, tries, flat = 0, 0, False
     opening = _OPENING.match(text[:4096].encode("utf-8", "replace"))
     while True:
@@ -368,7 +404,7 @@ def _unwrapped(text: str, limit: int) -> str | None:
     if not text.startswith("H4sI"):  # base64 of gzip's first three bytes
         return None
     try:
-        packed = base64.b64decode(text, validate=True)
-        return _text(_inflated(packed, limit))
-    except _UNREADABLE:
+        data, why = _inflated(base64.b64decode(text, validate=True), limit)
+    except ValueError:
         return None
+    return None if why else _text(data)

@@ -127,6 +127,36 @@ def test_what_stands_before_a_break_is_read() -> None:
     assert [record for _, record in contents.records] == [OURS]
 
 
+@pytest.mark.parametrize("spoil", ["cut", "spoilt", "followed"])
+def test_what_stands_before_the_break_of_a_packed_file_is_read(spoil: str) -> None:
+    data = trail(OURS, *(record(role(), n) for n in range(1000)))
+    middle = 3 * len(data) // 4
+    broken = {
+        "cut": data[:middle],
+        "spoilt": data[:middle] + bytes(64) + data[middle + 64 :],
+        "followed": data + b"rest",
+    }
+    contents = read(Document("file", broken[spoil]), WATCHED)
+    assert [record for _, record in contents.records] == [OURS]
+    assert [(each.outcome, each.why.partition(":")[0]) for each in contents.skipped] == [
+        (Outcome.FAILED, "gzip cannot be read")
+    ]
+
+
+def test_a_key_that_stands_behind_a_break_is_told() -> None:
+    data = whole({"Records": [THEIRS, OURS]})
+    (refused,) = read(Document("file", data[: data.index(KEY.encode()) + 100]), WATCHED).rejected
+    assert refused.keys == (KEY,)
+
+
+@pytest.mark.parametrize("wrap", [trail, lines], ids=["trail", "lines"])
+def test_a_number_of_thousands_of_digits_hides_no_use(wrap: Callable[..., bytes]) -> None:
+    data = wrap(OURS | {"requestParameters": {"n": "HERE"}}, THEIRS)
+    data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    contents = read(Document("file", data.replace(b'"HERE"', b"7" * 5000)), WATCHED)
+    assert (len(contents.records), contents.total, contents.skipped) == (1, 2, [])
+
+
 def test_a_bomb_stops_at_the_limit() -> None:
     contents = read(Document("file", gzip.compress(b"0" * 10_000_000)), WATCHED, limit=1_000_000)
     (skipped,) = contents.skipped
@@ -150,14 +180,14 @@ def test_an_insight_record_is_no_record_of_a_call() -> None:
 
 @pytest.mark.parametrize("wrap", [trail, lines], ids=["trail", "lines"])
 def test_deep_nesting_hides_no_use(wrap: Callable[..., bytes]) -> None:
-    deep = OURS | {"requestParameters": "HERE"}
-    data = wrap(deep)
+    data = wrap(OURS | {"requestParameters": "HERE"})
     data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-    data = data.replace(b'"HERE"', b'{"a":' * 50_000 + b'["}"]' + b"}" * 50_000)
-    contents = read(Document("file", data), WATCHED)
-    (found,) = [record for _, record in contents.records]
-    assert isinstance(found, dict)
-    assert found["userIdentity"]["accessKeyId"] == KEY
+    # Somewhere below a thousand levels a value can just be read by Python and not be written again.
+    for levels in (*range(850, 1000), 50_000):
+        deep = data.replace(b'"HERE"', b'{"a":' * levels + b'["}"]' + b"}" * levels)
+        (found,) = [record for _, record in read(Document("file", deep), WATCHED).records]
+        assert isinstance(found, dict)
+        assert found["userIdentity"]["accessKeyId"] == KEY
 
 
 def test_a_record_that_only_looks_like_one_inside_another_is_not_taken_for_one() -> None:
