@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote
 
 from firedamp.canaries.trailfiles import Document
 from firedamp.canaries.watchlist import digest
-from firedamp.storage.errors import UsageFailure
+from firedamp.storage.errors import SourceFailure
 from firedamp.storage.records import Outcome, Rejected, Skipped, WatchedKey, Watermark
 
 LARGEST: Final = 1 << 28
@@ -85,11 +85,14 @@ class FolderFeed:
         self._root = Path(unquote(url.path))
         self._watched = world.watched
         self._largest = largest
-        if not self._root.exists():
-            raise UsageFailure(f"{self._root} does not exist", "file:///FOLDER takes an absolute path")
 
     def pages(self, since: Watermark | None) -> Iterator[Page]:
         """Yield pages of many files, in path order; the position moves with the last."""
+        try:
+            self._root.stat()
+        except OSError as error:  # gone as a whole, it is no folder without files
+            what = f"{self._root} cannot be read: {error.strerror}"
+            raise SourceFailure(what, "file:///FOLDER takes an absolute path") from error
         memory = _Memory.of(since, digest(self._watched()))
         documents: list[Document] = []
         skipped: list[Skipped] = []

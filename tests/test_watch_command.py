@@ -238,3 +238,13 @@ def test_feeds_quiet_and_guarded_accounts_come_from_the_configuration(
     assert sorted((str(each["key"]), each["sightings"]["tamper"]) for each in lines) == [
         (KEY, 0), (KEY, 0), ("None", 1)
     ]  # fmt: skip
+
+
+def test_a_folder_that_is_gone_is_blind_and_keeps_no_other_feed_from_being_read(feed: Feed) -> None:
+    feed.put(record(user(KEY)))
+    missing = feed.folder / "not-mounted"
+    status, lines = feed.watch("--feed", missing.as_uri())
+    assert (status, len(lines)) == (2, 1)
+    assert f"{missing} cannot be read: No such file or directory" in feed.told
+    missing.mkdir()
+    assert feed.watch("--feed", missing.as_uri()) == (0, [])
