@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.set_threshold(100_000, 50, 100)
     # numpy's algebra, which nothing here needs, would start threads that wait by turning.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show is written as \xNN and ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = _parser()
     arguments = _parsed(parser, argv)
     command: Command = arguments.command
@@ -64,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INCOMPLETE
     except KeyboardInterrupt:
         print("firedamp: interrupted; what was read is kept", file=sys.stderr)
+        return INCOMPLETE
+    except Exception as error:  # noqa: BLE001 - Python would end with 1: all was read, and something stands there
+        sys.excepthook(type(error), error, error.__traceback__)
         return INCOMPLETE
     return status
 

@@ -80,6 +80,24 @@ def test_results_that_cannot_be_written_are_a_sentence_and_status_2(tmp_path: Pa
     assert (done.returncode, done.stderr) == (2, b"")
 
 
+def test_a_command_that_breaks_is_2_and_not_1(tmp_path: Path) -> None:
+    (tmp_path / "prometheus_client.py").write_text("raise RuntimeError('a broken installation')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "firedamp.service.cli", "status", "--db", str(tmp_path / "x.db")]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"a broken installation" in done.stderr
+
+
+def test_a_terminal_that_knows_few_letters_is_shown_the_rest_in_numbers(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "firedamp.service.cli", "canary"]
+    name, database = "b\xe4ckup", ["--db", str(tmp_path / "x.db")]
+    subprocess.run([*command, "adopt", "AKIAEXAMPLEEXAMPLE33", "--name", name, *database], check=True)
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*command, "list", *database], env=ascii_only, stdout=subprocess.PIPE, check=False)
+    assert (done.returncode, rb"b\xe4ckup" in done.stdout) == (0, True)
+
+
 def test_a_scan_reads_nothing_that_firedamp_wrote_itself_whatever_links_lead_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
