@@ -11,9 +11,11 @@ import hmac
 import http.client
 import json
 import logging
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
@@ -36,6 +38,9 @@ _LONGEST_WAIT: Final = timedelta(hours=1)
 _PATIENCE: Final = 4
 """Attempts after which a channel's failing is itself an alarm on the others."""
 _TIMEOUT: Final = 20
+LIMIT: Final = 30.0
+"""Seconds of a whole try. _TIMEOUT is for each word of the other side: one that says a letter at a time has no end."""
+_HANGS: Final = "no answer in time; it may have arrived all the same"
 _LEASE: Final = timedelta(minutes=1)
 """How long a try may take: then it is taken for cut off by a crash, and made again as a possible repeat."""
 _REFUSALS: Final = 3
@@ -76,7 +81,7 @@ class Delivered:
     """(channel, why)"""
 
 
-def deliver(store: Store, channels: Sequence[Channel], now: Callable[[], datetime]) -> Delivered:
+def deliver(store: Store, channels: Sequence[Channel], now: Callable[[], datetime], limit: float = LIMIT) -> Delivered:
     """Try every delivery that is due, once. Several processes may do so at the same time.
 
     What belongs to a channel that is no longer configured waits, and status shows it.
@@ -94,7 +99,7 @@ def deliver(store: Store, channels: Sequence[Channel], now: Callable[[], datetim
             tried = replace(delivery, attempts=delivery.attempts + 1, next_try=now() + _LEASE)
             if not store.begin_delivery(tried):
                 continue
-            why = send(channel, alert, repeat=delivery.attempts > 0)
+            why = send(channel, alert, repeat=delivery.attempts > 0, limit=limit)
             if why:
                 failed.append((channel.name, why))
                 store.set_delivery(replace(tried, next_try=now() + _wait(delivery.attempts), error=why))
@@ -102,7 +107,7 @@ def deliver(store: Store, channels: Sequence[Channel], now: Callable[[], datetim
                 if tried.attempts >= _PATIENCE and alert.kind is not AlertKind.CHANNEL:
                     store.add_alert(_channel_alert(channel.name, why, alert, now()))
                 refused += 1
-                if refused == _REFUSALS:
+                if refused == _REFUSALS or why == _HANGS:
                     break
                 continue
             sent.append(channel.name)
@@ -110,11 +115,28 @@ def deliver(store: Store, channels: Sequence[Channel], now: Callable[[], datetim
     return Delivered(tuple(sent), tuple(failed))
 
 
-def send(channel: Channel, alert: Alert, *, repeat: bool) -> str:
+def send(channel: Channel, alert: Alert, *, repeat: bool, limit: float = LIMIT) -> str:
     """Send an alert by one channel; return why it does not take it, nothing when it does.
 
-    Whatever it raises: a plugin of somebody else's that breaks must not end the round for the other channels.
+    Whatever it raises, and however long it takes (limit is in seconds): a plugin of somebody else's that breaks or
+    hangs must not end the round for the other channels. One that hangs is left alone, and ends with the process.
     """
+    ended = Future[str]()
+
+    def attempt() -> None:
+        try:
+            ended.set_result(_tried(channel, alert, repeat))
+        except BaseException as error:  # noqa: BLE001 - raised where the answer is waited for
+            ended.set_exception(error)
+
+    threading.Thread(target=attempt, daemon=True).start()
+    try:
+        return ended.result(limit)
+    except TimeoutError:
+        return _HANGS
+
+
+def _tried(channel: Channel, alert: Alert, repeat: bool) -> str:
     try:
         channel.send(alert, repeat)
     except Failure as failure:

@@ -347,6 +347,30 @@ def test_a_webhook_that_answers_nonsense_fails_alone() -> None:
         thread.join()
 
 
+def test_a_webhook_that_answers_a_letter_at_a_time_holds_up_no_other_channel() -> None:
+    out, ended = io.StringIO(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server, Store(None) as store:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                while not ended.wait(0.05):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        slow = replace(make(f"webhook+http://127.0.0.1:{server.getsockname()[1]}/in"), name="slow")
+        for number in range(3):
+            store.add_alert(replace(USED, key=str(number)))
+        done = alerts.deliver(store, [slow, make("stdout://", out=out)], Clock(), limit=0.5)
+        ended.set()
+        thread.join()
+    assert done.sent == ("it",) * 3
+    assert [name for name, _ in done.failed] == ["slow"], "what hangs is not tried again in the same round"
+    assert "backup-writer" in out.getvalue()
+
+
 def test_a_channel_whose_secret_is_gone_fails_like_any_other_and_is_alarmed_on_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
