@@ -35,7 +35,19 @@ _STS: Final = {
     "aws-us-gov": ("sts.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
     "aws-cn": ("sts.cn-north-1.amazonaws.com.cn", "cn-north-1"),
 }
-_REGION: Final = re.compile(r"\b(?:us|eu|ap|sa|ca|me|af|il|mx|cn)(?:-gov)?-[a-z]{4,12}-\d\b")
+_REGIONS: Final = {
+    "aws": frozenset({
+        "us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "sa-east-1", "eu-west-1", "eu-west-2",
+        "eu-west-3", "eu-central-1", "eu-north-1", "ap-south-1", "ap-southeast-1", "ap-southeast-2", "ap-northeast-1",
+        "ap-northeast-2", "ap-northeast-3",
+    }),
+    "aws-us-gov": frozenset({"us-gov-west-1", "us-gov-east-1"}),
+    "aws-cn": frozenset({"cn-north-1", "cn-northwest-1"}),
+}  # fmt: skip
+"""Where every key of a partition is known. A region that an account must enable first says InvalidClientTokenId of the
+living keys of those that did not, and of session tokens of the global endpoint (IAM guide, "Manage AWS STS in an AWS
+Region"): it is not asked, nor is one that does not exist."""
+_REGION: Final = re.compile(r"\b[a-z]{2}(?:-[a-z]{3,12}){1,2}-\d\b")
 
 # An answer of STS is XML of one of two forms; anything else, a proxy's HTML with status 403 above all, is a stranger's.
 _IDENTITY: Final = re.compile(rb'\s*(?:<\?xml[^>]*>\s*)?<GetCallerIdentityResponse(?:\s+xmlns="[^"]*")?\s*>')
@@ -52,12 +64,11 @@ class Endpoint:
 
 
 def endpoint(credential: Credential, partition: str, service: str, environ: Mapping[str, str]) -> Endpoint:
-    """Return where to ask: the endpoint the user configured, else the regional one the key's surroundings name."""
+    """Return where to ask: the endpoint the user configured, else the regional one the surroundings name."""
     named = configured_endpoint(service, environ)
     host, region = _STS[partition]
-    found = _REGION.search(credential.hint)
-    if found is not None and partition in {"aws", "aws-us-gov", "aws-cn"} and _in_partition(found[0], partition):
-        host, region = host.replace(region, found[0]), found[0]
+    found = next((each for each in _REGION.findall(credential.hint) if each in _REGIONS[partition]), region)
+    host, region = host.replace(region, found), found
     if service != "sts":
         host, region = f"{service}.us-east-1.amazonaws.com", "us-east-1"
     return Endpoint(named or f"https://{host}/", region)
@@ -68,12 +79,6 @@ def configured_endpoint(service: str, environ: Mapping[str, str]) -> str | None:
     if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         return None
     return environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or environ.get("AWS_ENDPOINT_URL") or None
-
-
-def _in_partition(region: str, partition: str) -> bool:
-    if partition == "aws-cn":
-        return region.startswith("cn-")
-    return ("-gov-" in region) == (partition == "aws-us-gov") and not region.startswith("cn-")
 
 
 class Asker:

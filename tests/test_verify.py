@@ -304,9 +304,13 @@ def test_a_question_that_was_not_written_down_is_not_asked() -> None:
         ("cn-northwest-1", "aws-cn", "sts.cn-northwest-1.amazonaws.com.cn"),
         ("us-gov-east-1", "aws-us-gov", "sts.us-gov-east-1.amazonaws.com"),
         ("eu-west-1", "aws-cn", "sts.cn-north-1.amazonaws.com.cn"),
+        # An account that did not enable it has living keys that it does not know.
+        ("me-south-1", "aws", "sts.us-east-1.amazonaws.com"),
+        ("https://s3.ap-east-1.amazonaws.com", "aws", "sts.us-east-1.amazonaws.com"),
+        ("eu-west-9", "aws", "sts.us-east-1.amazonaws.com"),
     ],
 )
-def test_the_endpoint_is_regional(hint: str, partition: str, host: str) -> None:
+def test_the_endpoint_is_regional_where_every_key_is_known(hint: str, partition: str, host: str) -> None:
     assert endpoint(suspect(hint=hint).credential, partition, "sts", {}).url == f"https://{host}/"
 
 
