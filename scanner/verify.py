@@ -287,14 +287,15 @@ def due(said: Verification, now: datetime, again: Mapping[Status, timedelta], *,
             return has_secret
         case _:
             wait_for = again.get(said.status, timedelta(days=30))
-            return said.at is None or now - said.at >= wait_for
+            # One that was written by a clock that was ahead is due.
+            return said.at is None or not timedelta(0) <= now - said.at < wait_for
 
 
 def grade(finding: Finding, said: Verification) -> Severity:
     """Return how bad a finding is, as far as it and AWS's answer tell; the key's own rights are graded elsewhere."""
     if finding.canary or finding.example:
         return Severity.INFO
-    match said.status:
+    match Status.ACTIVE if said.alive else said.status:
         case Status.ACTIVE:
             return Severity.CRITICAL if said.is_root else Severity.HIGH
         case Status.REJECTED | Status.EXPIRED | Status.CANARY:

@@ -141,12 +141,17 @@ def _keep_old(store: Store, finding: Finding) -> None:
 
 
 def _keep(store: Store, finding: Finding, said: Verification) -> None:
-    """Keep an answer; a key that AWS calls alive for the first time is an alert, committed with it."""
-    now = datetime.now(UTC)
+    """Keep an answer; a key that AWS calls alive for the first time is an alert, committed with it.
+
+    An answer that decides nothing takes nothing back: whose the key is, as AWS said last, stays known.
+    """
+    now, before = datetime.now(UTC), finding.verification
     if said.status is not Status.UNCHECKED:
         said = replace(said, at=now)
+    if said.status is Status.UNKNOWN:
+        said = replace(said, arn=before.arn, account_id=before.account_id, user_id=before.user_id)
     alerts: list[Alert] = []
-    if said.status is Status.ACTIVE and finding.verification.status is not Status.ACTIVE:
+    if said.status is Status.ACTIVE and not before.alive:
         alerts.append(_leak(finding, said, store.sights([finding.fingerprint])[finding.fingerprint], now))
     store.set_verification(finding.fingerprint, said, verifier.grade(finding, said), alerts)
 

@@ -93,6 +93,11 @@ class Verification:
     partitions: tuple[str, ...] = ()
 
     @property
+    def alive(self) -> bool:
+        """Whether the key lives, as far as AWS's last answer tells: an answer that decides nothing keeps the ARN."""
+        return self.status is Status.ACTIVE or (self.status is Status.UNKNOWN and self.arn is not None)
+
+    @property
     def is_root(self) -> bool:
         """Whether the key belongs to an account's root user: the worst case there is."""
         return self.arn is not None and self.arn.endswith(":root")

@@ -48,6 +48,25 @@ def test_a_scan_asks_aws_once_and_an_alert_goes_into_the_outbox(
     assert key.secret.reveal().encode() not in database().read_bytes()
 
 
+def test_an_answer_that_decides_nothing_takes_nothing_back_and_is_no_second_alarm(
+    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    key = aws.add_user("deploy")
+    (tmp_path / "one").write_text(f"aws_access_key_id = {key.id}\naws_secret_access_key = {key.secret.reveal()}\n")
+    _, (found, _) = run(capsys, "scan", str(tmp_path))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    for _ in range(2):
+        status, (unknown,) = run(capsys, "verify", key.id)
+        assert (status, unknown["verification"]["status"]) == (2, "UNKNOWN")  # type: ignore[index]
+        assert unknown["verification"]["arn"] == found["verification"]["arn"]  # type: ignore[index]
+        assert unknown["severity"] == found["severity"] == "HIGH"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    assert run(capsys, "verify", key.id)[0] == 1
+    with Store(database()) as store:
+        assert [alert.kind for _, alert in store.alerts()] == [AlertKind.LEAK]
+
+
 def test_offline_contacts_nobody_and_canaries_are_never_sent(
     aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: random.Random,
     capsys: pytest.CaptureFixture[str],

@@ -176,6 +176,7 @@ def test_what_is_due_depends_on_the_answer_and_its_age() -> None:
     assert not due(Status.ACTIVE, 0.5)
     assert not due(Status.REJECTED, 29)
     assert due(Status.WRONG_SECRET, 31)
+    assert due(Status.REJECTED, -400), "asked when the clock was ahead"
     assert not due(Status.CANARY, 999)
     assert not due(Status.EXPIRED, 999)
     assert due(Status.UNCHECKED, 0)
