@@ -153,7 +153,9 @@ def _keep(store: Store, finding: Finding, said: Verification) -> None:
     alerts: list[Alert] = []
     if said.status is Status.ACTIVE and not before.alive:
         alerts.append(_leak(finding, said, store.sights([finding.fingerprint])[finding.fingerprint], now))
-    store.set_verification(finding.fingerprint, said, verifier.grade(finding, said), alerts)
+    # One that lives as before keeps its grade: it may be that of its rights (firedamp key show).
+    graded = None if said.alive and before.alive else verifier.grade(finding, said)
+    store.set_verification(finding.fingerprint, said, graded, alerts)
 
 
 def _leak(finding: Finding, said: Verification, sights: Sequence[Sight], now: datetime) -> Alert:

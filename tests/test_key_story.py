@@ -62,6 +62,7 @@ def test_a_leaked_administrator_key_from_the_find_to_the_proof_that_it_is_dead(
     # Its story says what it can do; the list of findings is sorted by it.
     _, story, _ = run(capsys, "key", "show", key.id)
     assert (story["user"], story["administrator"], story["severity"]) == ("deploy", True, "critical")
+    assert run(capsys, "verify", key.id)[0] == 1, "it still lives, and is no smaller for it"
     with Store(Path.home() / "firedamp.db") as store:
         assert store.findings()[0].severity is Severity.CRITICAL
     # A thief has made a session of it.
