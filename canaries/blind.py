@@ -85,8 +85,10 @@ def feeds(urls: Sequence[str], reach: Reach, limit: timedelta, now: datetime) ->
         if mark is None or mark.polled is None:
             yield Unsure(condition=condition, why="never, so far")
             continue
-        if now - mark.polled > _POLLED:
-            yield Blind(condition=condition, why=f"not since {rfc3339(mark.polled)}", since=mark.polled)
+        if abs(now - mark.polled) > _POLLED:
+            ahead = ", by a clock that was ahead" if mark.polled > now else ""
+            why = f"not since {rfc3339(mark.polled)}{ahead}"
+            yield Blind(condition=condition, why=why, since=min(mark.polled, now))
         else:
             yield Sound(condition=condition, told=rfc3339(mark.polled))
         if urlsplit(url).scheme == "lookup":
@@ -121,9 +123,9 @@ def service(instance: Instance | None, now: datetime) -> Check:
     condition = "the service"
     if instance is None:
         return Unsure(condition=condition, why="nobody serves this database")
-    if now - instance.heartbeat > _HEARTBEAT:
+    if abs(now - instance.heartbeat) > _HEARTBEAT:
         why = f"{instance.owner} has no heartbeat since {rfc3339(instance.heartbeat)}"
-        return Blind(condition=condition, why=why, since=instance.heartbeat)
+        return Blind(condition=condition, why=why, since=min(instance.heartbeat, now))
     return Sound(condition=condition, told=instance.owner)
 
 
@@ -355,5 +357,5 @@ def proof(standings: Sequence[Standing], now: datetime) -> Proof:
     sound = [
         each.since for each in standings if isinstance(each.check, Sound) and not each.check.condition.startswith(KEY)
     ]
-    proven = max(sound) if sound and not blind and now - looked < _LOOKED else None
+    proven = max(sound) if sound and not blind and abs(now - looked) < _LOOKED else None
     return Proof(looked, proven, blind, unsure)

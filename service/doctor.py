@@ -214,7 +214,7 @@ def _watched(store: Store, config: Config, now: datetime) -> Iterator[Check]:
             continue
         newest = "no record yet" if mark.newest is None else f"newest record {age(now, mark.newest)} old"
         newest += regions(heard, feed, now)
-        fresh = now - mark.polled < config.watch.blind_after
+        fresh = abs(now - mark.polled) < config.watch.blind_after
         yield Check(
             f"feed {feed}", State.FINE if fresh else State.FAILED, f"read {age(now, mark.polled)} ago, {newest}",
             "" if fresh else "firedamp serve --config firedamp.toml reads it on a schedule",

@@ -284,7 +284,7 @@ class IncidentRows(WatchRows):
         self._db.execute(
             """INSERT INTO watermark VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET position = excluded.position,
             newest = max(coalesce(newest, ''), coalesce(excluded.newest, '')),
-            polled = max(polled, excluded.polled)""",
+            polled = coalesce(nullif(excluded.polled, ''), polled)""",
             (mark.feed, mark.position, None if mark.newest is None else rfc3339(mark.newest),
              "" if mark.polled is None else rfc3339(mark.polled)),
         )  # fmt: skip

@@ -236,6 +236,16 @@ def test_a_poll_that_ends_well_says_so_even_when_nothing_came(rig: Rig, store: S
     assert mark.polled == NOW
 
 
+def test_a_poll_by_a_clock_that_was_ahead_proves_nothing_once_it_is_right_again(
+    rig: Rig, store: Store, key_id: str
+) -> None:
+    for now in (NOW + timedelta(days=400), NOW):
+        watch.poll(rig.feed(), store, now)
+    mark = store.watermark(rig.feed().name)
+    assert mark is not None
+    assert mark.polled == NOW
+
+
 def test_several_feeds_together_give_one_incident(tmp_path: Path, store: Store, key_id: str, aws: Loopback) -> None:
     rigs: list[Rig] = [FolderRig(tmp_path, store), QueueRig(aws, store), LookupRig(aws, store)]
     same = record(user(key_id))

@@ -221,6 +221,7 @@ def test_a_feed_is_judged_by_its_last_poll_and_its_newest_record() -> None:
     assert look("s3://b", minute, HOUR) == ["Sound", "Sound"]
     assert look("s3://b", HOUR, 3 * HOUR) == ["Blind", "Blind"]
     assert look("lookup://", minute, 3 * HOUR) == ["Sound"]
+    assert look("lookup://", -24 * HOUR, None) == ["Blind"], "the clock was ahead: it proves nothing"
 
 
 def test_a_channel_is_judged_by_what_it_delivered_and_what_waits_for_it() -> None:
@@ -247,6 +248,7 @@ def test_the_service_is_judged_by_its_heartbeat() -> None:
     beat = Instance(owner="h:1", started=START, heartbeat=START)
     assert isinstance(blind.service(beat, START), Sound)
     assert isinstance(blind.service(beat, START + HOUR), Blind)
+    assert isinstance(blind.service(beat, START - HOUR), Blind), "its clock was ahead"
 
 
 # The blind alarm: what AWS says.
@@ -408,6 +410,7 @@ def test_the_watch_is_proven_since_its_last_part_became_sound() -> None:
     dark = proof([*sound, stand(Blind(condition="t", why="off"), 2)], now)
     assert (dark.since, dark.words) == (None, "the watch is blind since 2026-11-20T12:00:00Z: t (off)")
     assert "too long ago" in proof(sound, now + HOUR).words
+    assert proof(sound, now - HOUR).since is None, "the clock was ahead"
 
 
 # The commands.
