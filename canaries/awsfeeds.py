@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, parse_qs, unquote
@@ -17,8 +17,9 @@ from firedamp.canaries.buckets import Bucket, failures, root_of
 from firedamp.canaries.feeds import Page, World, hashed
 from firedamp.canaries.notices import TrailObject
 from firedamp.canaries.trailfiles import Document
+from firedamp.canaries.watchlist import compiled
 from firedamp.storage.errors import UsageFailure
-from firedamp.storage.records import Outcome, Rejected, Skipped, Watermark
+from firedamp.storage.records import Outcome, Rejected, Skipped, WatchedKey, Watermark
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
@@ -38,6 +39,7 @@ class _Message:
     """One message of a queue and what is still owed for it: it is deleted when every part of it was read."""
 
     handle: str
+    body: str
     wheres: list[str] = field(default_factory=list)
     failed: bool = False
 
@@ -61,6 +63,7 @@ class QueueFeed:
         self._url = ""
         self._open: dict[str, _Message] = {}
         self._roots: dict[Root, None] = {}
+        self._watched: tuple[WatchedKey, ...] = ()
 
     def pages(self, since: Watermark | None) -> Iterator[Page]:
         """Yield a page for each batch of messages until the queue is empty, then what is read again for new keys."""
@@ -68,6 +71,7 @@ class QueueFeed:
         again = Again.of(kept.get("again"))
         self._roots = {tuple(each): None for each in kept.get("roots", [])}
         watched = self._world.watched()
+        self._watched = tuple(watched)
         again.begin(watched)
         yield Page(position=self._position(again))
         yield from self._messages()
@@ -115,9 +119,9 @@ class QueueFeed:
         self._open = {}
         taking: list[tuple[_Message, Future[notices.Taken]]] = []
         for message in messages:
-            owed = _Message(message["ReceiptHandle"])
+            owed = _Message(message["ReceiptHandle"], message.get("Body", ""))
             self._open[owed.handle] = owed
-            told = notices.read(message.get("Body", ""), f"{self._queue}/{message.get('MessageId', '')}")
+            told = notices.read(owed.body, f"{self._queue}/{message.get('MessageId', '')}")
             taking += [(owed, self._take(notice, callers)) for notice in told]
         for owed, future in taking:
             renew.when_due()
@@ -129,7 +133,9 @@ class QueueFeed:
                     skipped.append(left)
                     owed.failed = owed.failed or left.outcome is Outcome.FAILED
                 case Rejected() as refused:
-                    rejected.append(refused)
+                    found = compiled(self._watched).mentioned([owed.body])
+                    rejected.append(replace(refused, keys=tuple(dict.fromkeys((*found.ids, *found.owners)))))
+                    owed.failed = owed.failed or bool(rejected[-1].keys)
         return Page(documents=documents, rejected=rejected, skipped=skipped, receipt=tuple(self._open))
 
     def _take(self, notice: notices.Notice, callers: ThreadPoolExecutor) -> Future[notices.Taken]:

@@ -236,7 +236,7 @@ def _first_success(event: Event, incident: Incident) -> Iterator[str]:
 
 def lost(rejected: Rejected, known: Known) -> Iterator[Alert]:
     """Yield an alarm for each watched key that stands in something which is no record: a use may be lost with it."""
-    for key_id in rejected.keys:
+    for key_id in (each for each in rejected.keys if each in known.keys):
         yield Alert(
             key=f"lost/{key_id}/{rejected.where}", kind=AlertKind.MENTIONED, severity=Severity.HIGH, at=known.now,
             key_id=key_id,

@@ -2,7 +2,7 @@
 
 All the shapes in which AWS tells of trail files: S3 event notifications (S3 guide, "Event message structure"), the
 same through SNS, CloudTrail's own SNS notice, EventBridge's "Object Created", S3's and CloudTrail's test messages; and
-EventBridge's "… via CloudTrail", which carries the record itself.
+EventBridge's "… via CloudTrail", which carries the record itself, or the record alone.
 """
 
 from __future__ import annotations
@@ -65,9 +65,11 @@ def _read(body: str, where: str, depth: int) -> Iterator[Notice]:
     elif isinstance(message.get("s3ObjectKey"), list | str):
         yield from _by_cloudtrail(message, where)
     elif "detail-type" in message:
-        yield from _by_eventbridge(message, where)
+        yield from _by_eventbridge(message, body, where)
     elif isinstance(message.get("Records"), list):
         yield from _by_s3(message["Records"], where)
+    elif "eventID" in message:  # what an EventBridge rule sends with the input path $.detail
+        yield Document(where, body.encode("utf-8", "replace"))
     else:
         yield Rejected(where=where, why="a message of unknown shape")
 
@@ -92,10 +94,10 @@ def _by_cloudtrail(message: dict[str, Any], where: str) -> Iterator[Notice]:
             yield Rejected(where=where, why="a notice that names no object")
 
 
-def _by_eventbridge(message: dict[str, Any], where: str) -> Iterator[Notice]:
+def _by_eventbridge(message: dict[str, Any], body: str, where: str) -> Iterator[Notice]:
     kind, detail = str(message["detail-type"]), message.get("detail")
     if kind.endswith(_RECORDS) and isinstance(detail, dict):
-        yield Document(where, json.dumps(detail).encode())
+        yield Document(where, body.encode("utf-8", "replace"))  # opened where all envelopes are
     elif kind.startswith("Object "):
         bucket, key = _text(detail, "bucket", "name"), _text(detail, "object", "key")
         if not bucket or not key:

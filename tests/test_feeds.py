@@ -276,6 +276,17 @@ def test_messages_are_deleted_after_what_they_showed_is_kept(queue: QueueRig, st
     assert counts(store) == [(1, 1, 0)]
 
 
+@pytest.mark.parametrize("body", ["{{broken: {}", '{{"detail-type": "AWS Health Event", "detail": "{}"}}'])
+def test_a_message_that_cannot_be_read_and_holds_a_watched_key_is_an_alarm_and_stays(
+    queue: QueueRig, store: Store, key_id: str, body: str
+) -> None:
+    queue.send(body.format(key_id))
+    polled = watch.poll(queue.feed(), store, NOW)
+    assert [key_id in each.why for each in polled.failed] == [True]
+    assert [alert.key_id for _, alert in store.alerts()] == [key_id]
+    assert queue.left() == 1
+
+
 def test_a_long_queue_is_emptied_by_several_calls_at_once(queue: QueueRig, store: Store, key_id: str) -> None:
     for number in range(12):
         queue.deliver(record(user(key_id), number))

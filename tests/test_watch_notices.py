@@ -66,7 +66,15 @@ def test_a_record_that_a_message_carries_is_a_document(kind: str) -> None:
     carried = record(role())
     (found,) = read(json.dumps(eventbridge(kind, carried)), "q")
     assert isinstance(found, Document)
-    assert json.loads(found.data) == carried
+    assert json.loads(found.data)["detail"] == carried
+
+
+def test_a_record_that_is_the_whole_message_is_a_document() -> None:
+    carried = record(role())
+    for body in (carried, sns(carried)):
+        (found,) = read(json.dumps(body), "q")
+        assert isinstance(found, Document)
+        assert json.loads(found.data) == carried
 
 
 LEFT_OUT: dict[str, object] = {
