@@ -13,7 +13,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -268,9 +268,11 @@ def _value(value: object, hint: Any, path: str, errors: list[str]) -> object:
             return None
         return _table(value, typing.cast("type", hint), path, errors)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value)
     if hint in {bool, int, float, str}:
         if type(value) is hint:
+            if isinstance(value, int | float) and not value >= 0:
+                errors.append(f"{path}: {value} is less than 0")
             return value
         errors.append(f"{path}: {hint.__name__} is expected, not {value!r}")
         return None
@@ -296,6 +298,7 @@ def _from_text(value: str, hint: Any, path: str, errors: list[str]) -> object:
 
 
 KINDS: Final = ("scan", "verify", "watch", "nets", "check", "drill", "deliver", "prune")
+PARTITIONS: Final = ("aws", "aws-us-gov", "aws-cn")
 SEVERITIES: Final = ("info", "low", "medium", "high", "critical")
 
 
@@ -307,10 +310,29 @@ def _sense(config: Config) -> list[str]:
             errors.append(f"job[{n}].kind: {job.kind!r} is none of {', '.join(KINDS)}")
         if (job.every is None) == (job.cron is None):
             errors.append(f"job[{n}]: either every or cron says when {job.name!r} runs")
-        if job.cron is not None and len(job.cron.split()) != 5:
-            errors.append(f"job[{n}].cron: five fields are expected, as in '0 3 * * *'")
+        if job.cron is not None:
+            errors += _cron(job, f"job[{n}].cron")
         if job.every is not None and job.every < timedelta(seconds=1):
             errors.append(f"job[{n}].every: at least a second")
+        if job.name in KINDS and job.name != job.kind:
+            errors.append(f"job[{n}].name: {job.name!r} is what the job of that kind is called")
+        if job.kind == "watch" and not job.feeds and not config.watch.feeds:
+            errors.append(f"job[{n}].feeds: none, and [watch] names none either")
+        errors += _feeds(job.feeds, f"job[{n}].feeds")
+    errors += _feeds(config.watch.feeds, "watch.feeds")
+    errors += [
+        f"verify.partitions[{n}]: {each!r} is none of {', '.join(PARTITIONS)}"
+        for n, each in enumerate(config.verify.partitions)
+        if each not in PARTITIONS
+    ]
+    more_than_none: list[tuple[str, float | timedelta]] = [
+        ("serve.workers", config.serve.workers), ("verify.concurrency", config.verify.concurrency),
+        ("verify.rate", config.verify.rate), ("verify.timeout", config.verify.timeout),
+        ("watch.quiet", config.watch.quiet), ("watch.blind_after", config.watch.blind_after),
+        ("serve.clone_time", config.serve.clone_time),
+        *((f"job[{n}].timeout", job.timeout) for n, job in enumerate(config.job)),
+    ]  # fmt: skip
+    errors += [f"{path}: more than 0 is expected" for path, value in more_than_none if not value]
     for kind, names in (("job", [job.name for job in config.job]), ("channel", [c.name for c in config.channel])):
         errors += [
             f"{kind}: the name {name!r} stands twice" for name in sorted({n for n in names if names.count(n) > 1})
@@ -323,6 +345,37 @@ def _sense(config: Config) -> list[str]:
         errors.append(f"serve.listen: HOST:PORT is expected, not {config.serve.listen!r}")
     if config.serve.log not in {"json", "human"}:
         errors.append(f"serve.log: json or human, not {config.serve.log!r}")
+    return errors
+
+
+def _cron(job: JobConfig, path: str) -> list[str]:
+    if len((job.cron or "").split()) != 5:
+        return [f"{path}: five fields are expected, as in '0 3 * * *'"]
+    from firedamp.service.schedule import trigger
+
+    try:
+        trigger(job)
+    except ValueError as error:
+        return [f"{path}: {error}"]
+    return []
+
+
+def _feeds(urls: Sequence[str], path: str) -> list[str]:
+    """Return what is wrong with the URLs of feeds: none of them is opened."""
+    if not urls:
+        return []
+    from firedamp.canaries.feeds import World
+    from firedamp.canaries.opening import open_feed
+
+    def nothing(*_: object) -> Any:
+        raise AssertionError(path)
+
+    errors: list[str] = []
+    for n, url in enumerate(urls):
+        try:
+            open_feed(url, World(clients=nothing, watched=nothing, clock=nothing, sleep=nothing))
+        except UsageFailure as failure:
+            errors.append(f"{path}[{n}]: {failure}")
     return errors
 
 

@@ -70,7 +70,8 @@ def command(job: JobConfig, config: Config) -> list[list[str]]:
             return [["verify"]]
         case "watch":
             feeds = job.feeds or config.watch.feeds
-            return [["watch", "--once", *(each for feed in feeds for each in ("--feed", feed))], ["alert", "deliver"]]
+            watch = ["watch", "--once", *(each for feed in feeds for each in ("--feed", feed))]
+            return [watch, ["alert", "deliver"]] if config.channel else [watch]
         case "deliver":
             return [["alert", "deliver"]]
         case "nets":

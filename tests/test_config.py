@@ -117,6 +117,43 @@ def test_what_is_well_formed_must_still_make_sense(tmp_path: Path) -> None:
         assert each in told
 
 
+def test_what_would_break_the_service_is_told_before_it_starts(tmp_path: Path) -> None:
+    with pytest.raises(UsageFailure, match=r"scan\.unpack_depth: -1 is less than 0"):
+        load(tmp_path, "[scan]\nunpack_depth = -1")
+    with pytest.raises(UsageFailure) as caught:
+        load(
+            tmp_path,
+            """
+            [serve]
+            workers = 0
+            [verify]
+            concurrency = 0
+            rate = 0
+            partitions = ["aws-iso"]
+            [[job]]
+            name = "late"
+            kind = "scan"
+            cron = "61 * * * *"
+            [[job]]
+            name = "verify"
+            kind = "scan"
+            every = "1h"
+            timeout = "0s"
+            [[job]]
+            name = "see"
+            kind = "watch"
+            every = "1m"
+            """,
+        )
+    told = caught.value.what
+    for each in ("serve.workers: more", "verify.concurrency: more", "verify.rate: more", "verify.partitions[0]",
+                 "job[0].cron: Error validating expression '61'", "job[1].name: 'verify' is", "job[1].timeout: more",
+                 "job[2].feeds: none"):  # fmt: skip
+        assert each in told
+    with pytest.raises(UsageFailure, match=r"watch\.feeds\[0\]: ftp://x names no feed"):
+        load(tmp_path, '[watch]\nfeeds = ["ftp://x", "sqs://eu-west-1"]')
+
+
 def test_what_is_no_toml_or_no_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageFailure, match="not TOML"):
         load(tmp_path, "= 3")

@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import pytest
 from tests.builders import make_key_id
 
 from firedamp.service import cli, health, schedule, serving
-from firedamp.service.config import Config, JobConfig, ServeConfig, WatchConfig
+from firedamp.service.config import ChannelConfig, Config, JobConfig, Reference, ServeConfig, WatchConfig
 from firedamp.service.schedule import Ended, Runner, Schedule, command, first_run, jobs_of, niceness
 from firedamp.storage.records import (
     Alert,
@@ -83,6 +84,10 @@ def test_every_kind_of_job_is_a_command_of_ours() -> None:
     for kind in ("scan", "verify", "watch", "deliver", "nets", "check", "drill", "prune"):
         for each in command(JobConfig(name="x", kind=kind, every=timedelta(hours=1)), config):
             cli._parser().parse_args(each)
+    watch = JobConfig(name="x", kind="watch", every=timedelta(minutes=1))
+    assert len(command(watch, config)) == 1, "without a channel there is nothing to deliver by, and that is no failure"
+    chat = ChannelConfig(name="chat", url=Reference("env:CHAT"))
+    assert command(watch, replace(config, channel=(chat,)))[1] == ["alert", "deliver"]
 
 
 def test_a_runner_tells_how_a_process_ended(tmp_path: Path) -> None:
@@ -200,7 +205,7 @@ def test_it_watches_is_killed_comes_back_and_ends_in_time(
     jobs = (
         f'log = "json"\n[watch]\nfeeds = ["{trail.as_uri()}"]\n'
         '[[job]]\nname = "look"\nkind = "watch"\nevery = "1s"\n'
-        '[[job]]\nname = "nets"\nkind = "prune"\nevery = "1d"\n'
+        '[[job]]\nname = "tidy"\nkind = "prune"\nevery = "1d"\n'
     )
     first = service(jobs)
     with Store(database) as store:
