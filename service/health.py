@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,10 +16,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from firedamp.storage.errors import StoreFailure
+from firedamp.storage.errors import Failure, StoreFailure
 from firedamp.storage.records import Counts, FeedTrouble, Heard, Instance, JobRun, ScanRun, Watermark
 from firedamp.storage.store import Store
 
+_PATIENCE: Final = 10
+"""Seconds for which a connection may say nothing."""
 STALE: Final = timedelta(seconds=60)
 """A heartbeat older than this is an instance that is gone."""
 
@@ -124,10 +128,22 @@ class Health:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Metrics(read))
 
+        host, _, port = listen.rpartition(":")
+        host = host.strip("[]")
+        local = host == "localhost" or host.startswith("127.") or host == "::1"
+
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
         class Handler(BaseHTTPRequestHandler):
+            timeout = _PATIENCE
+
             def do_GET(self) -> None:
                 try:
-                    status, body = _answer(self.path, read, registry)
+                    if local and _is_foreign(self.headers.get("Host", "")):
+                        status, body = 403, b"this page answers to localhost only\n"
+                    else:
+                        status, body = _answer(self.path, read, registry)
                 except StoreFailure as failure:
                     status, body = 503, f"{failure}\n".encode()
                 self.send_response(status)
@@ -139,8 +155,10 @@ class Health:
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
                 """Scrapes are no news."""
 
-        host, _, port = listen.rpartition(":")
-        self._server = ThreadingHTTPServer((host.strip("[]"), int(port)), Handler)
+        try:
+            self._server = Server((host, int(port)), Handler)
+        except OSError as error:
+            raise Failure(f"{listen} cannot be listened on: {error.strerror}", "listen under [serve]") from error
         self.port: int = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
@@ -152,6 +170,19 @@ class Health:
         """Stop answering."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def _is_foreign(host: str) -> bool:
+    """Whether a request was meant for another host: a web page's, whose name was made to lead to this machine.
+
+    Names of this machine and addresses are not: no page is served under them but our own.
+    """
+    name = host.strip().rpartition("]")[0].lstrip("[") or host.partition(":")[0]
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name not in {"", "localhost"}
+    return False
 
 
 def _answer(path: str, read: Callable[[], Snapshot], registry: CollectorRegistry) -> tuple[int, bytes]:

@@ -24,6 +24,7 @@ from tests.builders import make_key_id
 from firedamp.service import cli, health, schedule, serving
 from firedamp.service.config import ChannelConfig, Config, JobConfig, Reference, ServeConfig, WatchConfig
 from firedamp.service.schedule import Ended, Runner, Schedule, command, first_run, jobs_of, niceness
+from firedamp.storage.errors import Failure
 from firedamp.storage.records import (
     Alert,
     AlertKind,
@@ -305,6 +306,40 @@ def test_the_health_page_tells_the_truth(tmp_path: Path) -> None:
         assert get("/readyz")[0] == 503
         assert get("/other")[0] == 404
         page.stop()
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "listen", ["127.0.0.1:0", pytest.param("[::1]:0", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here"))]
+)
+def test_the_health_page_answers_no_page_of_the_web_and_says_what_it_cannot_listen_on(
+    tmp_path: Path, listen: str
+) -> None:
+    page = health.Health(listen, lambda: health.snapshot(Store(tmp_path / "x.db"), NOW))
+    page.start()
+    place = listen.replace(":0", f":{page.port}")
+
+    def get(host: str) -> int:
+        request = urllib.request.Request(f"http://{place}/healthz", headers={"Host": host})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    assert [get(host) for host in (place, "localhost", "[::1]:9187", "127.0.0.1")] == [200] * 4
+    assert [get(host) for host in ("rebound.example", "rebound.example:9187", "127.0.0.1.example")] == [403] * 3
+    with pytest.raises(Failure, match="cannot be listened on: Address already in use"):
+        health.Health(place, lambda: health.snapshot(Store(tmp_path / "x.db"), NOW))
+    page.stop()
 
 
 def test_status_is_one_screen_and_exits_2_when_something_is_wrong(
