@@ -39,6 +39,8 @@ _PRIVATE: Final = tuple(
 )  # fmt: skip
 _SHOWN: Final = 12
 """How many values of a kind an alert lists; the incident has them all."""
+_AHEAD: Final = timedelta(minutes=5)
+"""A clock may be ahead of ours by so much and nothing is said of it."""
 
 
 def nowhere(_: str) -> str:
@@ -141,8 +143,9 @@ def verdict(sightings: Sequence[Sighting]) -> str:
 
 
 def _by_aws(sighting: Sighting) -> bool:
-    internal = "AWS Internal" in sighting.event.user_agent or "aws-internal" in sighting.event.user_agent
-    return internal or address_kind(sighting.event.address) in {AddressKind.AWS_INTERNAL, AddressKind.AWS_SERVICE}
+    """Whether AWS made a call. A user agent proves nothing: whoever calls writes it."""
+    kind = address_kind(sighting.event.address)
+    return sight.EXPOSED in sighting.note or kind in {AddressKind.AWS_INTERNAL, AddressKind.AWS_SERVICE}
 
 
 def of_key(key: WatchedKey, placement: Placement | None) -> Facts:
@@ -181,7 +184,7 @@ def of_sightings(sightings: Sequence[Sighting], now: datetime, locate: Locate = 
         ("writes", _counted(event.call for event in events if event.wrote)),
         ("first", f"{rfc3339(first)}, {ago(now - first)}"),
         ("last", f"{rfc3339(last)}, {ago(now - last)}" if last != first else ""),
-        ("delay", length(now - first)),
+        ("delay", length(now - first) if now - first > -_AHEAD else "not known"),
         ("verdict", verdict(sightings)),
         ("owner", f"{owner}: firedamp canary adopt KEYID --arn ARN joins its other records" if owner else ""),
         ("remark", "; ".join(remarks[:_SHOWN])),
@@ -200,8 +203,8 @@ def length(time: timedelta) -> str:
 
 
 def ago(time: timedelta) -> str:
-    """Write how long ago something was."""
-    return f"{length(time)} ago"
+    """Write how long ago something was, or how far ahead of our clock it is."""
+    return f"{length(time)} ago" if time > -_AHEAD else f"{length(-time)} ahead of our clock"
 
 
 def _address(address: str, locate: Locate) -> str:

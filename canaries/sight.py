@@ -22,6 +22,7 @@ QUARANTINE: Final = "AWSCompromisedKeyQuarantine"
 
 
 EXPOSED: Final = "AWS found this key in public and quarantined it"
+RELEASED: Final = "the quarantine that AWS put on this key was taken off or changed"
 PROPOSED: Final = "its owner is not known here, the record says "
 ATTEMPT: Final = "a failed attempt: "
 MINTED: Final = "a session was made: "
@@ -80,8 +81,8 @@ def _named(event: Event, record: object, watchlist: Watchlist) -> str | None:
 
 
 def _notes(event: Event, record: object, unowned: bool, touch: Touch | None) -> Iterator[str]:
-    if not event.failed and any(QUARANTINE in text for text in cloudtrail.texts(cloudtrail.parameters(record))):
-        yield EXPOSED
+    if event.wrote and any(QUARANTINE in text for text in cloudtrail.texts(cloudtrail.parameters(record))):
+        yield EXPOSED if event.name.startswith(("Attach", "Put")) else RELEASED
     odd = cloudtrail.odd_time(record)
     if odd:
         yield f"{UNDATED}{odd[:_TOLD]}"

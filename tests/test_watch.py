@@ -559,6 +559,14 @@ def test_a_late_alert_says_how_late_and_where_the_key_was(scene: Scene) -> None:
     assert facts["verdict"] == "an intruder uses it"
 
 
+def test_a_time_that_is_yet_to_come_is_told_as_one(scene: Scene) -> None:
+    scene.watch(canary())
+    scene.see(record(user(KEY), 0), now=START - timedelta(days=30))
+    assert (scene.facts()["first"], scene.facts()["delay"]) == (
+        "2026-11-20T10:00:00Z, 30 d 0 h ahead of our clock", "not known"
+    )  # fmt: skip
+
+
 # AWS's own reaction to a public key.
 
 
@@ -574,10 +582,24 @@ def test_a_quarantine_policy_of_any_version_says_that_the_key_is_public(scene: S
     assert "AWS Internal (aws internal)" in scene.facts()["address"]
 
 
-def test_calls_of_aws_itself_are_told_from_an_intruder(scene: Scene) -> None:
+def test_a_quarantine_that_is_put_by_the_keys_own_identity_is_no_intruder_and_one_that_ends_is_told(
+    scene: Scene,
+) -> None:
+    scene.watch(canary())
+    put = {"userName": "svc-backup", "policyName": "AWSCompromisedKeyQuarantineV3"}
+    scene.see(record(user(""), name="PutUserPolicy", requestParameters=put, userAgent="aws-internal/3", **IAM))
+    assert scene.facts()["verdict"] == "public: AWS found this key and quarantined it"
+    scene.see(record(role(), 5, name="DeleteUserPolicy", requestParameters=put, **IAM))
+    assert scene.facts()["verdict"] == "the key or its owner was changed"
+    assert "quarantine that AWS put on this key was taken off" in scene.facts()["remark"]
+
+
+def test_calls_of_aws_itself_are_told_from_an_intruder_who_writes_its_name_into_the_user_agent(scene: Scene) -> None:
     scene.watch(canary())
     scene.see(record(user(KEY), sourceIPAddress="AWS Internal/3", userAgent="aws-internal/3 aws-sdk-java/1.12"))
     assert "AWS itself" in scene.facts()["verdict"]
+    scene.see(record(user(KEY), 5, userAgent="AWS Internal"))
+    assert scene.facts()["verdict"] == "an intruder uses it"
 
 
 def test_a_known_scanner_is_named_and_still_alerts(scene: Scene) -> None:
