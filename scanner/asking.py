@@ -6,6 +6,7 @@ meet a session, a profile or a cache of the user's, and a thousand of them cost 
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from html import unescape
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
 from firedamp.scanner.candidates import Credential
@@ -48,6 +49,7 @@ _REGIONS: Final = {
 living keys of those that did not, and of session tokens of the global endpoint (IAM guide, "Manage AWS STS in an AWS
 Region"): it is not asked, nor is one that does not exist."""
 _REGION: Final = re.compile(r"\b[a-z]{2}(?:-[a-z]{3,12}){1,2}-\d\b")
+_SCOPE: Final = re.compile(r"X-Amz-Credential=[^&/]+/\d{8}/([a-z]{2}(?:-[a-z]{3,12}){1,2}-\d)/bedrock/")
 
 # An answer of STS is XML of one of two forms; anything else, a proxy's HTML with status 403 above all, is a stranger's.
 _IDENTITY: Final = re.compile(rb'\s*(?:<\?xml[^>]*>\s*)?<GetCallerIdentityResponse(?:\s+xmlns="[^"]*")?\s*>')
@@ -70,7 +72,8 @@ def endpoint(credential: Credential, partition: str, service: str, environ: Mapp
     found = next((each for each in _REGION.findall(credential.hint) if each in _REGIONS[partition]), region)
     host, region = host.replace(region, found), found
     if service != "sts":
-        host, region = f"{service}.us-east-1.amazonaws.com", "us-east-1"
+        region = _signed_for(credential) or "us-east-1"
+        host = f"{service}.{region}.amazonaws.com"
     return Endpoint(named or f"https://{host}/", region)
 
 
@@ -79,6 +82,22 @@ def configured_endpoint(service: str, environ: Mapping[str, str]) -> str | None:
     if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         return None
     return environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or environ.get("AWS_ENDPOINT_URL") or None
+
+
+def _signed_for(credential: Credential) -> str:
+    """Return the region that a short-term Bedrock key was signed for: every other one refuses it. Nothing if unknown.
+
+    It is a presigned URL in base64 (Bedrock guide, "Generate a short-term Amazon Bedrock API key").
+    """
+    if credential.kind is not KeyKind.BEDROCK_SHORT or credential.secret is None:
+        return ""
+    packed = credential.secret.reveal().removeprefix("bedrock-api-key-").rstrip("=")
+    try:
+        url = unquote(base64.b64decode(packed + "=" * (-len(packed) % 4)).decode("ascii", "replace"))
+    except ValueError:
+        return ""
+    found = _SCOPE.search(url)
+    return "" if found is None else found[1]
 
 
 class Asker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import os
 import random
@@ -342,6 +343,25 @@ def test_bedrock_answers_are_read_with_the_same_care(ask: Callable[..., Verifica
         said = ask("", credential, AWS_ENDPOINT_URL_BEDROCK=server.url)
         assert server.requests[0].headers["authorization"] == "Bearer ABSKEXAMPLE"
     assert said.status is Status.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("url", "region"),
+    [
+        ("X-Amz-Credential=ASIAEXAMPLE%2F20261121%2Feu-west-1%2Fbedrock%2Faws4_request&X-Amz-Date=1", "eu-west-1"),
+        ("X-Amz-Credential=ASIAEXAMPLE/20261121/ap-southeast-2/bedrock/aws4_request", "ap-southeast-2"),
+        ("X-Amz-Credential=ASIAEXAMPLE%2F20261121%2Fx.example%23%2Fbedrock%2Faws4_request", "us-east-1"),
+        ("nothing", "us-east-1"),
+    ],
+)
+def test_a_short_term_bedrock_key_is_asked_about_in_the_region_that_it_was_signed_for(url: str, region: str) -> None:
+    packed = base64.b64encode(f"bedrock.amazonaws.com/?Action=CallWithBearerToken&{url}".encode()).decode()
+    for text in (packed, packed.rstrip("=")):
+        secret = Secret(f"bedrock-api-key-{text}")
+        credential = Credential(kind=KeyKind.BEDROCK_SHORT, key_id=None, secret=secret)
+        assert endpoint(credential, "aws", "bedrock", {}).url == f"https://bedrock.{region}.amazonaws.com/"
+    credential = Credential(kind=KeyKind.BEDROCK_SHORT, key_id=None, secret=Secret("bedrock-api-key-A"))
+    assert endpoint(credential, "aws", "bedrock", {}).region == "us-east-1"
 
 
 def test_many_ids_are_judged_within_the_rate_and_never_more_at_once_than_allowed() -> None:
