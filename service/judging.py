@@ -137,7 +137,8 @@ def _suspects(store: Store, findings: Sequence[Finding], clones: Path | None) ->
 def _keep_old(store: Store, finding: Finding) -> None:
     """Say that a secret cannot be read back; what AWS said of it before stays said."""
     said = replace(finding.verification, detail="the source is gone: the secret can no longer be read back")
-    store.set_verification(finding.fingerprint, said, verifier.grade(finding, said))
+    if said != finding.verification:  # it was said before, and nothing new is known
+        store.set_verification(finding.fingerprint, said)
 
 
 def _keep(store: Store, finding: Finding, said: Verification) -> None:

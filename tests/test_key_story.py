@@ -63,6 +63,9 @@ def test_a_leaked_administrator_key_from_the_find_to_the_proof_that_it_is_dead(
     _, story, _ = run(capsys, "key", "show", key.id)
     assert (story["user"], story["administrator"], story["severity"]) == ("deploy", True, "critical")
     assert run(capsys, "verify", key.id)[0] == 1, "it still lives, and is no smaller for it"
+    repository.rename(tmp_path / "moved")
+    assert run(capsys, "verify", key.id)[0] == 1, "nor when it cannot be asked about any more"
+    (tmp_path / "moved").rename(repository)
     with Store(Path.home() / "firedamp.db") as store:
         assert store.findings()[0].severity is Severity.CRITICAL
     # A thief has made a session of it.
