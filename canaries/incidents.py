@@ -173,10 +173,11 @@ def _alerts(
 ) -> Iterator[Alert]:
     """Yield what a person must be told of new sightings of one incident: the first of them, or what is new."""
     told = [each for each in sightings if not each.own and not each.corrected]
+    # All of them in one: whoever replays a mark a thousand times must not bury another alarm.
     replayed = [each for each in told if MASQUERADE in each.note]
-    for each in replayed:
+    if replayed:
         rank = AlertKind.MASQUERADE, Severity.CRITICAL
-        yield _alert(f"masquerade/{each.event.id}", rank, [each], key_id, known)
+        yield _alert(f"masquerade/{replayed[0].event.id}", rank, replayed, key_id, known)
     if not told or (incident is not None and incident.state is IncidentState.CLOSED):
         return
     first = told[0].event
@@ -246,10 +247,10 @@ def lost(rejected: Rejected, known: Known) -> Iterator[Alert]:
 
 
 def _attempts(sightings: Sequence[Sighting], known: Known) -> Iterator[Alert]:
-    """Yield a note of each failed try at the watch; of our own calls nothing is told."""
-    for each in sightings:
-        if not each.own:
-            yield _alert(f"attempt/{each.event.id}", (AlertKind.TAMPER, Severity.INFO), [each], None, known)
+    """Yield one note of the failed tries at the watch; of our own calls nothing is told."""
+    tries = [each for each in sightings if not each.own]
+    if tries:
+        yield _alert(f"attempt/{tries[0].event.id}", (AlertKind.TAMPER, Severity.INFO), tries, None, known)
 
 
 def _alert(

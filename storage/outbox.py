@@ -39,16 +39,16 @@ class OutboxRows(Rows):
         return added
 
     def due(self, channel: str, at: datetime, latest: datetime, limit: int = 100) -> list[tuple[Delivery, Alert]]:
-        """Return a channel's deliveries whose next try has come: what was tried least first, then the oldest.
+        """Return a channel's deliveries whose next try has come: what was tried least first, the worst, the oldest.
 
-        So what it does not take never holds up what it would take. No try is ever put off beyond latest: one that is
-        was written by a clock that was ahead, and is due.
+        So what it does not take never holds up what it would take, and a flood of notes no alarm. No try is ever put
+        off beyond latest: one that is was written by a clock that was ahead, and is due.
         """
         rows = self._all(
             f"""{_ALERT.replace("FROM alert", ", channel, state, attempts, next_try, delivered, error FROM alert")}
             JOIN delivery ON delivery.alert = alert.id
             WHERE state = 'waiting' AND channel = ? AND (next_try <= ? OR next_try > ?)
-            ORDER BY attempts, alert.id LIMIT ?""",
+            ORDER BY attempts, severity DESC, alert.id LIMIT ?""",
             (channel, rfc3339(at), rfc3339(latest), limit),
         )
         return [(_delivery(row), _alert(row)) for row in rows]

@@ -305,6 +305,17 @@ def test_alerts_that_wait_for_a_dead_channel_hold_up_neither_the_others_nor_one_
         assert "199" in tried
 
 
+def test_an_alarm_goes_before_a_flood_of_notes() -> None:
+    heard: list[str] = []
+    channel = Channel("it", Severity.LOW, lambda alert, repeat: heard.append(alert.key))
+    with Store(None) as store:
+        for number in range(500):
+            store.add_alert(replace(USED, key=str(number), severity=Severity.INFO))
+        store.add_alert(USED)
+        alerts.deliver(store, [channel], Clock())
+    assert heard == [USED.key]
+
+
 def test_a_clock_that_was_ahead_puts_nothing_off_and_a_crash_does_not_hide_that_a_channel_fails() -> None:
     heard: list[str] = []
     clock = Clock()

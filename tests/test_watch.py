@@ -567,6 +567,22 @@ def test_a_time_that_is_yet_to_come_is_told_as_one(scene: Scene) -> None:
     )  # fmt: skip
 
 
+def test_whoever_repeats_himself_a_hundred_times_buries_no_other_alarm(scene: Scene) -> None:
+    scene.watch(canary(), canary(OTHER, Owner(), "other"))
+    made = nonce.make(bytes(nonce.BYTES))
+    scene.store.add_own_call(own_call(made))
+    stop = {"eventSource": "cloudtrail.amazonaws.com", "errorCode": "AccessDenied"}
+    scene.see(
+        *(marked(made, n / 10) for n in range(100)),
+        *(record(role(), n / 10, name="StopLogging", requestParameters={"name": "t"}, **stop) for n in range(100)),
+        record(user(OTHER), 10),
+    )
+    told = [(alert.kind, dict(alert.facts)["calls"]) for alert in scene.alerts()]
+    assert (AlertKind.MASQUERADE, "sts:GetCallerIdentity (99)") in told
+    assert (AlertKind.TAMPER, "cloudtrail:StopLogging (100)") in told
+    assert len(told) == 4, "and one for each key that was used"
+
+
 # AWS's own reaction to a public key.
 
 
