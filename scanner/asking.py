@@ -138,7 +138,7 @@ class Asker:
         return OwnCall(
             nonce=mark, key_id=question.credential.key_id, principal=question.credential.key_id or "",
             call="bedrock:ListFoundationModels" if bedrock else "sts:GetCallerIdentity",
-            host=urlsplit(where.url).netloc, at=self._now(), purpose="verify",
+            host=urlsplit(where.url).netloc.rpartition("@")[2], at=self._now(), purpose="verify",
         )  # fmt: skip
 
     def __call__(self, question: Question) -> Answer:

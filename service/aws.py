@@ -171,7 +171,8 @@ class Aws:
                 OwnCall(
                     nonce=made, key_id=self._about.get(),
                     principal="" if credentials is None else credentials.get_frozen_credentials().access_key or "",
-                    call=f"{service}:{operation}", host=urlsplit(request.url).netloc, at=self._now(), purpose=purpose,
+                    call=f"{service}:{operation}", host=urlsplit(request.url).netloc.rpartition("@")[2],
+                    at=self._now(), purpose=purpose,
                 )
             )  # fmt: skip
             agent = request.headers.get("User-Agent") or self._user_agent

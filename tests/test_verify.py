@@ -287,6 +287,15 @@ def test_a_live_key_an_inactive_one_and_a_wrong_secret_on_the_loopback_aws(
     assert ask(aws.url, credential).status is Status.REJECTED
 
 
+def test_what_is_written_down_of_a_call_names_its_host_and_no_password_of_an_endpoint() -> None:
+    asker = Asker(
+        user_agent="f", timeout=1, concurrency=1, now=lambda: NOW, random=os.urandom,
+        environ={"AWS_ENDPOINT_URL": "http://user:EXAMPLEPASSWORD@127.0.0.1:1"},
+    )  # fmt: skip
+    assert asker.announce(Question(suspect().credential, "aws")).host == "127.0.0.1:1"
+    asker.close()
+
+
 def test_a_question_that_was_not_written_down_is_not_asked() -> None:
     with faults.FaultServer(faults.REJECTED) as server:
         asker = Asker(
