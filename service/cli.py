@@ -225,7 +225,7 @@ def _config(given: argparse.Namespace, common: Common) -> int:
         return CLEAN
     if common.config is None:
         raise UsageFailure("config check needs --config FILE", "firedamp config example prints one")
-    config.load(common.config)
+    config.load(common.config, whole=True)
     print(f"{common.config} is sound")
     return CLEAN
 

@@ -13,7 +13,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -215,8 +215,11 @@ class Config:
     team: tuple[TeamConfig, ...] = _doc("", ())
 
 
-def load(path: Path) -> Config:
-    """Read and check a file. Raises UsageFailure with every error of it, one a line."""
+def load(path: Path, *, whole: bool = False) -> Config:
+    """Read and check a file. Raises UsageFailure with every error of it, one a line.
+
+    whole: what only the service uses is checked too; that takes a while, and a hook has none.
+    """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -227,6 +230,8 @@ def load(path: Path) -> Config:
     config = _table(document, Config, "", errors)
     if not errors:
         errors += _sense(config)
+    if whole and not errors:
+        errors += _service_sense(config)
     if errors:
         raise UsageFailure("\n  ".join([f"{path}: {len(errors)} to mend", *errors]), "see firedamp config example")
     assert isinstance(config, Config)  # noqa: S101 - without errors, the table was built
@@ -310,16 +315,14 @@ def _sense(config: Config) -> list[str]:
             errors.append(f"job[{n}].kind: {job.kind!r} is none of {', '.join(KINDS)}")
         if (job.every is None) == (job.cron is None):
             errors.append(f"job[{n}]: either every or cron says when {job.name!r} runs")
-        if job.cron is not None:
-            errors += _cron(job, f"job[{n}].cron")
+        if job.cron is not None and len(job.cron.split()) != 5:
+            errors.append(f"job[{n}].cron: five fields are expected, as in '0 3 * * *'")
         if job.every is not None and job.every < timedelta(seconds=1):
             errors.append(f"job[{n}].every: at least a second")
         if job.name in KINDS and job.name != job.kind:
             errors.append(f"job[{n}].name: {job.name!r} is what the job of that kind is called")
         if job.kind == "watch" and not job.feeds and not config.watch.feeds:
             errors.append(f"job[{n}].feeds: none, and [watch] names none either")
-        errors += _feeds(job.feeds, f"job[{n}].feeds")
-    errors += _feeds(config.watch.feeds, "watch.feeds")
     errors += [
         f"verify.partitions[{n}]: {each!r} is none of {', '.join(PARTITIONS)}"
         for n, each in enumerate(config.verify.partitions)
@@ -348,34 +351,29 @@ def _sense(config: Config) -> list[str]:
     return errors
 
 
-def _cron(job: JobConfig, path: str) -> list[str]:
-    if len((job.cron or "").split()) != 5:
-        return [f"{path}: five fields are expected, as in '0 3 * * *'"]
-    from firedamp.service.schedule import trigger
-
-    try:
-        trigger(job)
-    except ValueError as error:
-        return [f"{path}: {error}"]
-    return []
-
-
-def _feeds(urls: Sequence[str], path: str) -> list[str]:
-    """Return what is wrong with the URLs of feeds: none of them is opened."""
-    if not urls:
-        return []
+def _service_sense(config: Config) -> list[str]:
+    """Return what those parts say of it that read it later: the clock of the jobs, and the feeds. Nothing is opened."""
     from firedamp.canaries.feeds import World
     from firedamp.canaries.opening import open_feed
+    from firedamp.service.schedule import trigger
 
     def nothing(*_: object) -> Any:
-        raise AssertionError(path)
+        raise AssertionError(config)
 
     errors: list[str] = []
-    for n, url in enumerate(urls):
+    feeds = [("watch", config.watch.feeds)]
+    for n, job in enumerate(config.job):
+        feeds.append((f"job[{n}]", job.feeds))
         try:
-            open_feed(url, World(clients=nothing, watched=nothing, clock=nothing, sleep=nothing))
-        except UsageFailure as failure:
-            errors.append(f"{path}[{n}]: {failure}")
+            trigger(job)
+        except ValueError as error:
+            errors.append(f"job[{n}].cron: {error}")
+    for path, urls in feeds:
+        for n, url in enumerate(urls):
+            try:
+                open_feed(url, World(clients=nothing, watched=nothing, clock=nothing, sleep=nothing))
+            except UsageFailure as failure:
+                errors.append(f"{path}.feeds[{n}]: {failure}")
     return errors
 
 

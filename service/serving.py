@@ -38,7 +38,7 @@ def serve(common: Common) -> int:
     """Run the jobs until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
     if common.config is None:
         raise UsageFailure("serve needs --config FILE", "firedamp config example prints one")
-    config = load(common.config)
+    config = load(common.config, whole=True)
     _start_log(config.serve.log)
     service = Service(common.config, config, common.db or config.db or default_db())
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -133,7 +133,7 @@ class Service:
 
     def _reload(self, schedule: Schedule) -> None:
         try:
-            config = load(self._path)
+            config = load(self._path, whole=True)
         except Failure as failure:
             _log.error("the configuration is not read again, the old one stays: %s", failure)
             return

@@ -131,10 +131,6 @@ def test_what_would_break_the_service_is_told_before_it_starts(tmp_path: Path) -
             rate = 0
             partitions = ["aws-iso"]
             [[job]]
-            name = "late"
-            kind = "scan"
-            cron = "61 * * * *"
-            [[job]]
             name = "verify"
             kind = "scan"
             every = "1h"
@@ -147,11 +143,24 @@ def test_what_would_break_the_service_is_told_before_it_starts(tmp_path: Path) -
         )
     told = caught.value.what
     for each in ("serve.workers: more", "verify.concurrency: more", "verify.rate: more", "verify.partitions[0]",
-                 "job[0].cron: Error validating expression '61'", "job[1].name: 'verify' is", "job[1].timeout: more",
-                 "job[2].feeds: none"):  # fmt: skip
+                 "job[0].name: 'verify' is", "job[0].timeout: more", "job[1].feeds: none"):  # fmt: skip
         assert each in told
-    with pytest.raises(UsageFailure, match=r"watch\.feeds\[0\]: ftp://x names no feed"):
-        load(tmp_path, '[watch]\nfeeds = ["ftp://x", "sqs://eu-west-1"]')
+
+
+def test_the_service_checks_its_times_and_feeds_before_it_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "odd.toml"
+    file.write_text(
+        '[watch]\nfeeds = ["file:///x", "ftp://x"]\n[[job]]\nname = "late"\nkind = "scan"\ncron = "61 * * * *"\n'
+        '[[job]]\nname = "see"\nkind = "watch"\nevery = "1m"\nfeeds = ["sqs://eu-west-1"]\n'
+    )
+    for command in (["config", "check"], ["serve"]):
+        assert cli.main([*command, "--config", str(file)]) == 2
+        told = capsys.readouterr().err
+        for each in ("watch.feeds[1]: ftp://x names no feed", "job[0].cron: Error validating expression '61'",
+                     "job[1].feeds[0]: sqs://eu-west-1 names no queue"):  # fmt: skip
+            assert each in told
 
 
 def test_what_is_no_toml_or_no_file_is_said(tmp_path: Path) -> None:
