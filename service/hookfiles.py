@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -47,10 +47,11 @@ def install(name: str, top: Path | None, options: Sequence[str]) -> int:
     """
     folder, shadow = _folder_for_all() if top is None else _folder_of(top)
     path, before = folder / name, folder / _BEFORE / name
-    _move(folder / f"{name}.{_BEFORE}", before)
+    to_keep = {folder / f"{name}.{_BEFORE}": before}
     if not _says(path, _MARK, _PASSES):
-        _move(path, before)
-        _move(folder / f"{name}.legacy", before.with_name(f"{name}.legacy"))  # pre-commit's hook looks for it there
+        # pre-commit's hook looks for the second beside itself.
+        to_keep |= {path: before, folder / f"{name}.legacy": before.with_name(f"{name}.legacy")}
+    _move_all(to_keep)
     _write(path, _script(name, options, for_all=top is None))
     if top is None and folder == _folder_of_ours():
         for each in _KINDS:
@@ -70,13 +71,8 @@ def uninstall(name: str, top: Path | None) -> int:
     path, before = folder / name, folder / _BEFORE / name
     if not _says(path, _MARK):
         raise Failure(f"{path} is no hook of ours", "is it installed, for this repository or --global?")
-    older, kept, legacy = folder / f"{name}.{_BEFORE}", before.with_name(f"{name}.legacy"), folder / f"{name}.legacy"
-    _refuse_both(older, before)
-    _refuse_both(kept, legacy)
-    path.unlink()
-    _move(older, path)
-    _move(before, path)
-    _move(kept, legacy)
+    kept = before.with_name(f"{name}.legacy")
+    _move_all({folder / f"{name}.{_BEFORE}": path, before: path, kept: folder / f"{name}.legacy"}, instead_of=path)
     if before.parent.is_dir() and not any(before.parent.iterdir()):
         before.parent.rmdir()
     print(f"{path} is removed" + ("; what stood there before is back" if os.path.lexists(path) else ""))
@@ -116,11 +112,27 @@ def _says(path: Path, *marks: str) -> bool:
     return any(mark in text for mark in marks)
 
 
+def _move_all(places: Mapping[Path, Path], instead_of: Path | None = None) -> None:
+    """Move hooks, as far as they exist, each to its place; instead_of is the one that goes before.
+
+    Raises Failure before anything is changed where two would stand in one place, or there is no place.
+    """
+    taken = {to: to for to in places.values() if to != instead_of and os.path.lexists(to)}
+    moving = {path: to for path, to in places.items() if os.path.lexists(path)}
+    for path, to in moving.items():
+        if to in taken:
+            raise Failure(f"{path} and {taken[to]} are both somebody's", "join them, then try again")
+        if os.path.lexists(to.parent) and not to.parent.is_dir():
+            raise Failure(f"{to.parent} is no folder", f"{path} would be kept there: move it, then try again")
+        taken[to] = path
+    if instead_of is not None:
+        instead_of.unlink()
+    for path, to in moving.items():
+        _move(path, to)
+
+
 def _move(path: Path, to: Path) -> None:
-    """Move a hook, if there is one. A relative link still leads to where it led."""
-    if not os.path.lexists(path):
-        return
-    _refuse_both(path, to)
+    """Move a hook. A relative link still leads to where it led."""
     to.parent.mkdir(exist_ok=True)
     if path.is_symlink():
         target = os.path.join(os.path.realpath(path.parent), path.readlink())  # noqa: PTH118 - not to be resolved
@@ -128,12 +140,6 @@ def _move(path: Path, to: Path) -> None:
         path.unlink()
     else:
         path.rename(to)
-
-
-def _refuse_both(path: Path, other: Path) -> None:
-    """Fail where both exist: only one of them can stand in the place that they are meant for."""
-    if os.path.lexists(path) and os.path.lexists(other):
-        raise Failure(f"{path} and {other} are both somebody's", "join them, then try again")
 
 
 def _write(path: Path, script: str) -> None:

@@ -316,6 +316,29 @@ def test_a_hook_that_cannot_be_taken_away_whole_is_left_as_it_is(
     assert {path: path.read_bytes() for path in hooks.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize(
+    "there",
+    [
+        ("pre-commit", "before-firedamp/pre-commit"),
+        ("pre-commit", "pre-commit.before-firedamp"),
+        ("before-firedamp/pre-commit", "pre-commit.before-firedamp"),
+        ("pre-commit", "pre-commit.legacy", "before-firedamp/pre-commit.legacy"),
+        ("pre-commit", "before-firedamp"),
+    ],
+)
+def test_a_hook_that_cannot_be_kept_is_left_as_it_is(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], there: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(repository)
+    hooks = repository / ".git" / "hooks"
+    for name in there:
+        script(hooks / name, f"echo {name}")
+    before = {path: path.read_bytes() for path in hooks.rglob("*") if path.is_file()}
+    assert cli.main(["hook", "install", "pre-commit"]) == 2, "where would it be kept?"
+    assert str(hooks / there[-1]) in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in hooks.rglob("*") if path.is_file()} == before
+
+
 def test_an_installed_hook_keeps_the_settings_it_was_installed_with(
     tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
