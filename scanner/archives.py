@@ -174,10 +174,15 @@ class _ZipLzma:
         return self._inner.decompress(data, max_length)
 
 
+def zip_lzma() -> Inflater:
+    """Begin a zip's member of LZMA. Its decompress raises Broken for a dictionary of more than 64 MiB."""
+    return _ZipLzma()
+
+
 _METHODS: Final[dict[int, Callable[[], Inflater]]] = {
     zipfile.ZIP_DEFLATED: deflate,
     zipfile.ZIP_BZIP2: BZ2Decompressor,
-    zipfile.ZIP_LZMA: _ZipLzma,
+    zipfile.ZIP_LZMA: zip_lzma,
     93: zstd,
 }
 

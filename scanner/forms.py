@@ -206,16 +206,17 @@ def _deep() -> Iterator[Form]:
         level = [one.shape for one in encoded]
 
 
-# Compressed data inside base64: gzip, bzip2, xz and zip by how they begin, which stands at the first alignment; zlib by
-# its two bytes (default and best compression), at the start of a long run. The latter is written out as literals of
-# four bytes: as one expression with sets of characters it would cost a third of the whole prefilter's speed.
+# Compressed data inside base64: gzip, bzip2, xz, zstd and zip by how they begin, which stands at the first alignment;
+# zlib by its two bytes (default and best compression), at the start of a long run. The latter is written out as
+# literals of four bytes: one expression with sets of characters would cost a third of the whole prefilter's speed.
 _MAGICS: Final = (
     shape(b"\x1f\x8b\x08", bytes(range(32))),
     shape(b"BZh", b"123456789", *shape(b"1AY&SY")),
     shape(b"\xfd7zXZ\x00"),
+    shape(b"\x28\xb5\x2f\xfd"),
     shape(b"PK\x03\x04", b"\x0a\x14\x2d\x2e\x3f", b"\x00"),
 )
-"""gzip with method and flags, bzip2 with its first block, xz, zip with the version that is needed."""
+"""gzip with method and flags, bzip2 with its first block, xz, zstd, zip with the version that is needed."""
 _ZLIB_BORDERS: Final = (b'"', b"'", b" ", b"=", b":", rb"\n", b">")
 _ZLIB_STARTS: Final = (b"eJw", b"eJx", b"eJy", b"eJz", b"eNo", b"eNp", b"eNq", b"eNr")
 

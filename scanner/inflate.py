@@ -1,6 +1,6 @@
 """What stands compressed inside an encoded run, within limits. Pure.
 
-Sources: RFC 1950 and 1952 (zlib, gzip), the bzip2 and .xz formats, APPNOTE 6.3 (zip).
+Sources: RFC 1950, 1952 and 8878 (zlib, gzip, zstd), the bzip2 and .xz formats, APPNOTE 6.3 (zip).
 """
 
 from __future__ import annotations
@@ -31,15 +31,28 @@ class _Engine(Protocol):
     def eof(self) -> bool: ...
 
     @property
-    def unused_data(self) -> bytes: ...
+    def unused_data(self) -> bytes | None: ...
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _zstd() -> _Engine:
+    from firedamp.scanner.streams import zstd
+
+    return zstd()
+
+
+def _zip_lzma() -> _Engine:
+    from firedamp.scanner.archives import zip_lzma
+
+    return zip_lzma()
 
 
 _ENGINES: Final[dict[str, tuple[bytes, Callable[[], _Engine]]]] = {
     "gzip": (b"\x1f\x8b\x08", lambda: zlib.decompressobj(31)),
     "bzip2": (b"BZh", bz2.BZ2Decompressor),
     "xz": (b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(memlimit=_LZMA_MEMORY)),
+    "zstd": (b"\x28\xb5\x2f\xfd", _zstd),
     "zlib": (b"\x78", lambda: zlib.decompressobj(15)),
 }
 _ZLIB: Final = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
@@ -62,9 +75,10 @@ _METHODS: Final[dict[int, Callable[[], _Engine]]] = {
     zipfile.ZIP_STORED: _Stored,
     zipfile.ZIP_DEFLATED: lambda: zlib.decompressobj(-15),
     zipfile.ZIP_BZIP2: bz2.BZ2Decompressor,
+    zipfile.ZIP_LZMA: _zip_lzma,
+    93: _zstd,
 }
 """zipfile's own readers do not bound what a few bytes of bzip2 give, and drop what they gave before damage."""
-_BROKEN: Final = (zlib.error, lzma.LZMAError, OSError, EOFError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +165,7 @@ class _Unpacking:
         try:
             with zipfile.ZipFile(io.BytesIO(out)) as directory:
                 members = sorted(directory.infolist(), key=lambda member: member.header_offset)
-        except (*_BROKEN, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
             self.cut |= isinstance(error, NotImplementedError)
             return [], b""
         parts, done = list[bytes](), 0
@@ -177,9 +191,10 @@ class _Unpacking:
                 parts.append(engine.decompress(out[at : min(end, at + _STEP)], left + 1))
                 left -= len(parts[-1])
                 at += _STEP
-        except _BROKEN:
+        except Exception as error:  # noqa: BLE001  # each library has its own
             broken = True
+            self.cut |= "memory" in str(error).lower()  # liblzma's and zstd's own words for more than is given
         self.room[layer] = max(0, left)
         self.cut |= left < 0
-        behind = start if broken else min(at, end) - len(engine.unused_data) if engine.eof else end
+        behind = start if broken else min(at, end) - len(engine.unused_data or b"") if engine.eof else end
         return b"".join(parts)[:most], behind

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import hyperscan
 import pytest
+from backports import zstd
 from tests.builders import make_key_id
 
 from firedamp.scanner import forms
@@ -115,7 +116,7 @@ def test_an_id_cut_by_a_soft_line_break_or_a_wrapped_line_is_seen(prefilter: Pre
 
 
 def test_compressed_base64_is_seen_though_no_head_shows(prefilter: Prefilter, rng: random.Random) -> None:
-    for pack in (gzip.compress, bz2.compress, lzma.compress):
+    for pack in (gzip.compress, bz2.compress, lzma.compress, zstd.compress):
         packed = pack(rng.randbytes(100))
         assert "base64" in seen(prefilter, base64.b64encode(packed))
         assert "base64" in seen(prefilter, base64.b64encode(base64.b64encode(packed)))
