@@ -58,6 +58,8 @@ class Credential:
     expires: datetime | None = None
     hint: str = ""
     notes: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+    """The inline marks beside the anchor in the decoded text that it was found in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +71,4 @@ class Located:
     column: int | None
     container: str = ""
     allowed: str = ""
-    """The inline marks in its line, of whichever tools."""
+    """The inline marks in its line, as stored and as decoded, of whichever tools."""

@@ -17,6 +17,7 @@ from typing import Final
 from firedamp.scanner import keys, pairing
 from firedamp.scanner.candidates import Candidate, Credential, Located, Role
 from firedamp.scanner.decode import DECODERS
+from firedamp.scanner.marks import beside
 from firedamp.scanner.prefilter import Hit, Prefilter
 from firedamp.scanner.runs import GAP, RUN_LIMIT, Mark, Run, Segment, source
 from firedamp.storage.records import Outcome, Skipped
@@ -170,7 +171,8 @@ def _in_piece(
     queue = deque([_Layer(text, (Segment(0, low),), ((0, len(text)),), None, 0)])
     while queue:
         layer = queue.popleft()
-        for offset, one in within(layer.text) if within is not None and layer.parent is not None else ():
+        own = within(layer.text) if within is not None and layer.parent is not None else ()
+        for offset, one in beside(layer.text, own):
             stored, chain = layer.origin(offset)
             yield stored, replace(one, decoder=">".join(filter(None, (chain or layer.chain, one.decoder))))
         hits = prefilter.find(layer.text)
@@ -182,8 +184,10 @@ def _in_piece(
             continue
         candidates = _candidates(layer.text, hits)
         credentials = pairing.pair(layer.text.decode("latin-1"), candidates)
-        for one in credentials:
-            stored, chain = layer.origin(one.anchor)
+        found = ((one.anchor, one) for one in credentials)
+        # The marks of the file itself are looked for when its lines are known.
+        for offset, one in found if layer.parent is None else beside(layer.text, found):
+            stored, chain = layer.origin(offset)
             yield stored, replace(one, decoder=chain or layer.chain, example=_is_example(one))
         if layer.depth < work.limits.depth:
             queue += _decoded(layer, hits, credentials, work)

@@ -16,6 +16,7 @@ SOURCES: Final = (
         "inflate",
         "keys",
         "labels",
+        "marks",
         "matching",
         "numbered",
         "packed",

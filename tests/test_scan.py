@@ -284,6 +284,34 @@ def test_a_mark_counts_in_its_own_line_of_utf_16(
     assert (status, summary["allowed"]) == (1, 0)
 
 
+MARK = "  # firedamp:allow"
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "behind", "allowed"),
+    [
+        ("{marked}", "x: ", "", True),
+        ("{marked}", "\0x: ", "", True),
+        ("{marked}", "x: ", "  # ggignore", True),
+        ("{plain}", "x: ", MARK, True),
+        ("x: {encoded}", "x: ", "", True),
+        ("{plain}" + MARK, "x: ", "", False),
+        ("{plain}", "x: ", "\n" + MARK, False),
+    ],
+)
+def test_a_mark_beside_a_key_counts_in_base64_too(  # noqa: PLR0917 - what is parametrised, and three fixtures
+    text: str, before: str, behind: str, allowed: bool,
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Before and behind stand in the line of the file; the marked text has its mark in the line of the id."""
+    keys = pair(rng)
+    marked = ini(*keys, mark=MARK)
+    inner = text.format(marked=marked, plain=ini(*keys), encoded=base64.b64encode(marked.encode()).decode())
+    (tmp_path / "a").write_text(before + base64.b64encode(inner.encode()).decode() + behind + "\n")
+    status, _, summary = scan(capsys, tmp_path)
+    assert (status, summary["allowed"]) == ((0, 1) if allowed else (1, 0))
+
+
 def test_ones_own_keys_are_found_by_value_in_any_encoding_and_container(
     tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
 ) -> None:
