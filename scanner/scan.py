@@ -222,11 +222,15 @@ def _parts(located: Located, blob: str) -> Iterator[_Part]:
     """Yield what the parts of a pair are told as by a window of the blob whose border cuts the pair in two."""
     one = located.credential
     if one.key_id is not None and one.secret is not None:
+        # An SMTP user is one of IAM: its name alone is a long-term key's id.
+        id_kind, secret_kind = (
+            (KeyKind.ACCESS_KEY, one.kind) if one.kind is KeyKind.SES_SMTP else (one.kind, KeyKind.SECRET_KEY)
+        )
         # Where no secret is surely its own, an id stands alone as well, and first.
         if one.rank == 0:
-            yield blob, located.container, fingerprint(one.kind, one.key_id, None), (located.line, located.column)
+            yield blob, located.container, fingerprint(id_kind, one.key_id, None), (located.line, located.column)
         if not one.example:
-            yield blob, located.container, fingerprint(KeyKind.SECRET_KEY, None, one.secret), None
+            yield blob, located.container, fingerprint(secret_kind, None, one.secret), None
 
 
 def _is_part(run: _Run, finding: Finding, match: Match) -> bool:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,13 @@ def test_a_key_in_an_archive_is_told_with_the_way_to_it(
     assert f"{tmp_path}/outer.zip!inner.zip!conf/aws.ini:3" in capsys.readouterr().out
 
 
+def smtp(key_id: str, secret: str) -> str:
+    return f"SMTP_USERNAME={key_id}\nSMTP_PASSWORD=BM{secret}xx\n"
+
+
+@pytest.mark.parametrize("write", [ini, smtp])
 def test_a_pair_across_the_border_of_two_windows_is_told_once(
-    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+    write: Callable[[str, str], str], tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
 ) -> None:
     filler = b"".join(b"line %07d of a log\n" % n for n in range(9 << 16))
     keys = [pair(rng) for _ in range(3)]
@@ -71,7 +77,7 @@ def test_a_pair_across_the_border_of_two_windows_is_told_once(
     # Ids just before the end of the first window and around the beginning of the second, their secrets behind it.
     for (key_id, secret), at in zip(keys, [(8 << 20) - 30, (8 << 20) - (128 << 10) - 40, 1 << 20], strict=True):
         start = data.index(b"\n", at) + 1
-        text = ini(key_id, secret).encode()
+        text = write(key_id, secret).encode()
         data[start : start + len(text)] = text
     (tmp_path / "app.log").write_bytes(data)
     _, found, _ = scan(capsys, tmp_path)
