@@ -165,10 +165,16 @@ def _sparse() -> Iterator[Form]:
 
 
 def _dumped() -> Iterator[Form]:
-    """Yield key ids that a row of a hex dump ends in, in the text beside the bytes: sixteen hold no id whole."""
+    """Yield key ids that a row of a hex dump ends in, in the text beside the bytes: sixteen hold no id whole.
+
+    Where the row ends in the head, the next one tells the rest of it, as bytes.
+    """
+    end = rb"\|?\r?\n" + DUMP_ROW
     for head, one in _ids():
-        text = head + _class(one[len(head)]) + rb"{0,12}\|?\r?\n" + DUMP_ROW
-        yield Form(text, decoder=_number("hex list"))
+        yield Form(head + _class(one[len(head)]) + rb"{0,12}" + end, decoder=_number("hex list"))
+        for at in range(1, len(head)):
+            rest = b" ?".join(b"%02x" % byte for byte in head[at:])
+            yield Form(head[:at] + end + b"(?i:" + rest + b")", decoder=_number("hex list"))
 
 
 def _twice() -> Iterator[Form]:
