@@ -107,6 +107,7 @@ FORMATS: Final[tuple[Format, ...]] = (
         raw=True,
         plain=True,
     ),
+    Format("office", documents.OFFICE, documents.unoffice),
     Format("mbox", rb"From \S+ [^\n]{0,40}\d\d:\d\d[^\n]{0,60}\r?\n[!-9;-~]{1,200}:", mail.unmbox, raw=True),
     Format("mail", rb"%b|%b" % (_MAIL, _DRAFT), mail.unmail, raw=True),
     # Last: anything may stand at the first 148 bytes of a tar, and the checksum has the last word.
@@ -238,9 +239,9 @@ class _Walk:
         head = body[:HEAD] if isinstance(body, bytes) else body.peek(HEAD)[:HEAD]
         body, tail = self._with_tail(body) if is_stub(head) else (body, b"")
         kind = container_of(head, tail)
-        if kind is None:
+        if kind in {None, "office"}:
             if not part.shown:
-                yield from self._leaf(_joined(chain, part.name), body, part.lines, office=documents.is_office(head))
+                yield from self._leaf(_joined(chain, part.name), body, part.lines, office=kind == "office")
             return
         if not part.thin:
             chain = _joined(chain, part.name)

@@ -259,20 +259,21 @@ def _cells(notebook: object) -> Iterator[str]:
             waiting.extend(value for value in reversed(node.values()) if isinstance(value, dict | list))
 
 
-_OFFICE: Final = re.compile(
+OFFICE: Final = (
     rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--[^>]{0,500}-->\s*)?"
     rb"<(?:w:(?:document|hdr|ftr|footnotes|endnotes|comments)|p:(?:sld|notes)"
     rb"|sst|worksheet|comments|office:document(?:-content|-styles)?)[\s>]"
 )
+"""How XML begins that is the text of a document, sheet or slides (OOXML or OpenDocument)."""
 _BREAK: Final = re.compile(
     rb"</(?:[wa]:p|text:[ph]|si|is|v|comment)>|<(?:[wa]:(?:br|tab|cr)|text:(?:line-break|tab|s))\b[^<>]*>"
 )
 _TAG: Final = re.compile(rb"<[^<>]*>")
 
 
-def is_office(head: bytes) -> bool:
-    """Whether XML that begins so is the text of a document, sheet or slides (OOXML or OpenDocument)."""
-    return _OFFICE.match(head) is not None
+def unoffice(file: File, _budget: Budget) -> Parts:
+    """Flat OpenDocument, and parts of unpacked documents: as they are, for text and tags are looked at alike."""
+    yield Part("", file)
 
 
 def untagged(xml: bytes) -> bytes:

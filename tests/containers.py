@@ -154,6 +154,7 @@ def every(text: bytes) -> dict[str, bytes]:
         "pyc": bytecode(f"KEY = {text.decode()!r}"),
         "plist": plistlib.dumps({"key": text.decode(), "data": gzip.compress(text)}, fmt=plistlib.FMT_BINARY),
         "pdf": pdf(b" ".join(text.split())),
+        "office": b"<?xml version='1.0'?>\n<office:document><text:p>%b</text:p>" % text,
         "mail": mail(text),
         "mbox": b"From a@example.com Sat Nov 21 10:00:00 2026\n" + mail(text),
     }

@@ -14,6 +14,7 @@ import sqlite3
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -217,6 +218,13 @@ def test_a_word_of_a_document_that_tags_cut_is_read_whole(name: str) -> None:
     texts = [item for item in items if isinstance(item, Member)]
     assert [(item.container, item.first_line) for item in texts] == [(name, None), (name, 1)]
     assert [line for line in texts[0].data.split(b"\n") if line.strip()][-2:] == [b"AKIA", b"more"]
+
+
+@pytest.mark.parametrize("name", OFFICE)
+def test_a_document_that_is_in_no_archive_is_read_as_one_that_is(name: str) -> None:
+    data = OFFICE[name].format("AK", "IA", "more").encode()
+    alone, inside = walked(data), walked(zipped({name: data}))
+    assert [replace(item, container=name) for item in alone if isinstance(item, Member)] == inside
 
 
 def test_documents_of_nothing_but_beginnings_of_tags_take_no_time() -> None:
