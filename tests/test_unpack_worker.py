@@ -22,6 +22,13 @@ from firedamp.storage.records import Outcome, Skipped
 TEXT = b"a text to be found\n"
 
 
+@pytest.fixture(autouse=True)
+def _unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks here is the tests' own process: a limit of processor time would end the tests behind these."""
+    if sys.platform != "win32":
+        monkeypatch.setattr("resource.setrlimit", lambda *_: None)
+
+
 def asked(data: bytes | Path, limits: Limits | None = None, *, wal: bytes = b"") -> list[Member | Skipped]:
     """Ask a worker one question and return its whole answer."""
     requests, answers = io.BytesIO(), io.BytesIO()
