@@ -22,6 +22,8 @@ _LAYERS: Final = 4
 _LZMA_MEMORY: Final = 80 << 20
 """xz -9 needs 65 MiB. More is made to hurt."""
 _STEP: Final = 4096
+_BEGINNING: Final = 1024
+"""Bytes that each further stream takes from its layer: to begin it takes about as long as to look at so many."""
 
 
 class _Engine(Protocol):
@@ -85,7 +87,8 @@ _METHODS: Final[dict[int, Callable[[], _Engine]]] = {
 class Unpacked:
     """What came out: pieces with the formats undone, outermost first; none undone in what stood beside a stream.
 
-    cut: a limit, a password or a method of packing hides some. spent: bytes unpacked in all layers, kept or not.
+    cut: a limit, a password or a method of packing hides some. spent: bytes unpacked in all layers, kept or not,
+    and what each stream but the first cost to begin.
     """
 
     pieces: tuple[tuple[tuple[str, ...], bytes], ...]
@@ -124,13 +127,14 @@ class _Unpacking:
     def __init__(self) -> None:
         self.room = [LIMIT] * _LAYERS
         self.cut = False
+        self.begun = False
 
     def pieces(
         self, out: bytes, names: tuple[str, ...], *, short: bool = False
     ) -> Iterator[tuple[tuple[str, ...], bytes]]:
         """Yield what is packed in out, then what stands before and behind it, each with the formats undone."""
         packed = packed_at(out)
-        if packed is None or len(names) == _LAYERS:
+        if packed is None or len(names) == _LAYERS or not self.room[len(names)]:
             self.cut |= packed is not None
             yield names, out
             return
@@ -194,7 +198,8 @@ class _Unpacking:
         except Exception as error:  # noqa: BLE001  # each library has its own
             broken = True
             self.cut |= "memory" in str(error).lower()  # liblzma's and zstd's own words for more than is given
-        self.room[layer] = max(0, left)
+        self.room[layer] = max(0, left - _BEGINNING * self.begun)
+        self.begun = True
         self.cut |= left < 0
         behind = start if broken else min(at, end) - len(engine.unused_data or b"") if engine.eof else end
         return b"".join(parts)[:most], behind

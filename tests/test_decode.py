@@ -10,6 +10,7 @@ import io
 import lzma
 import quopri
 import random
+import time
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -200,6 +201,18 @@ def test_more_members_or_layers_than_the_limit_are_told_as_cut() -> None:
         deep = gzip.compress(deep)
     for packed in (zipped(*[b"x"] * 1001), gzip.compress(b"x") * 1001, deep):
         [run] = runs("base64", base64.b64encode(packed), Mark(4, 0))
+        assert run.cut
+
+
+def test_a_thousand_members_are_unpacked_and_a_million_cost_no_more_than_a_large_text() -> None:
+    [run] = runs("base64", base64.b64encode(zipped(*[b"x"] * 1000)), Mark(4, 0))
+    assert (run.out.count(b"x"), run.cut) == (1000, False)
+    for inner in (stored(*[b"x"] * 1000), gzip.compress(b"x") * 1000):
+        packed = lzma.compress(stored(*[inner] * (LIMIT // len(inner) - 1)), preset=1)
+        assert len(packed) < 5000
+        began = time.process_time()
+        [run] = runs("base64", base64.b64encode(packed), Mark(4, 0))
+        assert time.process_time() - began < 1.5
         assert run.cut
 
 
