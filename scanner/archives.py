@@ -23,6 +23,7 @@ from firedamp.scanner.budget import (
     Sequence,
     Slice,
     Unread,
+    again,
     at_once,
     buffered,
     random_access,
@@ -221,7 +222,7 @@ def untar(file: File, budget: Budget) -> Parts:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError:
             if zeros >= _END:
-                yield Part("", buffered(Chunks(_joined(block, archive.rest()))))
+                yield Part("", buffered(Chunks(again(block, archive.rest()))))
                 return
             raise Broken("ends early" if len(block) < _BLOCK else "has a damaged header") from None
         zeros = 0
@@ -252,12 +253,6 @@ def untar(file: File, budget: Budget) -> Parts:
                 yield Part(name or header.name, archive.member(length))
             name, size = "", None
         archive.go(after)
-
-
-def _joined(first: bytes, rest: File) -> Iterator[bytes]:
-    yield first
-    while block := rest.read(SMALL):
-        yield block
 
 
 def _pax(text: bytes) -> tuple[str, int | None, bytes]:

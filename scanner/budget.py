@@ -447,6 +447,16 @@ def trouble_of(body: File) -> Trouble | None:
     return raw.trouble if isinstance(raw, Reader) else None
 
 
+def again(first: bytes, rest: File) -> Iterator[bytes]:
+    """Yield what was read of a file already, then the rest of it."""
+    for at in range(0, len(first), MIB):
+        yield first[at : at + MIB]
+    while block := rest.read(MIB):
+        yield block
+    if (trouble := trouble_of(rest)) is not None:
+        raise trouble
+
+
 def too_large(held: int) -> str:
     """Say that something has more bytes than so many, which are held in memory."""
     return f"is larger than the {held / MIB:,.0f} MiB that are held in memory"

@@ -15,7 +15,6 @@ from typing import Final
 
 from firedamp.scanner import archives, documents, mail, sevenzip, streams
 from firedamp.scanner.budget import (
-    MIB,
     WINDOW,
     Broken,
     Budget,
@@ -25,6 +24,7 @@ from firedamp.scanner.budget import (
     Part,
     Parts,
     Spent,
+    again,
     buffered,
     in_memory,
     too_large,
@@ -254,7 +254,7 @@ class _Walk:
             if body.peek(1):
                 if not known.plain:
                     yield _failed(chain, _too_large(kind, len(first)).why)
-                yield from self._leaf(chain, buffered(Chunks(_again(first, body))), part.lines)
+                yield from self._leaf(chain, buffered(Chunks(again(first, body))), part.lines)
                 return
             body = first
         if known.plain and isinstance(body, bytes) and not self._interesting(body):
@@ -280,9 +280,9 @@ class _Walk:
             return body, tail
         first = body.read(self._limits.held)
         if body.peek(1):
-            return buffered(Chunks(_without_zip(_again(first, body), len(first)))), b""
+            return buffered(Chunks(_without_zip(again(first, body), len(first)))), b""
         if trouble_of(body) is not None:
-            return buffered(Chunks(_again(first, body))), b""
+            return buffered(Chunks(again(first, body))), b""
         return first, tail_of(first)
 
     def _leaf(self, chain: str, body: bytes | File, lines: bool, *, office: bool = False) -> Iterator[Member | Skipped]:
@@ -313,16 +313,6 @@ class _Walk:
             yield Member(chain, text, None, None)
         if data and self._interesting(data):
             yield Member(chain, data, *place)
-
-
-def _again(first: bytes, rest: File) -> Iterator[bytes]:
-    """Yield what was read of a file already, then the rest of it."""
-    for at in range(0, len(first), MIB):
-        yield first[at : at + MIB]
-    while block := rest.read(MIB):
-        yield block
-    if (trouble := trouble_of(rest)) is not None:
-        raise trouble
 
 
 def _without_zip(pieces: Iterator[bytes], held: int) -> Iterator[bytes]:
