@@ -286,7 +286,7 @@ class GitSource:
             yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} objects", why=why, count=missing)
 
     def _beside(self, layout: Layout) -> Iterator[Item]:
-        """Yield what the git folder holds besides objects: configuration, reflogs, hooks, LFS content."""
+        """Yield what the git folder holds besides objects: configuration, reflogs, hooks, refs' names, LFS content."""
         settings, tally, errors = self._settings, Tally(), list[OSError]()
         unread = errors.append
         for path in itertools.chain(gitfiles.text_files(layout, unread), gitfiles.lfs_files(layout, unread)):
@@ -296,12 +296,14 @@ class GitSource:
                 continue
             tally += Tally(files=1, bytes=content.size)
             if content.interesting or settings.container(content.head, content.tail):
-                place = path.relative_to(layout.root) if path.is_relative_to(layout.root) else path
-                self._files.setdefault(content.blob, []).append(shown(str(place)))
+                self._files.setdefault(content.blob, []).append(_place(layout, path))
                 if path.is_relative_to(layout.common / "lfs"):
                     self._pointers[gitfiles.pointer(path.name, content.size, layout.width)] = content.blob
                 yield from gitfiles.pieces(path, content.blob, settings.hits)
-        gitfiles.check_refs(layout, unread)
+        refs = gitfiles.refs(layout, unread)
+        if settings.hits(memoryview(refs.data)):
+            self._files.setdefault(refs.id, []).append(_place(layout, layout.common / "refs"))
+            yield refs
         yield from _unlisted(errors)
         yield Checkpoint(tally)
 
@@ -372,6 +374,11 @@ def _beyond(layout: Layout) -> Iterator[Skipped]:
     if layout.shallow is not None and small(layout.shallow).strip():
         why = "older history lies beyond a shallow boundary; git fetch --unshallow brings it"
         yield Skipped(outcome=Outcome.LEFT_OUT, what=shown(str(layout.shallow)), why=why)
+
+
+def _place(layout: Layout, path: Path) -> str:
+    """Name a path beside the objects as a provenance does: from the repository's folder, if it stands below that."""
+    return shown(str(path.relative_to(layout.root) if path.is_relative_to(layout.root) else path))
 
 
 def _handed_on(blob: Blob) -> Iterator[Item]:
@@ -446,6 +453,9 @@ def read_again(place: GitProvenance, blob: str, cache: Path) -> Iterator[Blob]:
         return
     if place.commit is None and place.path is not None:
         file = Path(real_path(str(layout.root / place.path)))
+        if file.is_dir():  # only the names in it were read
+            yield from (refs for refs in [gitfiles.refs(layout)] if refs.id == blob)
+            return
         content = gitfiles.read(file, _everything, layout.width)
         if isinstance(content, gitfiles.Content) and content.blob == blob:
             yield from gitfiles.pieces(file, blob, _everything)

@@ -72,10 +72,17 @@ def text_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path]:
             yield path
 
 
-def check_refs(layout: Layout, unread: Unread) -> None:
-    """Tell unread what keeps refs from being read: objects are read all the same, but which are absent is not known."""
+def refs(layout: Layout, unread: Unread | None = None) -> Blob:
+    """Return the names of loose refs as one text: those of packed ones stand in `packed-refs`.
+
+    unread is told what keeps refs from being read: objects are read all the same, but which are absent is not known.
+    """
+    names = []
     for path in _below(layout.common / "refs", frozenset(), unread):
         small(path, unread)
+        names.append(os.fsencode(path.relative_to(layout.common)) + b"\n")
+    text = b"".join(sorted(names))
+    return Blob(_named(text, layout.width), text)
 
 
 def lfs_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path]:
@@ -88,7 +95,11 @@ def pointer(oid: str, size: int, width: int) -> str:
 
     Source: git-lfs specification, "The Pointer": version first, then the other keys in order of the alphabet.
     """
-    text = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n" % (oid.encode(), size)
+    return _named(b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n" % (oid.encode(), size), width)
+
+
+def _named(text: bytes, width: int) -> str:
+    """Return the id of a blob."""
     digest = hashlib.sha256() if width == 32 else hashlib.sha1(usedforsecurity=False)
     digest.update(b"blob %d\0" % len(text) + text)
     return digest.hexdigest()

@@ -100,6 +100,7 @@ def hiding_places(path: Path, rng: random.Random) -> dict[str, str]:
     git("tag", "--annotate", "v1", "-m", key("annotated tag"))
     blob = git("hash-object", "-w", "--stdin", given=key("tag at a blob").encode())
     git("tag", "blob", blob)
+    git("tag", f"keys/{key('name of a tag').split()[2]}")
     git("notes", "add", "-m", key("note"))
 
     commit("amended away", {"amended": key("amended away")})

@@ -380,6 +380,19 @@ def test_the_delta_filter_loses_no_hiding_place_and_a_thorough_scan_reads_what_i
     assert scan(tmp_path / "r").status == 2
 
 
+def test_a_pair_in_the_name_of_a_ref_is_found_and_read_again(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r")
+    repository.commit("empty")
+    key_id, secret = make_key_id(rng), make_secret(rng).replace("/", "x")
+    repository.git("tag", f"id={key_id}-secret={secret}")
+    for path in (".git/refs", ".git/packed-refs"):
+        scanned = scan(tmp_path / "r", options=("--offline", "--show-secrets"))
+        assert scanned.findings[key_id]["secret"] == secret
+        (match,) = scanned.findings[key_id]["matches"]
+        assert (match["path"], match["commit"]) == (path, None)
+        repository.git("pack-refs", "--all")
+
+
 def test_a_secret_is_read_again_from_its_object_or_file(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
     repository = Repository(tmp_path / "r")
     key_id, text = leak(rng)
