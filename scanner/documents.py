@@ -272,7 +272,7 @@ _TAG: Final = re.compile(rb"<[^<>]*>")
 
 
 def unoffice(file: File, _budget: Budget) -> Parts:
-    """Flat OpenDocument, and parts of unpacked documents: as they are, for text and tags are looked at alike."""
+    """Flat OpenDocument and parts of unpacked documents: one part as it stands, whose tags the walk takes out."""
     yield Part("", file)
 
 
