@@ -220,10 +220,16 @@ def _name(text: str, values: Iterable[Value], headers: Sequence[Header]) -> Iter
                 weight = Label.DOUBTFUL
             elif weight is Label.MEDIUM and value.kind is KeyKind.SES_SMTP:
                 weight = Label.STRONG
-        revealed = value.secret.reveal()
-        example = keys.is_example(revealed) if value.kind in _ID_KINDS else shape.is_placeholder(revealed)
-        previous = replace(value, label=label, weight=weight, example=example)
+        previous = replace(value, label=label, weight=weight, example=_is_example(value))
         yield previous
+
+
+def _is_example(value: Value) -> bool:
+    revealed = value.secret.reveal()
+    if value.kind in _ID_KINDS:
+        return keys.is_example(revealed)
+    # A real token repeats itself: the protocol writes ten bytes of ones as `//////////`.
+    return (keys.is_example_value if value.kind is KeyKind.SESSION_TOKEN else shape.is_placeholder)(revealed)
 
 
 def _name_before(text: str, value: Value, previous: Value | None, floor: int) -> Named:

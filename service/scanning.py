@@ -434,7 +434,7 @@ def _secrets(chosen: Sequence[Reported], look: Look, clones: Path | None) -> dic
     rereader = Rereader(functools.partial(read_again, clones=clones), look)
     for each in chosen:
         credential = rereader(each.finding, each.sights)
-        secret = None if credential is None else credential.secret or credential.token
+        secret = None if credential is None else credential.secret
         if secret is not None:
             found[each.finding.fingerprint] = secret
     return found

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
-from tests.builders import make_key_id, make_secret
+from tests.builders import make_key_id, make_secret, make_token
 from tests.repositories import Repository, hiding_places, leak
 from tests.scans import Scan, Scanned, scanner
 
@@ -405,6 +405,18 @@ def test_a_secret_is_read_again_from_its_object_or_file(tmp_path: Path, rng: ran
     shown = scan(tmp_path / "r", options=("--offline", "--show-secrets"))
     assert shown.findings[message]["secret"] == message_text.split()[-1]
     assert shown.match(message)["path"] == ".git/COMMIT_EDITMSG"
+
+
+def test_a_session_token_is_not_shown_as_the_secret_of_an_id_without_one(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    key_id, token = make_key_id(rng, prefix="ASIA"), make_token(rng)
+    (tmp_path / "log").write_text(f"https://b.test/?X-Amz-Credential={key_id}&X-Amz-Security-Token={token}")
+    shown = scan(tmp_path, options=("--offline", "--show-secrets")).findings[key_id]
+    assert (shown["secret"], shown["has_secret"]) == (None, False)
+    (tmp_path / "log").write_text(f"X-Amz-Security-Token={token}")
+    shown = scan(tmp_path, options=("--offline", "--show-secrets")).findings[None]
+    assert (shown["secret"], shown["has_secret"]) == (token, True)
 
 
 # Elsewhere: git URLs.

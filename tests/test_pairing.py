@@ -343,6 +343,18 @@ class TestTokens:
         (credential,) = paired(f"AWS_SESSION_TOKEN={token}\nETAG={token[::-1]}\n")
         assert (credential.kind, credential.secret) == (KeyKind.SESSION_TOKEN, Secret(token))
 
+    @pytest.mark.parametrize("inside", ["Mv" + "/" * 10 + "wEaCXVzLWVhc3QtMSJH", "AYourKeySampleSecret", "A" * 12])
+    def test_what_chance_and_the_protocol_write_into_a_token_makes_it_no_example(
+        self, inside: str, rng: random.Random
+    ) -> None:
+        token = make_token(rng)[:16] + inside + make_token(rng)[16:]
+        (credential,) = paired(f"X-Amz-Security-Token={token}")
+        assert (credential.secret, credential.example) == (Secret(token), False)
+
+    def test_a_token_that_says_so_is_an_example(self, rng: random.Random) -> None:
+        (credential,) = paired(f"AWS_SESSION_TOKEN={make_token(rng, 200)}EXAMPLE{make_token(rng, 200)}")
+        assert credential.example
+
     @pytest.mark.parametrize("first", ["aws_session_token", "aws_security_token"])
     def test_a_copy_of_a_paired_token_is_not_alone(self, first: str, rng: random.Random) -> None:
         key_id, secret, token = make_key_id(rng, prefix="ASIA"), make_secret(rng), make_token(rng)
