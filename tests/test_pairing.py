@@ -76,6 +76,13 @@ class TestShape:
             "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567ABCDEFGH",
             "com/example/project/service/ClientFactory",
             "getelementsbytagnameandclassnamesANDidsZ",
+            "DescribeOrderableDBInstanceOptionsOutput",
+            "KMSWithContextEncryptionMaterialsExample",
+            "ListTagsForVaultExample/ListTagsForVault",
+            "/ChangeMessageVisibilityBatchResultEntry",
+            "/123456789012/testQueue/SQSDefaultPolicy",
+            "da39a3ee5e6b4b0d3255bfef95601890afd8NRAL",
+            "v2/da39a3ee5e6b4b0d3255bfef95601890/Abcd",
         ],
     )
     def test_digests_paths_and_words_are_no_secrets(self, value: str) -> None:
