@@ -168,6 +168,15 @@ def weigh(label: Named) -> Label:
     return Label.MEDIUM if _MEDIUM.search(name) is not None else Label.NEUTRAL
 
 
+def weigh_beside(label: Named, of_id: Named) -> Label:
+    """Weigh a label by the words that it does not share with an id's: shared ones say whose both are, not what.
+
+    A role is shared, too, but for `token`: no id is called one.
+    """
+    shared = {*of_id.words} - (_ROLE_WORDS - {"token"})
+    return weigh(Named(tuple(word for word in label.words if word not in shared), label.start))
+
+
 def stem(label: Named) -> tuple[str, ...]:
     """Return the words beside the role: `PROD_AWS_ACCESS_KEY_ID` and `PROD_AWS_SECRET_ACCESS_KEY` share `prod`."""
     return tuple(word for word in label.words if word not in _ROLE_WORDS)

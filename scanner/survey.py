@@ -26,6 +26,8 @@ _SMTP_PASSWORD: Final = re.compile(r"B[A-P][A-Za-z0-9+/]{42}")
 """Its first byte is the version 4 (SES guide, "Obtaining SMTP credentials"), so are these two characters."""
 _ID_KINDS: Final = frozenset({KeyKind.ACCESS_KEY, KeyKind.TEMPORARY_KEY})
 _GLUED: Final = re.compile(r"[A-Za-z0-9][-_.]$")
+_IDS_BESIDE: Final = 8
+"""Ids on either side of a secret whose labels are compared with its own."""
 _PADDING: Final = re.compile(r"(?:=|%3[dD]|\\{1,8}u003[dD]){0,2}")
 
 
@@ -79,7 +81,7 @@ def survey(text: str, found: Sequence[Candidate]) -> Survey:
     headers = [h for h in _headers(text, words) if bisect_left(starts, h.start) == bisect_left(starts, h.end)]
     nexts = [*(h.start for h in headers), len(text)][1:]
     headers = [replace(h, until=labels.table_end(text, h.end, n)) for h, n in zip(headers, nexts, strict=True)]
-    named = [v for v in _name(text, values, headers) if v.weight is not Label.OTHER]
+    named = [v for v in _named_alike([*_name(text, values, headers)]) if v.weight is not Label.OTHER]
     return Survey(
         ids=[v for v in named if v.kind in _ID_KINDS],
         secrets=[v for v in named if v.kind is KeyKind.SECRET_KEY],
@@ -222,6 +224,22 @@ def _name(text: str, values: Iterable[Value], headers: Sequence[Header]) -> Iter
                 weight = Label.STRONG
         previous = replace(value, label=label, weight=weight, example=_is_example(value))
         yield previous
+
+
+def _named_alike(values: Sequence[Value]) -> Iterator[Value]:
+    """Weigh the labels of secrets again without the words that the labels of ids near them have, too.
+
+    `client_secret` is another vendor's, but not beside a `client_id` that is an id of AWS's.
+    """
+    ids = [v for v in values if v.kind in _ID_KINDS]
+    starts = [v.start for v in ids]
+    for value in values:
+        weight = value.weight
+        if value.kind is KeyKind.SECRET_KEY and weight is Label.OTHER:
+            at = bisect_left(starts, value.start)
+            near = ids[max(0, at - _IDS_BESIDE) : at + _IDS_BESIDE]
+            weight = min((labels.weigh_beside(value.label, v.label) for v in near), default=weight)
+        yield value if weight is value.weight else replace(value, weight=weight)
 
 
 def _is_example(value: Value) -> bool:

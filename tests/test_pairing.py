@@ -284,6 +284,31 @@ class TestNames:
         text = f"Conn.AccountName := '{key_id}';\n  Conn.AccountKey := '{secret}';\n"
         assert best(text) == {key_id: secret}
 
+    @pytest.mark.parametrize(
+        ("of_id", "of_secret"),
+        [
+            ("client_id", "client_secret"),
+            ("GITHUB_BACKUP_KEY", "GITHUB_BACKUP_SECRET"),
+            ("TOKEN_STORE_KEY_ID", "TOKEN_STORE_KEY_SECRET"),
+            ("sessionBucketId", "sessionBucketSecret"),
+            ("cookie.store.key", "cookie.store.secret"),
+            ("gcs_mirror_access_key", "gcs_mirror_secret_key"),
+        ],
+    )
+    def test_a_word_that_both_names_have_does_not_make_the_secret_anothers(
+        self, of_id: str, of_secret: str, rng: random.Random
+    ) -> None:
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        assert best(f"{of_id} = {key_id}\n{of_secret} = {secret}\n") == {key_id: secret}
+        assert best(f"[{{{of_secret!r}: {secret!r}, {of_id!r}: {key_id!r}}}]") == {key_id: secret}
+
+    @pytest.mark.parametrize(
+        "other", ["GITHUB_TOKEN", "GITHUB_BACKUP_SHA", "CLIENT_SECRET", "GITHUB_BACKUP_SECRET_HASH"]
+    )
+    def test_a_word_that_one_name_has_does(self, other: str, rng: random.Random) -> None:
+        key_id = make_key_id(rng)
+        assert best(f"GITHUB_BACKUP_KEY={key_id}\n{other}={make_secret(rng)}\n") == {key_id: None}
+
 
 class TestPieces:
     """A slash parts folders and values, and is a character of base64 too."""
