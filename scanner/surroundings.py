@@ -35,11 +35,16 @@ _ARN: Final = re.compile(r"arn:aws[a-z-]{0,16}:[a-z0-9-]{1,40}:[a-z0-9-]{0,24}:\
 _ENDPOINT: Final = re.compile(
     r"(?<![\w.-])(?P<label>[\w.-]{0,40}(?:endpoint|host_?base|host_?bucket|service_?url|s3_?url|s3_?host|minio_?url"
     r"|minio_?host|storage_?url)[\w.-]{0,24})"
-    r"[^\w\n/]{0,20}\n?[^\w\n/]{0,40}(?:value\W{1,8})?"
+    r"[^\w\n/]{0,20}\n?[^\w\n/]{0,40}(?:value\W{1,8}|(?:new )?[\w.]{1,40}\([\"'`])?"
     r"(?P<url>(?:https?:(?:\\{0,4}/){2})?(?:%\(bucket\)s\.|[^/\s\"'@<>]{1,80}@)?"
     r"(?P<host>(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z0-9-]{2,24}|\d{1,3}(?:\.\d{1,3}){3}|localhost"
-    r"|[a-z][a-z0-9-]{1,40}(?=:\d))(?::\d{1,5})?)",
+    r"|[a-z][a-z0-9-]{1,40}(?=:\d))(?::\d{1,5})?)(?![\w(\[-]|\.\w)",
     re.IGNORECASE,
+)
+# In source code a name stands where a host may: `process.env.ENDPOINT`, `self.endpoint`, `config.get("s3.url")`.
+_OBJECTS: Final = frozenset(
+    "process env os environ import this self settings conf config cfg opts options props params args ctx context var"
+    " local module inputs each".split()
 )
 _ENDPOINT_LABELS: Final = tuple(
     "endpoint hostbase host_base hostbucket host_bucket serviceurl service_url s3url s3_url s3host s3_host miniourl"
@@ -160,12 +165,22 @@ def _is_label(found: re.Match[str], of_aws: bool, command: str) -> bool:
     """
     if found["label"].startswith("-") and found[0] not in command:
         return False
+    if found["url"] == found["host"] and _is_code(found["host"], found.string[found.start("host") - 1]):
+        return False
     words = _words(found["label"])
     if of_aws and words[0] in _NAMED_STORES:
         return False
     if _STORE_WORDS.isdisjoint(words):
         return _ENDPOINT_WORDS.issuperset(words)
     return _OTHER_SERVICES.isdisjoint(words)
+
+
+def _is_code(host: str, before: str) -> bool:
+    """Whether a host without scheme and port, behind the character before, names a value in source code."""
+    names = host.split(".")
+    if len(names) > 1 and _ENDPOINT_WORDS.issuperset(_words(names[-1])) and not names[-1].isdigit():
+        return True
+    return before not in "\"'`" and (names[0] in _OBJECTS or (len(names) > 1 and names[-1] != names[-1].lower()))
 
 
 def _words(label: str) -> list[str]:

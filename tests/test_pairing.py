@@ -490,6 +490,43 @@ class TestSurroundings:
         assert (credential.hint, credential.notes) == (hint, notes)
 
     @pytest.mark.parametrize(
+        "said",
+        [
+            "endpoint_url=endpoint_url).sts.assume_role(",
+            "endpoint: process.env.S3_ENDPOINT,",
+            "endpoint: process.env.ENDPOINT",
+            'endpoint_url=os.environ["ENDPOINT"],',
+            'endpoint_url = os.environ.get("ENDPOINT")',
+            "endpoint = settings.AWS_S3_ENDPOINT_URL",
+            'endpoint: config.get("endpoint"),',
+            'endpoint: config.get("minio.endpoint"),',
+            "endpoint: config.store.url,",
+            "endpoint_url=self.config.endpoint_url,",
+            "endpoint = var.endpoint",
+            "endpoint: import.meta.env.VITE_S3_ENDPOINT,",
+            "Endpoint: aws.String(endpoint),",
+            "endpoint_url=settings.S3.url or None",
+            "s3_url = s3.generate_presigned_url(",
+        ],
+    )
+    def test_a_name_in_source_code_is_no_endpoint(self, said: str, rng: random.Random) -> None:
+        (credential,) = paired(f"access_key = '{make_key_id(rng)}'\nsecret_key = '{make_secret(rng)}'\n{said}\n")
+        assert (credential.hint, credential.notes) == ("", ())
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            'Endpoint: aws.String("http://minio.test:9000"),',
+            "endpoint: new AWS.Endpoint('minio.test'),",
+            "endpoint: minio.test;",
+            "endpoint_url=minio.test,secure=no",
+        ],
+    )
+    def test_a_host_in_source_code_is_one(self, said: str, rng: random.Random) -> None:
+        (credential,) = paired(f"access_key = '{make_key_id(rng)}'\nsecret_key = '{make_secret(rng)}'\n{said}\n")
+        assert credential.notes == ("non-AWS endpoint: minio.test",)
+
+    @pytest.mark.parametrize(
         "around",
         [
             "APP_URL=http://localhost\n{}",
