@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from firedamp.scanner import matching, structure
@@ -18,7 +19,7 @@ from firedamp.scanner.labels import Label
 from firedamp.scanner.matching import CLOSE, FAR, FIRM, WIDEST, Firmness, Tie
 from firedamp.scanner.shape import is_placeholder
 from firedamp.scanner.structure import Container, Shape
-from firedamp.scanner.surroundings import Surroundings, around
+from firedamp.scanner.surroundings import Surroundings, around, foreign_id
 from firedamp.scanner.survey import Survey, Value, survey
 from firedamp.storage.records import KeyKind
 from firedamp.storage.secret import Secret
@@ -117,7 +118,7 @@ class _Pairing:
             shown.update(self.seen.secrets[s].secret for s, _ in ranked)
             yield from self.of_id(places, ranked)
         # A copy of a secret that stands beside its id elsewhere in the text is not alone.
-        yield from (_lone(v) for v in self.seen.secrets if v.secret not in shown and self.is_aws(v))
+        yield from (self.alone(v) for v in self.seen.secrets if v.secret not in shown and self.is_aws(v))
         for others, bound in ((self.seen.tokens, self.tokens), (self.seen.passwords, self.passwords)):
             # A second copy of a token is not alone either: aws-mfa and saml2aws write it as aws_security_token, too.
             # What is real is told alone beside a masked id.
@@ -209,6 +210,11 @@ class _Pairing:
             place = section
         if tie is not None and place is not None and tie.within.size > place.size:
             place = tie.within
+        where = self.room(start, end, place)
+        return around(self.text, where, None if section is None else section.start)
+
+    def room(self, start: int, end: int, place: Container | None = None) -> tuple[int, int, int, int]:
+        """Return what may be read around a credential: in the structure that holds it, up to the next one."""
         low, high = max(0, start - _ROOM), min(len(self.text), end + _ROOM)
         if place is not None:
             low, high = max(low, place.start), min(high, place.end)
@@ -218,9 +224,15 @@ class _Pairing:
             low = max(low, self.mark_ends[before])
         if after < len(self.mark_starts):
             high = min(high, self.mark_starts[after])
-        return around(
-            self.text, (min(low, start), start, end, max(high, end)), None if section is None else section.start
-        )
+        return min(low, start), start, end, max(high, end)
+
+    def alone(self, value: Value) -> Credential:
+        """Word a secret without an id of AWS's, and say so where another store's endpoint or id stands beside it."""
+        where = self.room(value.start, value.end)
+        notes = around(self.text, where, None).notes
+        if not notes and (other := foreign_id(self.text, where)) is not None:
+            notes = (f"non-AWS key id: {other}",)
+        return replace(_lone(value), notes=notes)
 
     def is_aws(self, value: Value) -> bool:
         """Whether a secret without an id is AWS's: by its label, or by its label and the words around it."""

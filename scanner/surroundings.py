@@ -84,6 +84,12 @@ _LOOPBACK: Final = re.compile(
     r"(?::\d{1,5})?)",
     re.IGNORECASE,
 )
+# Another store's id under the name of an id: letters and digits, of another form than AWS's, and no placeholder.
+_FOREIGN_ID: Final = re.compile(
+    r"(?<!secret)(?<!secret[_. -])access[_. -]?key(?:[_. -]?id)?[^\w\n]{1,12}(?:value\W{1,8})?"
+    r"(?!A[KSBC]IA)(?=[A-Z]{0,63}\d)(?!\w{0,63}(?:EXAMPLE|XXX))(?P<id>[A-Z0-9]{16,64})(?!\w)",
+    re.IGNORECASE,
+)
 _BLANK: Final = re.compile(r"\n[ \t\r]*\n")
 _LINE_END: Final = re.compile(r"(?<!\\)\r?\n")
 _OWN_LABEL: Final = re.compile(r"([A-Za-z][\w.-]{0,60})[^\w\n]{0,12}\Z")
@@ -140,6 +146,14 @@ def around(text: str, where: tuple[int, int, int, int], section: int | None) -> 
     if section is not None and _LONG_TERM.match(text, section) is not None:
         notes.append("long-term profile of aws-mfa")
     return Surroundings(_expiry(place) if "expir" in lowered else None, hint, tuple(notes))
+
+
+def foreign_id(text: str, where: tuple[int, int, int, int]) -> str | None:
+    """Return the id that stands in the paragraph of a secret without an id of AWS's, and is another store's."""
+    low, start, end, high = where
+    paragraph = _MARKUP.sub(" ", f"{_BLANK.split(text[low:start])[-1]}\n{_BLANK.split(text[end:high], 1)[0]}")
+    found = _FOREIGN_ID.search(paragraph)
+    return None if found is None else found["id"]
 
 
 def _endpoint(place: str, paragraph: str, parts: tuple[str, str, str]) -> re.Match[str] | None:

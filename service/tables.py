@@ -294,7 +294,7 @@ def _ended(finding: Finding, now: datetime) -> bool:
 
 
 def _elsewhere(finding: Finding) -> bool:
-    return any(note.startswith("non-AWS endpoint") for note in finding.notes)
+    return any(note.startswith("non-AWS ") for note in finding.notes)
 
 
 def _of_root(reported: Reported, place_of: PlaceOf) -> bool:

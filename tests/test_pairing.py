@@ -219,6 +219,31 @@ class TestAlone:
         (credential,) = paired(f"{label}{secret}\n")
         assert credential == Credential(KeyKind.SECRET_KEY, None, Secret(secret), anchor=len(label))
 
+    @pytest.mark.parametrize(
+        ("text", "note"),
+        [
+            ("<AccessKeyId>Y4RJU1RNFGK48LGO9I2S</AccessKeyId>\n<SecretAccessKey>{}</SecretAccessKey>",
+             "non-AWS key id: Y4RJU1RNFGK48LGO9I2S"),
+            ("AccessKeyID: 27YDRYEM0S9B44AJJX9X\nSecretAccessKey: {}", "non-AWS key id: 27YDRYEM0S9B44AJJX9X"),
+            ('"secretAccessKey": "{}",\n"accessKeyId": "a8b5f1c2d3e4f5a6b7c8d9e0f1a2b3c4"',
+             "non-AWS key id: a8b5f1c2d3e4f5a6b7c8d9e0f1a2b3c4"),
+            ("access_key_id> U\nsecret_access_key> {}\nendpoint> http://192.168.1.106:9000",
+             "non-AWS endpoint: 192.168.1.106"),
+            ('endpoint := "play.minio.test:9000"\nsecretAccessKey := "{}"', "non-AWS endpoint: play.minio.test"),
+            ("AccessKeyID: AKIAXXXXXXXXXXXXXXXX\nSecretAccessKey: {}", None),
+            ("AccessKeyID: AKIA0189AKIA0189AKIA\nSecretAccessKey: {}", None),
+            ("AccessKeyID: YOURACCESSKEYIDHERE\nSecretAccessKey: {}", None),
+            ("AccessKeyID: 27YDRYEM0S9B44AJJX9X\n\nSecretAccessKey: {}", None),
+            ("secret_access_key: 27YDRYEM0S9B44AJJX9X\nSecretAccessKey: {}", None),
+        ],
+    )  # fmt: skip
+    def test_a_lone_secret_of_another_store_is_said_to_be_so(
+        self, text: str, note: str | None, rng: random.Random
+    ) -> None:
+        secret = make_secret(rng)
+        (credential,) = (c for c in paired(text.format(secret)) if c.key_id is None)
+        assert (credential.secret, credential.notes) == (Secret(secret), () if note is None else (note,))
+
     def test_a_secret_key_is_awss_where_the_words_around_it_say_so(self, rng: random.Random) -> None:
         text = f"secret_key = {make_secret(rng)}\n"
         assert paired(text) == []
