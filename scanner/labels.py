@@ -77,6 +77,12 @@ _LINE_GUTTER: Final = re.compile(rf"^{GUTTER}")
 _NO_HEADER: Final = re.compile(r"[={}]|\":")
 _LONGEST_NAME: Final = 6
 _BLANK_LINE: Final = re.compile(rf"(?:{NEWLINE})[ \t]*(?:{NEWLINE})")
+_QUOTE: Final = r"\\{0,8}[\"']?"
+_OPENING_VALUE: Final = re.compile(rf"\{{\s*{_QUOTE}\w{{0,20}}value{_QUOTE}\s*[:=]\s*{_QUOTE}\Z", re.IGNORECASE)
+_LONGEST_OPENING: Final = 80
+_NAME_BEHIND: Final = re.compile(
+    rf"{_QUOTE}\s*,\s*{_QUOTE}\w{{0,20}}(?:name|key){_QUOTE}\s*[:=]\s*{_QUOTE}([\w.:/-]{{1,80}})", re.IGNORECASE
+)
 _MEMBER: Final = re.compile(r"\\{0,8}\":[ ]?\\{0,8}\"|[}\]]")
 _ROW_END: Final = re.compile(NEWLINE)
 
@@ -122,6 +128,14 @@ def name_of(text: str, start: int, floor: int) -> Named:
         label.insert(0, words.pop())
     spelled = tuple(part.lower() for word in label for part in _CAMEL.findall(word[0]))
     return Named(spelled, low + label[0].start())
+
+
+def name_behind(text: str, start: int, end: int) -> Named | None:
+    """Find the label behind a value that opens its object, as in `{"value": "V", "name": "NAME"}`."""
+    if _OPENING_VALUE.search(text, max(0, start - _LONGEST_OPENING), start) is None:
+        return None
+    found = _NAME_BEHIND.match(text, end)
+    return None if found is None else Named(tuple(part.lower() for part in _CAMEL.findall(found[1])), found.start(1))
 
 
 def _is_filler(word: str) -> bool:

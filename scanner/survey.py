@@ -11,6 +11,7 @@ from typing import Final
 from firedamp.scanner import keys, labels, shape
 from firedamp.scanner.candidates import Candidate, Role
 from firedamp.scanner.labels import NAMELESS, Header, Label, Named
+from firedamp.scanner.structure import NEWLINE
 from firedamp.storage.records import KeyKind
 from firedamp.storage.secret import Secret
 
@@ -26,6 +27,14 @@ _SMTP_PASSWORD: Final = re.compile(r"B[A-P][A-Za-z0-9+/]{42}")
 """Its first byte is the version 4 (SES guide, "Obtaining SMTP credentials"), so are these two characters."""
 _ID_KINDS: Final = frozenset({KeyKind.ACCESS_KEY, KeyKind.TEMPORARY_KEY})
 _GLUED: Final = re.compile(r"[A-Za-z0-9][-_.]$")
+_NO_TOKEN: Final = re.compile(r"[^\w.-]", re.ASCII)
+_WIDTHS: Final = (64, 70, 76)
+"""Characters of a whole line of base64, as PEM, OpenSSH and mail wrap it."""
+_LINE: Final = "(" + "|".join(rf"[A-Za-z0-9+/]{{{width}}}" for width in _WIDTHS) + ")"
+_LINES_ABOVE: Final = re.compile(
+    rf"(?:(?:\A|{NEWLINE})[ \t]*{_LINE})?(?:\A|{NEWLINE})[ \t]*{_LINE}(?:{NEWLINE})[ \t]*\Z"
+)
+_LINE_BELOW: Final = re.compile(rf"(?:{NEWLINE})[ \t]*{_LINE}(?![A-Za-z0-9+/])")
 _IDS_BESIDE: Final = 8
 """Ids on either side of a secret whose labels are compared with its own."""
 _PADDING: Final = re.compile(r"(?:=|%3[dD]|\\{1,8}u003[dD]){0,2}")
@@ -161,7 +170,7 @@ def _read(text: str, lowered: str, run: shape.Run) -> Iterator[Value]:
         run = shape.Run(run.start, run.start + shape.SECRET_LENGTH, run.value[: shape.SECRET_LENGTH])
         size = shape.SECRET_LENGTH
     if size == shape.SECRET_LENGTH:
-        if shape.plausible(run.value):
+        if shape.plausible(run.value) and not _is_of_blob(text, run):
             yield Value(run.start, run.end, KeyKind.SECRET_KEY, Secret(run.value))
     elif size == shape.SMTP_LENGTH and _SMTP_PASSWORD.fullmatch(run.value) is not None:
         if _SMTP.search(lowered, max(0, run.start - 400), run.end + 400) is not None:
@@ -171,8 +180,23 @@ def _read(text: str, lowered: str, run: shape.Run) -> Iterator[Value]:
         token = Secret(run.value + "=" * len(re.findall(r"=|3[dD]", text[run.end : end])))
         # A long run is no token until its head or its label says so; one that detection found is.
         yield Value(run.start, end, KeyKind.SESSION_TOKEN, token, weight=Label.OTHER)
-    elif size < shape.TOKEN_LENGTHS.start and run.end - run.start == size:
+    elif size < shape.TOKEN_LENGTHS.start and run.end - run.start == size and not _is_of_blob(text, run):
         yield from _between_slashes(run)
+
+
+def _is_of_blob(text: str, run: shape.Run) -> bool:
+    """Whether a run is a part of a JSON web token, or a line of a certificate, key or attachment: also the last."""
+    before = text[max(0, run.start - _WORD_AFTER) : run.start]
+    if before.endswith("."):
+        return _NO_TOKEN.split(before)[-1].startswith("eyJ")
+    size = len(run.value)
+    if size != shape.SECRET_LENGTH and size not in _WIDTHS:
+        return False
+    above, below = _LINES_ABOVE.search(before), _LINE_BELOW.match(text, run.end)
+    widths = [] if above is None else [len(line) for line in above.groups() if line is not None]
+    if size == shape.SECRET_LENGTH:
+        return len(widths) > 1 and len({*widths}) == 1
+    return size in widths or (below is not None and size == len(below[1]))
 
 
 def _between_slashes(run: shape.Run) -> Iterator[Value]:
@@ -253,7 +277,7 @@ def _is_example(value: Value) -> bool:
 def _name_before(text: str, value: Value, previous: Value | None, floor: int) -> Named:
     """Return the name that stands before a value, or before the blob that it is a piece of."""
     if value.named_at is None:
-        return labels.name_of(text, value.start, floor)
+        return labels.name_behind(text, value.start, value.end) or labels.name_of(text, value.start, floor)
     if previous is not None and previous.named_at == value.named_at:
         return previous.label
     return labels.name_of(text, value.named_at, floor)

@@ -334,6 +334,16 @@ class TestNames:
         key_id = make_key_id(rng)
         assert best(f"GITHUB_BACKUP_KEY={key_id}\n{other}={make_secret(rng)}\n") == {key_id: None}
 
+    @pytest.mark.parametrize("quote", ['"', '\\"'])
+    @pytest.mark.parametrize(
+        ("value", "name"), [("value", "name"), ("Value", "Key"), ("ParameterValue", "ParameterKey")]
+    )
+    def test_a_name_may_stand_behind_its_value(self, quote: str, value: str, name: str, rng: random.Random) -> None:
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        members = {"AWS_ACCESS_KEY_ID": key_id, "GIT_SHA": make_secret(rng), "AWS_SECRET_ACCESS_KEY": secret}
+        text = json.dumps([{value: v, name: n} for n, v in members.items()]).replace('"', quote)
+        assert ranks(text) == [(secret, 0)]
+
 
 class TestPieces:
     """A slash parts folders and values, and is a character of base64 too."""
@@ -363,6 +373,18 @@ class TestPieces:
             for n, (year, what) in enumerate([(2010, "Shape"), (2010, "Group"), (2006, "Group"), (2012, "Shape")])
         )
         assert ranks(f"<w{names}>{make_key_id(rng)}</w>") == [(None, 0)]
+
+    @pytest.mark.parametrize("newline", ["\n", "\r\n", "\\n", "\n    "])
+    @pytest.mark.parametrize("width", [64, 76])
+    def test_the_last_line_of_a_certificate_is_none(self, width: int, newline: str, rng: random.Random) -> None:
+        lines = [base64.b64encode(rng.randbytes(width * 3 // 4)).decode() for _ in range(4)]
+        text = newline.join([f"id {make_key_id(rng)}", *lines, make_secret(rng), "-----END CERTIFICATE-----"])
+        assert ranks(text) == [(None, 0)]
+
+    @pytest.mark.parametrize("before", ["eyJhbGciOiJIUzI1NiJ9.", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIi-Ox_Ix."])
+    def test_a_part_of_a_web_token_is_none(self, before: str, rng: random.Random) -> None:
+        text = f"id {make_key_id(rng)}\nAuthorization: Bearer {before}{make_secret(rng)}.{make_secret(rng)}abc\n"
+        assert ranks(text) == [(None, 0)]
 
 
 class TestTokens:
