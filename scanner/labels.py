@@ -72,6 +72,14 @@ _ROLE_WORDS: Final = frozenset(
 _STYLELESS: Final = frozenset(
     "id ids key keys secret secrets access user username login password passwd pass pwd pw".split()
 )
+_UNFILLED: Final = re.compile(
+    r"(?:secret[_. -]?(?:access[_. -]?)?key|(?:aws|s3)[_. -]?secret)\w{0,12}[\"']?"
+    r"[ \t]{0,4}(?:=>|[:=])[ \t]{0,4}[\"'`]?"
+    r"(?:\$[\w({]|\{\{|<%|<[a-z][\w -]{1,40}>|[*x.]{4}|%\(|![a-z]"
+    r"|(?:os|process|env|var|local|data|secrets?|vault)[.\[(]|getenv\("
+    r"|(?:none|null|nil|changeme|redacted|hidden|your\w*)\b)[^\n]{0,160}",
+    re.IGNORECASE,
+)
 _ALNUM: Final = re.compile(r"[A-Za-z0-9]")
 _LINE_GUTTER: Final = re.compile(rf"^{GUTTER}")
 _NO_HEADER: Final = re.compile(r"[={}]|\":")
@@ -194,6 +202,15 @@ def weigh_beside(label: Named, of_id: Named) -> Label:
 def stem(label: Named) -> tuple[str, ...]:
     """Return the words beside the role: `PROD_AWS_ACCESS_KEY_ID` and `PROD_AWS_SECRET_ACCESS_KEY` share `prod`."""
     return tuple(word for word in label.words if word not in _ROLE_WORDS)
+
+
+def unfilled(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """Return where in text[start:end] the name of a secret access key has a reference or placeholder for its value.
+
+    The span reaches to the end of the line: `os.environ.get("NAME", "VALUE")` names a value, too.
+    """
+    found = _UNFILLED.search(text, start, end)
+    return None if found is None else found.span()
 
 
 def akin(one: Named, other: Named) -> bool:

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from firedamp.scanner import matching, structure
+from firedamp.scanner import labels, matching, structure
 from firedamp.scanner.candidates import Candidate, Credential, Role
-from firedamp.scanner.labels import Label
+from firedamp.scanner.labels import LOOK_BACK, Label
 from firedamp.scanner.matching import CLOSE, FAR, FIRM, WIDEST, Firmness, Tie
 from firedamp.scanner.shape import is_placeholder
 from firedamp.scanner.structure import Container, Shape
@@ -94,7 +94,18 @@ class _Pairing:
             self.sections |= _known(ids, matching.homes(self.text, values, spans, {Shape.SECTION}))
             for tie in ties:
                 i, s = ids[tie.id], secrets[tie.secret]
+                if self.is_elsewhere(i, s):
+                    continue
                 self.ties[i] = self.owners[s] = Tie(i, s, tie.firmness, tie.within)
+
+    def is_elsewhere(self, i: int, s: int) -> bool:
+        """Whether an id's own secret is a mere reference in the lines behind it, and s is called something else."""
+        value, other = self.seen.ids[i], self.seen.secrets[s]
+        if other.weight is Label.STRONG:
+            return False
+        end = min(value.end + LOOK_BACK, *(v.start for v in self.seen.ids[i + 1 : i + 2]), len(self.text))
+        line = labels.unfilled(self.text, value.end, end)
+        return line is not None and bisect_left(self.secret_starts, line[0]) == bisect_left(self.secret_starts, line[1])
 
     def join(self, kind: KeyKind, others: Sequence[Value]) -> dict[int, int]:
         """Bind the ids of a kind to tokens or SMTP passwords, which an id has beside its secret."""
@@ -161,7 +172,7 @@ class _Pairing:
                 if (firm and not beside and other.weight is not Label.STRONG) or (other.example and not value.example):
                     continue
                 distance = matching.gap(value, other)
-                if distance <= CLOSE:
+                if distance <= CLOSE and ("secret" in other.label.joined or not self.is_elsewhere(i, s)):
                     found.append((int(other.weight), distance, i, s))
         return [(i, s) for _, _, i, s in sorted(found)]
 

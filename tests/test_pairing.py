@@ -261,6 +261,22 @@ class TestAlone:
         for value in ("${AWS_SECRET}", "<your-secret>", "your_secret_access_key_goes_here_40_chars", "xxxxxxxx"):
             assert best(f"aws_access_key_id={key_id}\naws_secret_access_key={value}\n") == {key_id: None}
 
+    @pytest.mark.parametrize(
+        "value", ["${SECRET}", '"{{ vault_secret }}"', "****************", "os.environ['X']", "!Ref Secret", "<secret>"]
+    )
+    def test_where_the_secret_is_a_reference_no_other_value_is_it(self, value: str, rng: random.Random) -> None:
+        key_id, other, own = make_key_id(rng), make_secret(rng), make_secret(rng)
+        text = f"AWS_ACCESS_KEY_ID={key_id}\nAWS_SECRET_ACCESS_KEY={value}\nDB_PASSWORD={other}\n"
+        assert ranks(text) == [(None, 0)]
+        assert ranks(f"{text}SECRET={own}\n") == [(None, 0), (own, 1)]
+        assert ranks(f"{text}s3_secret_key = {own}\n")[0] == (own, 0)
+
+    @pytest.mark.parametrize("value", ['os.environ.get("X", "{}")', "process.env.X || '{}'", "${{X:-{}}}", "${{X:{}}}"])
+    def test_a_reference_may_carry_the_secret_itself(self, value: str, rng: random.Random) -> None:
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        text = f"id = '{key_id}'\naws_secret = {value.format(secret)}\n"
+        assert best(text) == {key_id: secret}
+
     def test_whole_credentials_pass_through(self) -> None:
         found = Candidate(Role.WHOLE, KeyKind.BEDROCK_LONG, 4, 12, Secret("ABSKabcd"))
         assert pair("key ABSKabcd", [found]) == [Credential(KeyKind.BEDROCK_LONG, None, Secret("ABSKabcd"), anchor=4)]
