@@ -32,6 +32,7 @@ _ALTERNATES: Final = 16
 """Secrets on either side of an id, and places of one id, that are looked at for more candidates."""
 # As words: three random characters of a secret may well spell one of them.
 _AWS_NEAR: Final = re.compile(r"(?<![A-Za-z0-9+/])(?:aws|amazon|s3[an]?(?![a-z0-9]))", re.IGNORECASE)
+_SIGNS: Final = re.compile(r"[\W_]+")
 
 
 def pair(text: str, found: Sequence[Candidate]) -> list[Credential]:
@@ -99,13 +100,15 @@ class _Pairing:
                 self.ties[i] = self.owners[s] = Tie(i, s, tie.firmness, tie.within)
 
     def is_elsewhere(self, i: int, s: int) -> bool:
-        """Whether an id's own secret is a mere reference in the lines behind it, and s is called something else."""
+        """Whether an id's own secret is a reference in the lines behind it, to something else than s."""
         value, other = self.seen.ids[i], self.seen.secrets[s]
-        if other.weight is Label.STRONG:
+        if other.weight is Label.STRONG or "secret" in other.label.joined:
             return False
         end = min(value.end + LOOK_BACK, *(v.start for v in self.seen.ids[i + 1 : i + 2]), len(self.text))
         line = labels.unfilled(self.text, value.end, end)
-        return line is not None and bisect_left(self.secret_starts, line[0]) == bisect_left(self.secret_starts, line[1])
+        if line is None or bisect_left(self.secret_starts, line[0]) != bisect_left(self.secret_starts, line[1]):
+            return False
+        return other.label.joined not in _SIGNS.sub("", self.text[slice(*line)]).lower()
 
     def join(self, kind: KeyKind, others: Sequence[Value]) -> dict[int, int]:
         """Bind the ids of a kind to tokens or SMTP passwords, which an id has beside its secret."""
@@ -172,7 +175,7 @@ class _Pairing:
                 if (firm and not beside and other.weight is not Label.STRONG) or (other.example and not value.example):
                     continue
                 distance = matching.gap(value, other)
-                if distance <= CLOSE and ("secret" in other.label.joined or not self.is_elsewhere(i, s)):
+                if distance <= CLOSE and not self.is_elsewhere(i, s):
                     found.append((int(other.weight), distance, i, s))
         return [(i, s) for _, _, i, s in sorted(found)]
 

@@ -268,8 +268,19 @@ class TestAlone:
         key_id, other, own = make_key_id(rng), make_secret(rng), make_secret(rng)
         text = f"AWS_ACCESS_KEY_ID={key_id}\nAWS_SECRET_ACCESS_KEY={value}\nDB_PASSWORD={other}\n"
         assert ranks(text) == [(None, 0)]
-        assert ranks(f"{text}SECRET={own}\n") == [(None, 0), (own, 1)]
+        assert ranks(f"{text}SECRET={own}\n") == [(own, 0)]
         assert ranks(f"{text}s3_secret_key = {own}\n")[0] == (own, 0)
+
+    @pytest.mark.parametrize(
+        ("id_name", "name"), [("AK", "SK"), ("USER", "PASSWORD"), ("KEY", "SECRET"), ("A", "B_KEY")]
+    )
+    def test_a_reference_may_name_the_secret(self, id_name: str, name: str, rng: random.Random) -> None:
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        text = (
+            f"{id_name}={key_id}\n{name}={secret}\n"
+            f"export AWS_ACCESS_KEY_ID=${id_name}\nexport AWS_SECRET_ACCESS_KEY=${{{name}}}\n"
+        )
+        assert ranks(text) == [(secret, 0)]
 
     @pytest.mark.parametrize("value", ['os.environ.get("X", "{}")', "process.env.X || '{}'", "${{X:-{}}}", "${{X:{}}}"])
     def test_a_reference_may_carry_the_secret_itself(self, value: str, rng: random.Random) -> None:
