@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -298,7 +299,11 @@ def _is_token(value: Value, label: Named) -> bool:
     """Whether a long run is a session token: by its head, which STS changes now and then, or by its label."""
     head = value.secret.reveal()[:12]
     prefixes = ("IQoJb3JpZ2lu", "FwoGZXIvYXdz", "FQoGZXIvYXdz", "FQoDYXdz", "AQoDYXdz", "AgoJb3JpZ2lu")
-    return head.startswith(prefixes) or any(w in label.joined for w in ("sessiontoken", "securitytoken"))
+    if head.startswith(prefixes):
+        return True
+    # A token is bytes; what decodes to letters is encoded once more, and told as what it is decoded.
+    named = any(w in label.joined for w in ("sessiontoken", "securitytoken"))
+    return named and not base64.urlsafe_b64decode(head).isalnum()
 
 
 def _doubtful(text: str, value: Value) -> bool:

@@ -449,6 +449,10 @@ class TestTokens:
         (credential,) = paired(f"AWS_SESSION_TOKEN={token}\nETAG={token[::-1]}\n")
         assert (credential.kind, credential.secret) == (KeyKind.SESSION_TOKEN, Secret(token))
 
+    def test_a_token_that_is_encoded_once_more_is_not_told_as_it_stands(self, rng: random.Random) -> None:
+        encoded = base64.b64encode(make_token(rng, 240).encode()).decode()
+        assert paired(f"aws_session_token: {encoded}\n") == []
+
     @pytest.mark.parametrize("inside", ["Mv" + "/" * 10 + "wEaCXVzLWVhc3QtMSJH", "AYourKeySampleSecret", "A" * 12])
     def test_what_chance_and_the_protocol_write_into_a_token_makes_it_no_example(
         self, inside: str, rng: random.Random
