@@ -7,6 +7,7 @@ uses; together they lose fewer than one random secret in 10^6 (tests/test_pairin
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -140,7 +141,7 @@ def _is_of_words(value: str) -> bool:
 
     Whatever the model, at most one of 2^24 random secrets reaches that (Markov's inequality): 6 * 10^-8.
     """
-    return sum(_BITS[before + c] for before, c in zip("/" + value, value, strict=False)) >= _BITS_OF_WORDS
+    return sum(map(_BITS.__getitem__, map(operator.add, "/" + value, value))) >= _BITS_OF_WORDS
 
 
 def changes(value: str) -> int:

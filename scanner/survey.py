@@ -193,7 +193,9 @@ def _is_of_blob(text: str, run: shape.Run) -> bool:
     size = len(run.value)
     if size != shape.SECRET_LENGTH and size not in _WIDTHS:
         return False
-    above, below = _LINES_ABOVE.search(before), _LINE_BELOW.match(text, run.end)
+    # Most values stand behind a name, and not at the beginning of a line, as it is or escaped.
+    begins = not before or before.rstrip(" \t").endswith(("\n", "\r", "n", "a", "A"))
+    above, below = _LINES_ABOVE.search(before) if begins else None, _LINE_BELOW.match(text, run.end)
     widths = [] if above is None else [len(line) for line in above.groups() if line is not None]
     if size == shape.SECRET_LENGTH:
         return len(widths) > 1 and len({*widths}) == 1
