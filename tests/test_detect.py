@@ -20,6 +20,7 @@ import urllib.parse
 import zipfile
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -36,8 +37,8 @@ from firedamp.storage.secret import Secret
 
 
 @pytest.fixture(scope="module")
-def prefilter() -> Prefilter:
-    return Prefilter()
+def prefilter(cache: Path) -> Prefilter:
+    return Prefilter(cache / "firedamp")
 
 
 def located(data: bytes, prefilter: Prefilter) -> list[Located]:
@@ -589,8 +590,8 @@ def test_no_input_raises_or_leaves_the_text_for_long(prefilter: Prefilter, data:
 class Counting(Prefilter):
     """A prefilter that counts what it is asked to read."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.read = 0
         self.calls = 0
 
@@ -601,8 +602,8 @@ class Counting(Prefilter):
 
 
 @pytest.fixture(scope="module")
-def counting() -> Counting:
-    return Counting()
+def counting(cache: Path) -> Counting:
+    return Counting(cache / "firedamp")
 
 
 HOSTILE: dict[str, bytes] = {

@@ -29,6 +29,9 @@ from firedamp.scanner.unpack import Unpacker
 from firedamp.storage.records import Outcome, Skipped
 from firedamp.storage.secret import Secret
 
+OWN = OwnKeys((OwnKey("work", make_key_id(random.Random(5), prefix="ASIA"), Secret(make_secret(random.Random(6)))),))
+"""One for all tests: to compile what looks for a key takes a second."""
+
 
 @pytest.fixture(scope="module")
 def folder(cache: Path) -> Path:
@@ -118,9 +121,8 @@ def test_a_mark_needs_a_line() -> None:
     assert list(marked([skipped], b"firedamp:allow", 1)) == [skipped]
 
 
-def test_a_sense_sees_the_users_own_values_too(folder: Path, rng: random.Random) -> None:
-    secret = make_secret(rng)
-    own = OwnKeys((OwnKey("work", make_key_id(rng, prefix="ASIA"), Secret(secret)),))
+def test_a_sense_sees_the_users_own_values_too(folder: Path) -> None:
+    own, secret = OWN, OWN.keys[0].secret.reveal()
     data = f"nothing but {secret}".encode()
     assert not Sense(folder)(data)
     assert Sense(folder, own)(data)
@@ -161,9 +163,6 @@ def test_the_users_own_values_are_seen_through_encodings_of_encodings(
     assert found.credential.decoder == ">".join(chain)
 
 
-OWN = OwnKeys((OwnKey("work", make_key_id(random.Random(5)), Secret(make_secret(random.Random(6)))),))
-
-
 QUOTERS: dict[str, Callable[[str], str]] = {
     "percent": lambda text: urllib.parse.quote(text, safe=""),
     "percent>percent": lambda text: urllib.parse.quote(urllib.parse.quote(text, safe=""), safe=""),
@@ -175,37 +174,44 @@ QUOTERS: dict[str, Callable[[str], str]] = {
 }
 
 
+@functools.cache
+def quotable(number: int) -> OwnKeys:
+    """Return keys whose secrets hold signs that are quoted."""
+    rng, keys = random.Random(number), []
+    for _ in range(number):
+        secret = make_secret(rng)
+        keys.append(OwnKey("work", make_key_id(rng), Secret(f"{secret[:12]}/{secret[13:26]}+{secret[27:]}")))
+    return OwnKeys(tuple(keys))
+
+
+@pytest.mark.parametrize("number", [3, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("chain", QUOTERS)
 def test_the_users_own_values_are_seen_where_signs_are_quoted_and_strings_cut(
-    chain: str, folder: Path, rng: random.Random
+    chain: str, number: int, folder: Path
 ) -> None:
-    for _ in range(10):
-        random_one = make_secret(rng)
-        own = OwnKeys(
-            (OwnKey("work", make_key_id(rng), Secret(f"{random_one[:12]}/{random_one[13:26]}+{random_one[27:]}")),)
-        )
-        data = f"some text\nand then x = {QUOTERS[chain](own.keys[0].secret.reveal())} and more\n".encode()
+    own = quotable(number)
+    for key in own.keys:
+        data = f"some text\nand then x = {QUOTERS[chain](key.secret.reveal())} and more\n".encode()
         with Unpacker() as unpacker:
             look = Look(functools.partial(prefilter, folder), unpacker, own)
             (found,) = [one for one in look(Blob("b", data)) if isinstance(one, Located)]
         assert (found.credential.decoder, found.line) == (chain, 2)
         assert found.column == (15 if chain == "concatenation" else 14)
-        assert found.credential.key_id == own.keys[0].key_id
+        assert found.credential.key_id == key.key_id
 
 
-def test_many_copies_of_one_value_hide_no_other(rng: random.Random) -> None:
-    own = OwnKeys(tuple(OwnKey(name, make_key_id(rng), Secret(make_secret(rng))) for name in "ab"))
-    one, other = (key.secret.reveal() for key in own.keys)
+def test_many_copies_of_one_value_hide_no_other() -> None:
+    own = quotable(3)
+    one, other = (key.secret.reveal() for key in own.keys[:2])
     text = f"x%20 {one}\n" * 300 + f"y {other[:9]}%2F{other[10:]}\n{QUOTERS['percent'](other)}%20{one}"
     text = text.replace("%2F", other[9], 1) if other[9].isalnum() else text
     found = list(own.find(text.encode(), 1, 1, []))
-    assert {each.credential.key_id for each in found} == {key.key_id for key in own.keys}
+    assert {each.credential.key_id for each in found} == {key.key_id for key in own.keys[:2]}
     assert {each.credential.decoder for each in found if each.credential.key_id == own.keys[0].key_id} == {""}
 
 
-def test_a_piece_of_the_users_own_value_is_not_the_value(folder: Path, rng: random.Random) -> None:
-    secret = make_secret(rng)
-    own = OwnKeys((OwnKey("work", make_key_id(rng), Secret(secret)),))
+def test_a_piece_of_the_users_own_value_is_not_the_value() -> None:
+    own, secret = OWN, OWN.keys[0].secret.reveal()
     text = f"%20 {secret[:39]} \\n {secret[1:]} &amp; {secret[:20]}-{secret[20:]}\n" * 500
     assert list(own.find(text.encode(), 1, 1, [])) == []
 
@@ -218,7 +224,7 @@ def test_a_program_that_knows_the_mark_of_a_zip_is_none(rng: random.Random) -> N
 
 
 def test_several_threads_look_for_ones_own_keys_at_once(rng: random.Random) -> None:
-    own = OwnKeys((OwnKey("p", make_key_id(rng), Secret(make_secret(rng))),))
+    own = OWN
     text = rng.randbytes(1 << 20) + own.keys[0].secret.reveal().encode()
     with ThreadPoolExecutor(3) as pool:
         assert all(pool.map(own.any, [text] * 12))

@@ -23,8 +23,8 @@ from firedamp.scanner.prefilter import Prefilter, load
 
 
 @pytest.fixture(scope="module")
-def prefilter() -> Prefilter:
-    return Prefilter()
+def prefilter(cache: Path) -> Prefilter:
+    return Prefilter(cache / "firedamp")
 
 
 VALUES = [(kind, example) for kind in KINDS for example in kind.examples]

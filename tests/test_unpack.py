@@ -32,11 +32,11 @@ def test_a_worker_sends_back_what_is_interesting() -> None:
         assert list(nothing.members(data)) == []
 
 
-def test_the_prefilter_decides_in_the_worker(tmp_path: Path) -> None:
+def test_the_prefilter_decides_in_the_worker(cache: Path) -> None:
     data = tarred(
         {"plain": b"nothing of interest\n" * 1000, "key": TEXT, "inner.zip": zipped({"key": TEXT, "b": b"c"})}
     )
-    with Unpacker(interesting=prefiltered(tmp_path)) as unpacker:
+    with Unpacker(interesting=prefiltered(cache / "firedamp")) as unpacker:
         found = list(unpacker.members(data))
     assert found == [Member("key", TEXT), Member("inner.zip!key", TEXT)]
 

@@ -132,10 +132,10 @@ def test_the_process_takes_its_pipes_away_and_confines_itself(tmp_path: Path, mo
     assert resource.RLIMIT_CPU in limits
 
 
-def test_the_predicate_is_made_by_name(tmp_path: Path) -> None:
+def test_the_predicate_is_made_by_name(cache: Path) -> None:
     assert worker._made(None)(b"")
     assert worker._made(["operator:methodcaller", "isspace"])(b" ")
-    assert not worker.prefilter(str(tmp_path))(b"nothing here")
+    assert not worker.prefilter(str(cache / "firedamp"))(b"nothing here")
 
 
 @pytest.mark.parametrize(
