@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
 import random
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +23,34 @@ class ForbiddenError(AssertionError):
     """A test reached for the world outside."""
 
 
+_LINKS = Path(__file__).parent.parent / ".links"
+_COMPILE = """
+import pathlib, sys
+from firedamp.scanner import kernels, prefilter
+folder = pathlib.Path(sys.argv[1])
+prefilter.Prefilter(folder).ready()
+kernels.compiled(folder)
+"""
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the user's cache folder of this run, for all its processes: what is compiled stays in it, 10 s of work."""
+    """Return the user's cache folder of this run, for all its processes: what is compiled stays in it, 10 s of work.
+
+    A run of many processes compiles once before it begins: else each does, at the same time.
+    """
     folder = tmp_path_factory.getbasetemp()
-    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return folder / "cache"
+    made = folder.parent / "cache"
+    with (folder.parent / "compiling").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            subprocess.run(
+                [sys.executable, "-c", _COMPILE, str(made / "firedamp")], env={**os.environ, "PYTHONPATH": str(_LINKS)},
+                check=True,
+            )  # fmt: skip
+    return made
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +71,7 @@ def _no_real_home(tmp_path_factory: pytest.TempPathFactory, cache: Path, monkeyp
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     # Child processes of a test import this checkout, as an editable install would.
-    links = Path(__file__).parent.parent / ".links"
-    monkeypatch.setenv("PYTHONPATH", str(links))
+    monkeypatch.setenv("PYTHONPATH", str(_LINKS))
 
 
 @pytest.fixture(autouse=True)

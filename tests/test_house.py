@@ -119,12 +119,12 @@ def test_a_scan_of_an_unchanged_folder_loads_no_detection(tmp_path: Path) -> Non
     assert loaded(run) & wanted == set()
 
 
-def test_no_scanner_trips_on_this_checkout(tmp_path: Path) -> None:
+def test_no_scanner_trips_on_this_checkout(cache: Path) -> None:
     listed = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"], capture_output=True, check=True
     )
     files = [ROOT / name for name in filter(None, listed.stdout.decode().split("\0"))]
-    prefilter = Prefilter(tmp_path)
+    prefilter = Prefilter(cache / "firedamp")
     for path in files:
         if path.is_file() and not path.is_symlink():
             for each in detect(path.read_bytes(), prefilter):
