@@ -109,6 +109,8 @@ class Loopback:
         self.trail = CloudTrail(self._time, self._wall_time, self.lookup_rate)
         self._iam = Iam(self.trail.entries, self._time)
         self._planned: dict[str, _Planned] = {}
+        self._clients: dict[tuple[str, LoopbackKey, str, str | None], Any] = {}
+        """To make one takes longer than most calls."""
         self.admin = self.add_account(self.account)
 
     def _time(self) -> datetime:
@@ -195,7 +197,12 @@ class Loopback:
         self, service: str, key: LoopbackKey | None = None, region: str = "us-east-1", *, source_ip: str | None = None
     ) -> Any:
         """Return a boto3 client that calls this AWS with key (or the administrator's) from source_ip; no retries."""
-        key = key or self.admin
+        asked = service, key or self.admin, region, source_ip
+        if asked not in self._clients:
+            self._clients[asked] = self._new_client(*asked)
+        return self._clients[asked]
+
+    def _new_client(self, service: str, key: LoopbackKey, region: str, source_ip: str | None) -> Any:
         client = self._session.client(
             cast("Any", service),
             endpoint_url=self.url,
