@@ -29,6 +29,14 @@ def calling_python(count: int) -> int:
     return count
 
 
+def twice(number: int) -> int:
+    return 2 * number
+
+
+def one_more_than_twice(number: int) -> int:
+    return twice(number) + 1
+
+
 def test_compiled_code_does_what_the_function_does_and_is_not_compiled_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +65,10 @@ def test_code_that_is_damaged_or_writable_by_others_is_made_again(tmp_path: Path
         assert jit.compiled(total, "LlB", tmp_path)(numbers, 2, doubled) == 7
         [copy] = tmp_path.iterdir()
         assert copy.stat().st_ino != before
+
+
+def test_a_function_that_is_called_becomes_a_part(tmp_path: Path) -> None:
+    assert jit.compiled(one_more_than_twice, "l", tmp_path)(20) == 41
 
 
 def test_a_function_that_raises_says_so(tmp_path: Path) -> None:
