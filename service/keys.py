@@ -126,11 +126,19 @@ class Desk:
                     return found
         return None
 
+    @property
+    def _profile(self) -> str | None:
+        return self.options.profile or self.config.aws.audit_profile or self.config.aws.profile
+
+    def _is_own(self) -> bool:
+        """Whether our own access is this very key."""
+        credentials = self._aws.session(self._profile).get_credentials()
+        return credentials is not None and credentials.get_frozen_credentials().access_key == self.key_id
+
     def iam(self) -> IAMClient:
         """Return the IAM to act with: our own access, or the leaked key's when that was asked for."""
         if not self.options.with_leaked_key:
-            chosen = self.options.profile or self.config.aws.audit_profile or self.config.aws.profile
-            return self._aws.iam(chosen, purpose=f"key {self.options.action}")
+            return self._aws.iam(self._profile, purpose=f"key {self.options.action}")
         credential = self.credential()
         if credential is None or credential.secret is None:
             raise Failure(f"the secret of {self.key_id} cannot be read back", "is the place it was found in gone?")
@@ -157,31 +165,60 @@ class Desk:
 
     def disable(self) -> int:
         """Make the key inactive, deny the sessions made from it, and prove both."""
-        story = self._acting(("iam:UpdateAccessKey (Inactive)", f"iam:PutUserPolicy ({SESSIONS_POLICY})"))
-        if not self.options.yes or story.user is None:
+        story = self.plan(("iam:UpdateAccessKey (Inactive)", f"iam:PutUserPolicy ({SESSIONS_POLICY})"))
+        by_itself = self.options.with_leaked_key or self._is_own()
+        if by_itself and not self.options.with_leaked_key:
+            print("you work with this very key: once it is inactive, it cannot undo that", file=sys.stderr)
+        _tell_roles(story)
+        if not self.go() or story.user is None:
             return 0
-        iam = self.iam()
+        iam, undenied = self.iam(), None
         with self._aws.about(self.key_id):
-            # The sessions first: with the leaked key itself, nothing can be done after it is inactive.
-            self._deny_sessions(iam, story.user, _now() + _SETTLING)
+            # The sessions first: with the key itself, nothing can be done after it is inactive.
+            try:
+                self._deny_sessions(iam, story.user, _now() + _SETTLING)
+            except Failure as failure:  # no reason to let the key live
+                undenied = failure
             self.step("disable", "iam:UpdateAccessKey", lambda: iam.update_access_key(
                 UserName=story.user or "", AccessKeyId=self.key_id, Status="Inactive"))  # fmt: skip
-            if not self.options.with_leaked_key:
+            if not by_itself:
                 self._prove_inactive(iam, story.user)
         self._prove_rejected()
+        if undenied is not None:
+            raise Failure(
+                f"{self.key_id} is inactive, but sessions made from it are not denied: {undenied.what}",
+                f"firedamp key revoke-sessions {self.key_id}, with a profile that may",
+            )
         return 0
 
     def revoke(self) -> int:
         """Deny every session that was made from the key until now, and prove that the denial stands."""
-        story = self._acting((f"iam:PutUserPolicy ({SESSIONS_POLICY})",))
-        if self.options.yes and story.user is not None:
+        story = self.plan((f"iam:PutUserPolicy ({SESSIONS_POLICY})",))
+        _tell_roles(story)
+        if self.go() and story.user is not None:
             with self._aws.about(self.key_id):
                 self._deny_sessions(self.iam(), story.user, _now())
         return 0
 
-    def _acting(self, calls: Sequence[str]) -> Story:
+    def go(self, obstacle: Failure | None = None) -> bool:
+        """Return whether to act. Raises the obstacle then; without `--yes`, only says what it would do."""
+        if self.options.yes:
+            if obstacle is not None:
+                raise obstacle
+            return True
+        would = "--yes does it" if obstacle is None else f"--yes is refused: {obstacle}"
+        print(f"nothing was changed; {would}", file=sys.stderr)
+        return False
+
+    def plan(self, calls: Sequence[str]) -> Story:
         """Show the plan: whose key, what will break, which calls."""
         story = self.story()
+        if story.user is None and any(each.verification.is_root for each in self.findings):
+            raise Failure(
+                f"{self.key_id} is a root key of account {story.account or 'unknown'}: no policy and no other user "
+                "has power over it",
+                "sign in as root: Security credentials, Access keys",
+            )
         if story.user is None:
             raise Failure(
                 f"whose key {self.key_id} is cannot be asked: {'; '.join(story.unknown)}",
@@ -196,8 +233,6 @@ class Desk:
             print("AWS knows of no use of it", file=out)
         for call in calls:
             print(f"{'calling' if self.options.yes else 'would call'} {call}", file=out)
-        if not self.options.yes:
-            print("nothing was changed; --yes does it", file=out)
         return story
 
     def _deny_sessions(self, iam: IAMClient, user: str, until: datetime) -> None:
@@ -271,12 +306,13 @@ class Desk:
             with failures(f"{call} for {self.key_id} failed"):
                 done = do()
         except AwsFailure as failure:
-            self._wrote(action, call, "failed", failure.what)
+            self.wrote(action, call, "failed", failure.what)
             raise
-        self._wrote(action, call, "done", "")
+        self.wrote(action, call, "done", "")
         return done
 
-    def _wrote(self, action: str, call: str, outcome: str, detail: str) -> None:
+    def wrote(self, action: str, call: str, outcome: str, detail: str) -> None:
+        """Write down what was done about the key."""
         self.store.add_key_action(
             KeyAction(key_id=self.key_id, action=action, step=call, at=_now(), outcome=outcome, detail=detail)
         )
@@ -357,6 +393,18 @@ def _add(found: Any, name: str, documents: list[str], unread: list[str], field: 
         unread.append(name)
     else:
         documents.append(found[field] if isinstance(found[field], str) else json.dumps(found[field]))
+
+
+def _tell_roles(story: Story) -> None:
+    """Say which sessions a policy of the user does not reach: those of roles are under the roles' policies."""
+    able = story.rights
+    roles = ("any role",) if able is not None and able.administrator else () if able is None else able.roles
+    if roles:
+        print(
+            f"sessions of roles that it assumed ({', '.join(map(show.safe, roles))}) are not ended by this: "
+            "revoke them at each role",
+            file=sys.stderr,
+        )
 
 
 def _keep_grade(store: Store, story: Story) -> None:

@@ -5,6 +5,7 @@ moto holds users, buckets, queues, topics, rules and trails in module globals: o
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -225,7 +226,7 @@ def add_key(account: str, user: str) -> tuple[str, Secret]:
 def temporary_key(account: str) -> tuple[str, Secret]:
     """Return the id and secret of a new temporary key of account."""
     key_id = generate_access_key_id_from_account_id(account, prefix="ASIA", total_length=20)
-    return key_id, Secret(secrets.token_urlsafe(30))
+    return key_id, Secret(base64.b64encode(secrets.token_bytes(30)).decode())  # 40 characters of AWS's alphabet
 
 
 def user_exists(account: str, name: str) -> bool:

@@ -9,9 +9,12 @@ If any step fails, the files are put back as they were and the new key is delete
 from __future__ import annotations
 
 import configparser
+import contextlib
 import fnmatch
 import os
 import secrets
+import signal
+import stat
 import subprocess
 import sys
 import time
@@ -26,6 +29,7 @@ from firedamp.scanner.candidates import Credential, Located
 from firedamp.scanner.objects import environment
 from firedamp.scanner.source import Blob
 from firedamp.service import scanning, show
+from firedamp.service.aws import failures
 from firedamp.service.surroundings import place_of
 from firedamp.storage import careful
 from firedamp.storage.careful import Contents
@@ -36,10 +40,12 @@ from firedamp.storage.secret import Secret
 if TYPE_CHECKING:
     from types_boto3_iam import IAMClient
 
-    from firedamp.service.keys import Desk
+    from firedamp.service.keys import Desk, Story
 
 _SYNCED: Final = ("Dropbox", "OneDrive", "Google Drive", "iCloud", "Nextcloud", "Library/Mobile Documents")
 _TRIES: Final = 8
+_MADE: Final = "the new key"
+"""The step whose detail is the id of the key that was made: what a cut-off rotation left can be told by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,46 +70,98 @@ def rotate(desk: Desk) -> int:
     old = desk.credential()
     if old is None or old.secret is None or old.kind is not KeyKind.ACCESS_KEY:
         raise Failure(f"{desk.key_id} cannot be rotated: no long-term secret of it can be read back")
-    copies = list(_copies(desk.sights))
-    blocking = [each for each in copies if each.why_not and not _left(each, desk.options.leave)]
+    copies = list(_copies(desk.sights, old))
     for each in copies:
         told = f"stays, {each.why_not}: {each.fix}" if each.why_not else "gets the new key"
-        print(f"{each.where}: {told}", file=sys.stderr)
-    writable = [each for each in copies if each.path is not None and each.why_not is None]
-    story = desk._acting(("iam:CreateAccessKey", "iam:UpdateAccessKey (the old one, Inactive)"))  # noqa: SLF001
-    if not desk.options.yes:
+        print(f"{show.safe(each.where)}: {show.safe(told)}", file=sys.stderr)
+    writable = [each.path for each in copies if each.path is not None and each.why_not is None]
+    story = desk.plan(("iam:CreateAccessKey", "iam:UpdateAccessKey (the old one, Inactive)"))
+    if not desk.go(_obstacle(desk, story, copies)):
         return 0
-    if blocking:
-        raise Failure(
-            f"{len(blocking)} copies cannot be rewritten and would hold a dead key",
-            "fix them, or name them with --leave PATTERN",
-        )
-    if not writable:
-        raise Failure("no place may be rewritten", "firedamp key disable makes the key harmless")
-    assert story.user is not None  # noqa: S101 - _acting stops without one
-    _carry_out(desk, story.user, old, old.secret, [each.path for each in writable if each.path is not None])
+    assert story.user is not None  # noqa: S101 - a plan stops without one
+    with ending_in_order():
+        _carry_out(desk, story.user, old, writable)
     return 0
 
 
-def _carry_out(desk: Desk, user: str, old: Credential, secret: Secret, paths: Sequence[Path]) -> None:
+def _obstacle(desk: Desk, story: Story, copies: Sequence[Copy]) -> Failure | None:
+    """Return why a rotation would fail or do harm, as far as that can be known before it begins."""
+    blocking = [each for each in copies if each.why_not and not _left(each, desk.options.leave)]
+    if blocking:
+        return Failure(
+            f"{len(blocking)} copies cannot be rewritten and would hold a dead key",
+            "fix them, or name them with --leave PATTERN",
+        )
+    if all(each.why_not for each in copies):
+        return Failure("no place may be rewritten", "firedamp key disable makes the key harmless")
+    if story.other_keys:
+        ours = {each.detail for each in desk.store.key_actions(desk.key_id) if each.step == _MADE}
+        left = [each for each in story.other_keys if each.partition(" ")[0] in ours]
+        hint = "delete the one that nobody needs: a user has two at most"
+        if left:
+            hint = f"{left[0]} is of a rotation that was cut off: see which files hold it, delete it where none does"
+        return Failure(f"{story.user} has two keys already: {', '.join(story.other_keys)}", hint)
+    return None
+
+
+def _carry_out(desk: Desk, user: str, old: Credential, paths: Sequence[Path]) -> None:
     iam = desk.iam()
     made = desk.step("rotate", "iam:CreateAccessKey", lambda: iam.create_access_key(UserName=user))["AccessKey"]
     new = Credential(kind=KeyKind.ACCESS_KEY, key_id=made["AccessKeyId"], secret=Secret(made["SecretAccessKey"]))
     written: list[_Written] = []
+    retiring = False
     try:
-        written.extend(_write(path, desk.key_id, secret, new) for path in dict.fromkeys(paths))
+        desk.wrote("rotate", _MADE, "done", made["AccessKeyId"])
+        written.extend(_write(path, old, new) for path in dict.fromkeys(paths))
         _prove(desk, new, written)
+        retiring = True
         desk.step("rotate", "iam:UpdateAccessKey", lambda: iam.update_access_key(
             UserName=user, AccessKeyId=desk.key_id, Status="Inactive"))  # fmt: skip
     except BaseException:
-        _take_back(desk, iam, user, new, written)
+        # An answer that was lost may have been a yes: nobody gets back a key that is dead.
+        status = _status(iam, user, desk.key_id) if retiring else "Active"
+        if status == "Active":
+            _take_back(desk, iam, user, new, written)
+        else:
+            _forget(written)
+            print(f"{old.key_id} is {status}: the new key {new.key_id} stays in {len(written)} files", file=sys.stderr)
         raise
+    _forget(written)
+    print(f"{new.key_id} stands in {len(written)} files and works; {old.key_id} is inactive", file=sys.stderr)
+    print(f"sessions made from it live on: firedamp key revoke-sessions {old.key_id} denies them", file=sys.stderr)
+
+
+def _status(iam: IAMClient, user: str, key_id: str) -> str:
+    try:
+        with failures("the keys of the user cannot be listed"):
+            keys = iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
+    except AwsFailure:
+        return "perhaps inactive"
+    return next((each["Status"] for each in keys if each["AccessKeyId"] == key_id), "deleted")
+
+
+def _forget(written: Sequence[_Written]) -> None:
     for each in written:
         each.backup.unlink(missing_ok=True)
-    print(f"{new.key_id} stands in {len(written)} files and works; {old.key_id} is inactive", file=sys.stderr)
 
 
-def _copies(sights: Sequence[Sight]) -> Iterator[Copy]:
+@contextlib.contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end the work as Ctrl-C does, so that what was begun is taken back."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _copies(sights: Sequence[Sight], old: Credential) -> Iterator[Copy]:
     """Yield every copy once, with the reason why it is not rewritten, if there is one."""
     seen: set[str] = set()
     for sight in sights:
@@ -118,10 +176,11 @@ def _copies(sights: Sequence[Sight]) -> Iterator[Copy]:
         known = place_of(place.path)
         fix = "take the key out by hand" if known is None else known.fix
         path = Path(place.path)
-        yield Copy(where, path, fix, _why_not(path, sight, rewritable=known is not None and known.rewritable))
+        why_not = _why_not(path, sight, old, rewritable=known is not None and known.rewritable)
+        yield Copy(where, path, fix, why_not)
 
 
-def _why_not(path: Path, sight: Sight, *, rewritable: bool) -> str | None:
+def _why_not(path: Path, sight: Sight, old: Credential, *, rewritable: bool) -> str | None:
     if not rewritable:
         return "its format is not one that is rewritten"
     if sight.match.container or sight.match.decoder:
@@ -132,13 +191,31 @@ def _why_not(path: Path, sight: Sight, *, rewritable: bool) -> str | None:
         return f"it cannot be read: {error.strerror}"
     if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
         return "it belongs to somebody else"
-    if status.st_mode & 0o022:
+    if stat.S_ISREG(status.st_mode) and status.st_mode & 0o022:
         return "others may write it"
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+        return "it has other names, which would keep the old key"
     if any(part in str(path) for part in _SYNCED):
         return "it is synced to other machines"
     if _tracked(path):
         return "git tracks it"
+    if not os.access(path.parent, os.W_OK):
+        return "its folder cannot be written"
+    try:
+        _whole(path, old)
+    except Failure as failure:
+        return str(failure)
     return None
+
+
+def _whole(path: Path, old: Credential) -> Contents:
+    """Return what a file holds. Raises Failure where it cannot be read safely, or not all of the old key is there."""
+    contents = careful.read(path)
+    if contents is None:
+        raise Failure(f"{path} vanished", "scan again")
+    if any(part not in contents.data for part in _parts(old)):
+        raise Failure(f"{path} does not hold the old key as it stands", "scan again")
+    return contents
 
 
 def _tracked(path: Path) -> bool:
@@ -154,17 +231,18 @@ def _left(copy: Copy, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatch(copy.where, pattern) or copy.where.startswith(pattern) for pattern in patterns)
 
 
-def _write(path: Path, old_id: str, old: Secret, new: Credential) -> _Written:
+def _parts(key: Credential) -> tuple[bytes, bytes]:
+    assert key.key_id is not None  # noqa: S101 - a rotation stops without them
+    assert key.secret is not None  # noqa: S101
+    return key.key_id.encode(), key.secret.reveal().encode()
+
+
+def _write(path: Path, old: Credential, new: Credential) -> _Written:
     """Put the new key where the old one stands, byte for byte: comments, order and everything else stay."""
-    before = careful.read(path)
-    if before is None:
-        raise Failure(f"{path} vanished", "scan again")
-    if old_id.encode() not in before.data or old.reveal().encode() not in before.data:
-        raise Failure(f"{path} does not hold the old key as it stands", "scan again")
-    assert new.key_id is not None  # noqa: S101 - it was just made
-    assert new.secret is not None  # noqa: S101
-    data = before.data.replace(old_id.encode(), new.key_id.encode())
-    data = data.replace(old.reveal().encode(), new.secret.reveal().encode())
+    before = _whole(path, old)
+    data = before.data
+    for out, into in zip(_parts(old), _parts(new), strict=True):
+        data = data.replace(out, into)
     folder = Path(platformdirs.user_state_dir("firedamp")) / "backups"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     backup = folder / f"{path.name}.{secrets.token_hex(8)}"
@@ -200,16 +278,23 @@ def _prove(desk: Desk, new: Credential, written: Sequence[_Written]) -> None:
 
 
 def _profiles(paths: Sequence[Path], new: Credential) -> Iterator[tuple[Path, str]]:
-    """Yield the profiles of the shared credentials file that hold the new key now."""
-    shared = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")).expanduser()
+    """Yield the profiles of the AWS files that hold the new key now. Raises Failure for a file that no SDK reads."""
+    shared = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")).expanduser().resolve()
+    config = Path(os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")).expanduser().resolve()
     for path in paths:
-        if path.resolve() != shared.resolve():
+        if path.resolve() not in {shared, config}:
             continue
         parser = configparser.RawConfigParser()
-        parser.read(path, encoding="utf-8")
+        try:
+            parser.read(path, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError) as error:
+            # Its own words may quote a line, and so a secret.
+            line = getattr(error, "lineno", None) or next(iter(getattr(error, "errors", ())), (None,))[0]
+            at = "" if line is None else f":{line}"
+            raise Failure(f"{path}{at} cannot be read by any AWS program: {type(error).__name__}") from None
         for section in parser.sections():
             if parser.get(section, "aws_access_key_id", fallback=None) == new.key_id:
-                yield path, section
+                yield path, section.removeprefix("profile ").strip() if path.resolve() == config else section
 
 
 def _through_the_chain(path: Path, profile: str, new: Credential) -> None:
@@ -228,13 +313,18 @@ def _through_the_chain(path: Path, profile: str, new: Credential) -> None:
 
 
 def _take_back(desk: Desk, iam: IAMClient, user: str, new: Credential, written: Sequence[_Written]) -> None:
-    """Put the files back and delete the new key; say what could not be undone."""
+    """Put the files back and delete the new key; say what could not be undone. A key that a file holds stays."""
+    held = False
     for each in written:
         try:
             careful.replace(each.path, each.before.data, careful.read(each.path))
             each.backup.unlink(missing_ok=True)
-        except Failure as failure:
+        except (Failure, OSError) as failure:
+            held = True
             print(f"firedamp: {failure}; its old content is kept in {each.backup}", file=sys.stderr)
+    if held:
+        print(f"the new key {new.key_id} is kept: that file may hold it, and both keys work", file=sys.stderr)
+        return
     try:
         desk.step("rotate", "iam:DeleteAccessKey", lambda: iam.delete_access_key(
             UserName=user, AccessKeyId=new.key_id or ""))  # fmt: skip

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 import pytest
@@ -16,8 +21,13 @@ from tests.scenes import allow
 
 from firedamp.service import cli
 from firedamp.service.loopback import Loopback, LoopbackKey
+from firedamp.service.loopback_identity import Identity
+from firedamp.service.loopback_wire import Call, Refusal, Reply
 from firedamp.storage.records import Severity
 from firedamp.storage.store import Store
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 
 def configure(aws: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,3 +227,202 @@ def test_sessions_can_be_revoked_alone(
     assert status == 0
     assert "are denied" in told
     aws.client("s3", key).list_buckets()
+
+
+def rotated(capsys: pytest.CaptureFixture[str], key: LoopbackKey, *more: str) -> tuple[int, str]:
+    status, _, told = run(capsys, "key", "rotate", key.id, "--profile", "admin", "--yes", *more)
+    return status, told
+
+
+def test_a_place_that_cannot_be_rewritten_is_known_before_a_key_is_made(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = at_home()
+    half, linked, shared = (Path.home() / name for name in ("half/.env", "linked/.env", "shared/.env"))
+    for path in (half, linked, shared):
+        leak(path, key)
+    (Path.home() / "real").mkdir()
+    run(capsys, "scan", str(Path.home()), "--offline")
+    half.write_text(f"AWS_ACCESS_KEY_ID={key.id}\n")
+    linked.rename(Path.home() / "real" / "env")
+    linked.symlink_to(Path.home() / "real" / "env")
+    (Path.home() / "real" / "other").hardlink_to(shared)
+    status, _, told = run(capsys, "key", "rotate", key.id, "--profile", "admin")
+    assert status == 0
+    for path, why in ((half, "does not hold the old key"), (linked, "is it a link"), (shared, "other names")):
+        assert any(str(path) in line and "stays" in line and why in line for line in told.splitlines()), told
+    assert rotated(capsys, key)[0] == 2
+    assert len(aws.client("iam").list_access_keys(UserName="dev")["AccessKeyMetadata"]) == 1
+    status, told = rotated(capsys, key, *(part for path in (half, linked, shared) for part in ("--leave", str(path))))
+    assert status == 0, told
+
+
+def test_a_user_with_two_keys_is_told_so_before_anything_is_done(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = at_home()
+    other = aws.add_key("dev")
+    status, _, told = run(capsys, "key", "rotate", key.id, "--profile", "admin")
+    assert status == 0
+    assert f"--yes is refused: dev has two keys already: {other.id} (Active)" in told
+    assert rotated(capsys, key)[0] == 2
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+def test_a_rotation_that_is_ended_is_taken_back_and_one_that_is_killed_says_what_it_left(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str], ending: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    key, answer, reached = at_home(), Loopback._answer, threading.Event()
+
+    def wait(self: Loopback, call: Call, identity: Identity, environ: WSGIEnvironment) -> Reply:
+        if call.operation == "GetCallerIdentity" and identity.key_id != aws.admin.id:
+            reached.set()  # the files are written, and the new key is about to be proved
+            time.sleep(1)
+        return answer(self, call, identity, environ)
+
+    monkeypatch.setattr(Loopback, "_answer", wait)
+    command = [sys.executable, "-m", "firedamp.service.cli", "key", "rotate", key.id, "--profile", "admin", "--yes"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert reached.wait(30)
+        process.send_signal(ending)
+        told = process.communicate(timeout=30)[1]
+    monkeypatch.setattr(Loopback, "_answer", answer)
+    keys = {each["AccessKeyId"] for each in aws.client("iam").list_access_keys(UserName="dev")["AccessKeyMetadata"]}
+    if ending == signal.SIGTERM:
+        assert "the files are as they were" in told
+        assert keys == {key.id}
+        assert key.id in (Path.home() / ".aws" / "credentials").read_text()
+    else:
+        assert boto3.Session(profile_name="work").client("sts").get_caller_identity()["Arn"].endswith("user/dev")
+        (new,) = keys - {key.id}
+        run(capsys, "scan", str(Path.home()), "--offline")
+        _, _, told = run(capsys, "key", "rotate", key.id, "--profile", "admin", "--leave", "*")
+        assert f"{new} (Active) is of a rotation that was cut off" in told, told
+
+
+def test_a_rotation_whose_last_answer_is_lost_leaves_the_key_that_works(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    key = at_home()
+    # AWS made the old key inactive, and the answer did not arrive; each try again is refused.
+    answer = Loopback._answer
+
+    def lose(self: Loopback, call: Call, identity: Identity, environ: WSGIEnvironment) -> Reply:
+        reply = answer(self, call, identity, environ)
+        if call.operation == "UpdateAccessKey":
+            raise Refusal("ServiceFailure", "lost", 500)
+        return reply
+
+    monkeypatch.setattr(Loopback, "_answer", lose)
+    status, told = rotated(capsys, key)
+    assert status == 2
+    assert "is Inactive" in told
+    assert boto3.Session(profile_name="work").client("sts").get_caller_identity()["Arn"].endswith("user/dev")
+    assert key.id not in (Path.home() / "project" / ".env").read_text()
+
+
+def test_a_new_key_is_kept_while_a_file_holds_it(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    key = at_home()
+    dotenv, answer = Path.home() / "project" / ".env", Loopback._answer
+
+    def move(self: Loopback, call: Call, identity: Identity, environ: WSGIEnvironment) -> Reply:
+        # While the old key is made inactive, somebody puts a link in a file's place, so that it cannot be put back.
+        if call.operation == "UpdateAccessKey":
+            if not dotenv.is_symlink():
+                dotenv.rename(dotenv.with_name("moved"))
+                dotenv.symlink_to("moved")
+            raise Refusal("AccessDenied", "no", 403)
+        return answer(self, call, identity, environ)
+
+    monkeypatch.setattr(Loopback, "_answer", move)
+    status, told = rotated(capsys, key)
+    assert status == 2
+    new = dotenv.read_text().partition("AWS_ACCESS_KEY_ID=")[2][:20]
+    assert new in {each["AccessKeyId"] for each in aws.client("iam").list_access_keys(UserName="dev")[
+        "AccessKeyMetadata"]}  # fmt: skip
+    assert f"{new} is kept" in told
+    assert "old content is kept in" in told
+
+
+@pytest.mark.parametrize("ending", ["[work]\nregion = x\n", "[other\n", "region x\n"])
+def test_a_credentials_file_that_no_program_can_read_ends_in_words_and_as_it_was(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str], ending: str
+) -> None:
+    # Our own access is the leaked key: a profile of that file could not be used at all.
+    key = at_home()
+    credentials = Path.home() / ".aws" / "credentials"
+    before = credentials.read_text() + ending
+    credentials.write_text(before)
+    aws.client("iam").put_user_policy(UserName="dev", PolicyName="more", PolicyDocument=allow("iam:*"))
+    status, _, told = run(capsys, "key", "rotate", key.id, "--with-leaked-key", "--yes")
+    assert status == 2
+    assert f"{credentials}:9 cannot be read by any AWS program" in told
+    assert "Traceback" not in told
+    assert credentials.read_text() == before
+
+
+def test_a_profile_of_the_configuration_file_is_proved_as_well(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = at_home()
+    config = Path.home() / ".aws" / "config"
+    keys = f"aws_access_key_id = {key.id}\naws_secret_access_key = {key.secret.reveal()}\n"
+    before = f"{config.read_text()}[profile other]\n{keys}"
+    config.write_text(f"{before}credential_process = false\n")
+    config.chmod(0o600)
+    run(capsys, "scan", str(Path.home()), "--offline")
+    status, told = rotated(capsys, key)
+    assert status == 2, "programs that use the profile would not get the new key"
+    assert "profile other does not work with the new key" in told
+    config.write_text(before)
+    status, told = rotated(capsys, key)
+    assert status == 0, told
+    assert "firedamp key revoke-sessions" in told
+
+
+def test_a_key_is_made_inactive_though_its_sessions_may_not_be_denied(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = at_home()
+    role = "arn:aws:iam::123456789012:role/deploy"
+    assume = json.loads(allow("sts:AssumeRole"))
+    assume["Statement"]["Resource"] = role
+    aws.client("iam").put_user_policy(UserName="dev", PolicyName="more", PolicyDocument=json.dumps(assume))
+    aws.refuse_next("iam:PutUserPolicy", "AccessDenied", "not allowed", times=10)
+    status, _, told = run(capsys, "key", "disable", key.id, "--profile", "admin", "--yes")
+    assert status == 2
+    assert "STS refuses the key" in told
+    assert "sessions made from it are not denied: iam:PutUserPolicy" in told
+    assert f"sessions of roles that it assumed ({role}) are not ended by this" in told
+    assert aws.client("iam").list_access_keys(UserName="dev")["AccessKeyMetadata"][0]["Status"] == "Inactive"
+
+
+def test_the_key_that_one_works_with_is_disabled_without_a_false_alarm(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = at_home()
+    aws.client("iam").put_user_policy(UserName="dev", PolicyName="more", PolicyDocument=allow("iam:*"))
+    status, _, told = run(capsys, "key", "disable", key.id, "--profile", "work")
+    assert status == 0
+    assert "you work with this very key" in told
+    status, _, told = run(capsys, "key", "disable", key.id, "--profile", "work", "--yes")
+    assert status == 0, told
+    assert "STS refuses the key" in told
+
+
+def test_a_root_key_is_said_to_be_one(
+    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(aws, monkeypatch)
+    key = aws.add_root_key()
+    leak(tmp_path / "keys", key)
+    run(capsys, "scan", str(tmp_path))
+    status, _, told = run(capsys, "key", "disable", key.id, "--yes")
+    assert status == 2
+    assert "is a root key" in told
+    assert "sign in as root" in told
