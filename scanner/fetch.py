@@ -27,7 +27,7 @@ from firedamp.storage.secret import Secret
 if TYPE_CHECKING:
     import git
 
-    from firedamp.scanner.web import Web
+    from firedamp.scanner.web import Answer, Web
 
 PROTOCOLS: Final = "https:ssh:git:file"
 """What clone and fetch may use; plain http only to this machine."""
@@ -44,6 +44,9 @@ LONGEST: Final = 7200.0
 _PAUSE: Final = 0.5
 """Seconds between two looks whether another process is done with a clone."""
 _GRACE: Final = 5.0
+_REDIRECTED: Final = re.compile(rb"error: 30[1278]\b")
+"""How git says that it was sent on, and did not go (curl's words: they are not translated)."""
+_ADVERTISED: Final = "/info/refs?service=git-upload-pack"
 
 _HEAD: Final = re.compile(rb"symref=HEAD:refs/heads/(?!.*\.\.)[\w./@+-]{1,200}", re.ASCII)
 """How a server tells its default branch, if the name is safe as a path (gitprotocol-capabilities(5), symref)."""
@@ -97,6 +100,7 @@ class Fetch:
         """
         self.url = without_user(url)
         self._clone, self._lender, self._what = clone_of(url, folder), lender, what
+        self._whole, self._login = url, login
         self._address, self._credentials = _apart(url, login)
         own(folder)
         self._deadline, self._seconds = time.monotonic() + seconds, seconds
@@ -177,9 +181,14 @@ class Fetch:
             self.stop()
             self._process = self._beside = self._lender = None
             said, status = self._said()
+        if status and _REDIRECTED.search(said) and self._moved():
+            self.stop()
+            self._process = self._beside = None
+            said, status = self._said()
         if status:
             words = said.decode("utf-8", "replace").strip()
-            raise SourceFailure(f"{self.url} cannot be fetched: {words}", "may you read it?")
+            hint = "has it moved to another host? a password is not taken there" if _REDIRECTED.search(said) else ""
+            raise SourceFailure(f"{self.url} cannot be fetched: {words}", hint or "may you read it?")
         if self._beside is not None:
             clone, lent = Path(self._beside.name, "clone"), Path(self._beside.name, "lent")
             if lent.is_dir():
@@ -190,6 +199,19 @@ class Fetch:
                 if not self._clone.is_dir():  # else another process has made it meanwhile
                     raise
         return self._clone
+
+    def _moved(self) -> bool:
+        """Take the address that the repository has now on its own host, if its server names one."""
+        from firedamp.scanner.web import Web
+
+        asked = shown_at(Web(time.time, time.sleep), self._whole, self._login)
+        if asked is None or asked == self._address:
+            return False
+        user = urlsplit(self._whole).netloc.rpartition("@")[0]
+        parts = urlsplit(asked)
+        self._whole = urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc}")) if user else asked
+        self._address, self._credentials = _apart(self._whole, self._login)
+        return True
 
     def _said(self) -> tuple[bytes, int]:
         """Wait for git and return its words and status. Of a server that talks without end the beginning is kept."""
@@ -261,7 +283,10 @@ def _apart(url: str, login: Secret | None = None) -> tuple[str, dict[str, str]]:
             user = login.reveal().encode()
         url = without_user(url)
         if user:
-            settings.append((f"http.{url}.extraHeader", f"Authorization: {basic(user)}"))
+            # git sends the header wherever it is redirected, to other hosts too.
+            settings += [
+                (f"http.{url}.extraHeader", f"Authorization: {basic(user)}"), ("http.followRedirects", "false"),
+            ]  # fmt: skip
     given = {"GIT_CONFIG_COUNT": str(len(settings))}
     for number, (name, value) in enumerate(settings):
         given |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
@@ -293,12 +318,8 @@ def shown_by(web: Web, url: str, login: Secret | None) -> Shown | Withheld | Non
     """Ask a server for its refs, without a process: smart HTTP, version 0 (gitprotocol-http(5)). None: git must ask."""
     if urlsplit(url).scheme not in {"http", "https"}:
         return None
-    user = unquote_to_bytes(urlsplit(url).netloc.rpartition("@")[0]) or (
-        b"" if login is None else login.reveal().encode()
-    )
-    headers = {"Authorization": basic(user)} if user else {}
     try:
-        answer = web.ask(f"{without_user(url)}/info/refs?service=git-upload-pack", headers, largest=_REFS)
+        answer = _advertised(web, url, login)
     except SourceFailure:
         return None  # git's own words say more
     if answer.status in {401, 403, 404, 410}:
@@ -314,6 +335,23 @@ def shown_by(web: Web, url: str, login: Secret | None) -> Shown | Withheld | Non
             digest.update(ref + b"\n")
             count += 1
     return Shown(digest.hexdigest(), count == 0, head)
+
+
+def shown_at(web: Web, url: str, login: Secret | None) -> str | None:
+    """Return the address that a repository is shown at, after redirects on its own host; None where it is not."""
+    try:
+        answer = _advertised(web, url, login)
+    except SourceFailure:
+        return None
+    return answer.url.removesuffix(_ADVERTISED) if answer.url.endswith(_ADVERTISED) else None
+
+
+def _advertised(web: Web, url: str, login: Secret | None) -> Answer:
+    user = unquote_to_bytes(urlsplit(url).netloc.rpartition("@")[0]) or (
+        b"" if login is None else login.reveal().encode()
+    )
+    headers = {"Authorization": basic(user)} if user else {}
+    return web.ask(without_user(url) + _ADVERTISED, headers, largest=_REFS)
 
 
 def point_head(clone: Path, ref: str) -> None:

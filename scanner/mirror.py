@@ -181,8 +181,9 @@ class Mirrors:
             clones = (path for path in self.folder.glob("*.git") if ".bundle" not in path.name)
             self._sizes = {path: _Taken.by(path) for path in clones}
             for left in self.folder.glob(f"{CLONING}*"):  # a crash leaves what it had
-                if time.time() - left.stat().st_mtime > _CRASHED:
-                    shutil.rmtree(left, ignore_errors=True)
+                with suppress(FileNotFoundError):  # another process has just ended its own
+                    if time.time() - left.stat().st_mtime > _CRASHED:
+                        shutil.rmtree(left, ignore_errors=True)
         busy = {clone_of(url, self.folder) for url in self._under_way}
         for clone in sorted(self._sizes.keys() - busy, key=_scanned):
             if _taken(self._sizes.values()) <= self._budget:
@@ -208,7 +209,11 @@ class _Taken:
 
     @classmethod
     def by(cls, clone: Path) -> _Taken:
-        found = [path.lstat() for path in clone.rglob("*")]
+        found = list[os.stat_result]()
+        for folder, _, files in os.walk(clone):
+            for path in (Path(folder), *(Path(folder, name) for name in files)):
+                with suppress(FileNotFoundError):  # a fetch of another process makes files and removes them
+                    found.append(path.lstat())
         linked = {each.st_ino: each.st_size for each in found if each.st_nlink > 1 and stat.S_ISREG(each.st_mode)}
         return cls(sum(each.st_size for each in found if each.st_ino not in linked), linked)
 

@@ -41,11 +41,12 @@ _LIMIT_WORDS: Final = re.compile(rb"rate limit|abuse|too many requests", re.IGNO
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a host said: status, headers with lower-case names, and the body."""
+    """What a host said: status, headers with lower-case names, the body, and the address that said it."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    url: str = ""
 
     @property
     def next(self) -> str | None:
@@ -99,6 +100,7 @@ class Web:
     ) -> Answer | str:
         """Make one request; a text says why there was no answer."""
         import requests
+        from urllib3.exceptions import HTTPError
 
         parts = urlsplit(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
@@ -109,15 +111,16 @@ class Web:
                 stream=True, allow_redirects=False, auth=_as_it_is,
             ) as response:  # fmt: skip
                 content, begun = bytearray(), self.now()
-                for piece in response.iter_content(1 << 16):
+                # What has arrived, at once: a host that sends a letter at a time would never fill a larger piece.
+                while piece := response.raw.read1(1 << 16, decode_content=True):
                     content += piece
                     if len(content) > largest:
                         raise SourceFailure(f"{shown(url)}: the answer is larger than {largest:,} bytes")
                     if self.now() - begun > _LONGEST:
                         return "the answer does not come to its end"
                 lowered = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, lowered, bytes(content))
-        except requests.RequestException as error:
+                return Answer(response.status_code, lowered, bytes(content), url)
+        except (requests.RequestException, HTTPError) as error:
             return f"no answer ({type(error).__name__})"
 
     def _session(self) -> requests.Session:
@@ -220,12 +223,17 @@ def linked(web: Web, url: str, headers: Callable[[], Mapping[str, str]], kind: t
     at: str | None = url
     met = set[str]()
     while at is not None:
-        if at in met or len(met) >= _PAGES:
-            raise SourceFailure(f"{shown(at)}: the list of pages has no end")
-        met.add(at)
-        answer = web.ask(at, headers())
+        answer = web.ask(first(at, met), headers())
         yield read(answer, kind, at)
         at = onward(at, answer.next)
+
+
+def first(page: str, met: set[str]) -> str:
+    """Return a page's address, and note it in met. Raises SourceFailure when it was met before, or after very many."""
+    if page in met or len(met) >= _PAGES:
+        raise SourceFailure(f"{shown(page)}: the list of pages has no end")
+    met.add(page)
+    return page
 
 
 def onward(at: str, following: str | None) -> str | None:

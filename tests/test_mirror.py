@@ -433,3 +433,67 @@ def test_what_is_no_smart_server_is_left_to_git(web: Web, tmp_path: Path) -> Non
 def test_what_stands_behind_a_damaged_line_is_not_believed() -> None:
     assert list(fetch._pkt_lines(b"0006ab00000001xyz")) == [b"ab"]
     assert list(fetch._pkt_lines(b"0006abzzzz")) == [b"ab"]
+
+
+def redirecting(server: Server, onto: str, status: int = 301) -> None:
+    """Let a server send on whoever asks for a repository, as one does that was renamed."""
+    serve = server.answer
+
+    def redirect(handler: Any) -> None:
+        if handler.path.startswith("/old"):
+            handler.send_response(status)
+            handler.send_header("Location", onto + handler.path.removeprefix("/old"))
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+        else:
+            serve(handler)
+
+    server.answer = redirect  # type: ignore[method-assign]
+
+
+def test_a_token_does_not_follow_a_repository_to_another_host(tmp_path: Path, server: Server) -> None:
+    with Server(tmp_path / "elsewhere", nothing).running() as thief:
+        onto = served(thief, "r").replace("127.0.0.1", "localhost")
+        redirecting(server, onto)
+        with suppress(SourceFailure):
+            Fetch(f"{server.url}/old", tmp_path / "cache", Secret("user:token-of-the-test")).finish()
+        assert not [each for each in thief.asked if "authorization" in each.headers], "the token went along"
+
+
+def test_a_renamed_repository_is_followed_on_its_own_host_with_the_token(tmp_path: Path, server: Server) -> None:
+    url = served(server, "r")
+    redirecting(server, url)
+    server.password = "token-of-the-test"
+    clone = Fetch(f"{server.url}/old", tmp_path / "cache", Secret("user:token-of-the-test")).finish()
+    assert clone.is_dir()
+
+
+def test_an_open_repository_is_followed_anywhere(tmp_path: Path, server: Server) -> None:
+    with Server(tmp_path / "elsewhere", nothing).running() as other:
+        redirecting(server, served(other, "r").replace("127.0.0.1", "localhost"))
+        assert Fetch(f"{server.url}/old", tmp_path / "cache").finish().is_dir()
+
+
+def test_files_that_vanish_while_clones_are_weighed_end_no_scan(tmp_path: Path, server: Server) -> None:
+    url = served(server, "r")
+    folder, done = tmp_path / "cache", threading.Event()
+    clone = Fetch(url, folder).finish()
+
+    def work() -> None:
+        # As another process does: a fetch in the clone, and a clone that appears whole.
+        while not done.is_set():
+            for path in (clone / "objects" / "pack" / "tmp_pack", folder / "clone-other" / "x" / "y"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"x")
+                path.unlink()
+            (folder / "clone-other" / "x").rmdir()
+            (folder / "clone-other").rmdir()
+
+    other = threading.Thread(target=work)
+    other.start()
+    try:
+        for _ in range(300):
+            Mirrors(folder, budget=1 << 30, jobs=1)._make_room()
+    finally:
+        done.set()
+        other.join()
