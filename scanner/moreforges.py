@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -11,12 +11,10 @@ import msgspec
 from firedamp.scanner.fetch import basic, without_user
 from firedamp.scanner.forge import Repository, first_https, own_host
 from firedamp.scanner.forges import Token, git_login, part_of
-from firedamp.scanner.web import Web, onward, read, shown
+from firedamp.scanner.web import Web, first, onward, read
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.records import Outcome, Skipped
 from firedamp.storage.secret import Secret
-
-_PAGES: Final = 10_000
 
 
 class _Link(msgspec.Struct):
@@ -96,13 +94,11 @@ class Bitbucket:
     def _pages(self, url: str, kind: type[P]) -> Iterator[P]:
         """Yield pages that name the next one in their body."""
         at: str | None = url
-        for _ in range(_PAGES):
-            if at is None:
-                return
-            page = read(self._web.ask(at, self._headers()), kind, at)
+        met = set[str]()
+        while at is not None:
+            page = read(self._web.ask(first(at, met), self._headers()), kind, at)
             yield page
             at = onward(at, page.next)
-        raise SourceFailure(f"{shown(url)}: the list of pages has no end")
 
     def login(self, url: str) -> Secret | None:
         """Return the token as git's password; of a pair (mail and API token) git takes the token alone."""
@@ -153,18 +149,17 @@ class BitbucketServer:
         """Yield the repositories of a project, of a person (`~name`), or of the whole host without a name."""
         below = f"/projects/{quote(self._name, safe='~')}/repos" if self._name else "/repos"
         start: int | None = 0
-        for _ in range(_PAGES):
+        met = set[str]()
+        while start is not None:
             url = f"{self._api}/rest/api/1.0{below}?limit=100&start={start}"
-            page = read(self._web.ask(url, _bearer_or_pair(self._token())), _ServerPage, url)
+            page = read(self._web.ask(first(url, met), _bearer_or_pair(self._token())), _ServerPage, url)
             for each in page.values:
                 yield Repository(
                     name=f"{each.project.key}/{each.slug}", url=each.links.https(), id=f"bitbucket:{each.id}",
                     archived=each.archived, fork=each.origin is not None,
                     origin="" if each.origin is None else f"bitbucket:{each.origin.id}",
                 )  # fmt: skip
-            start = page.nextPageStart
-            if page.isLastPage or start is None:
-                break
+            start = None if page.isLastPage else page.nextPageStart
 
     def login(self, url: str) -> Secret | None:
         """Return the token as git's password."""
@@ -241,6 +236,9 @@ class Azure:
                 fork=each.isFork,
             )  # fmt: skip
         if "/" not in self._name:
+            where = f"{self._api}/{quote(self._name)} wikis"
+            why = f"wikis of Azure DevOps are listed by project: azure:{self._name}/PROJECT"
+            yield Skipped(outcome=Outcome.LEFT_OUT, what=where, why=why)
             return
         wikis: _AzureWikis = self._read("wiki/wikis", _AzureWikis)
         for wiki in wikis.value:
@@ -292,7 +290,9 @@ class CodeCommit:
 
     def _listed(self) -> Iterator[Repository]:
         options = dict[str, str]()
-        for _ in range(_PAGES):
+        met = set[str]()
+        while True:
+            first(f"CodeCommit {options.get('nextToken', '')}", met)
             page = self._client.list_repositories(**options)
             names = [each["repositoryName"] for each in page["repositories"]]
             for at in range(0, len(names), 100):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.forges import Reply, Request, Server, paged
 
+from firedamp.scanner import web as waiting
 from firedamp.scanner.forge import Repository, Wanted, chosen, listed, own_host, where
 from firedamp.scanner.forges import Gitea, GitHub, GitLab
 from firedamp.scanner.installation import InstallationToken
@@ -546,3 +550,46 @@ def test_the_token_of_a_github_app_is_made_anew_before_it_ends(api: Api, web: We
     api.replies["/orgs/acme/installation"] = Reply({}, 401)
     with pytest.raises(SourceFailure, match="answers 401"):
         InstallationToken(web, api.url, "acme", "77", Secret(pem))()
+
+
+def test_pages_that_name_themselves_end_at_once_and_are_a_failure(api: Api, web: Web) -> None:
+    page = {"values": [], "next": f"{api.url}/2.0/repositories/ws?pagelen=100"}
+    api.replies["/2.0/repositories/ws"] = page
+    with pytest.raises(SourceFailure, match="has no end"):
+        list(Bitbucket(web, f"{api.url}/2.0", "ws", token).repositories())
+    api.replies["/rest/api/1.0/projects/P/repos"] = {"values": [], "isLastPage": False, "nextPageStart": 0}
+    with pytest.raises(SourceFailure, match="has no end"):
+        list(BitbucketServer(web, api.url, "P", token).repositories())
+    assert len(api.server.asked) < 9
+
+    class Loops:
+        def list_repositories(self, **_: str) -> dict[str, Any]:
+            return {"repositories": [], "nextToken": "again"}
+
+        def batch_get_repositories(self, *, repositoryNames: list[str]) -> dict[str, Any]:  # noqa: N803
+            return {"repositories": repositoryNames}
+
+    with pytest.raises(SourceFailure, match="has no end"):
+        list(CodeCommit(Loops(), lambda _: Secret("")).repositories())
+
+
+def test_an_answer_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
+    monkeypatch.setattr(waiting, "_LONGEST", 0.5)
+    done, begun = threading.Event(), time.monotonic()
+
+    def trickle(handler: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100000")
+        handler.end_headers()
+        with suppress(OSError):
+            while not done.wait(0.1):
+                handler.wfile.write(b"x")
+
+    api.server.answer = trickle  # type: ignore[method-assign]
+    asking = Web(time.time, lambda _: None)
+    try:
+        with pytest.raises(SourceFailure, match="does not come to its end"):
+            asking.ask(api.url, {})
+        assert time.monotonic() - begun < 20, "it would go on for ever"
+    finally:
+        done.set()
