@@ -126,7 +126,9 @@ def _token(place: Where, config: ForgeConfig, resolve: Resolve) -> Token:
     if config.token is not None:
         found = resolve(config.token)
     else:
-        named = next((value for name in _TOKENS.get(place.kind, ()) if (value := os.environ.get(name))), None)
+        # A line end comes along where a shell read it from a file, and would be part of no token.
+        values = (os.environ.get(name, "").strip() for name in _TOKENS.get(place.kind, ()))
+        named = next(filter(None, values), None)
         # A token of the environment is meant for the public forge; one's own forge gets its token by configuration.
         public = config.api is None and place.host is None
         if named and (public or place.kind in {"gitea", "forgejo"}):

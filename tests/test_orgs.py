@@ -450,7 +450,7 @@ def test_the_environments_token_is_for_the_public_forge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, url: str, login: str | None
 ) -> None:
     for name in ("GITHUB_TOKEN", "GITLAB_TOKEN", "GITEA_TOKEN", "BITBUCKET_TOKEN", "AZURE_DEVOPS_EXT_PAT"):
-        monkeypatch.setenv(name, "t")
+        monkeypatch.setenv(name, "t\n")
     with Store(None) as store:
         made = orgs.organisation(target, world(tmp_path, store), [], own_aws(), lambda _: Secret("other"))
         assert made._forge.login(url) == (None if login is None else Secret(login))
