@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 PRODUCT: Final = "firedamp"
 _HOME_REGION: Final = "us-east-1"
 """Where IAM and the global services are recorded (CloudTrail guide, "global service events")."""
+_IAM_HOMES: Final = {"aws": _HOME_REGION, "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+"""IAM's region in each partition (AWS General Reference, "IAM endpoints"); other partitions have one of their own."""
 
 
 class Aws:
@@ -72,8 +74,11 @@ class Aws:
             self._sessions[profile] = session
         return self._sessions[profile]
 
-    def leaked(self, key_id: str, secret: Secret, token: Secret | None) -> Aws:
-        """Return access as a leaked key, with a session of its own: it never meets a profile or cache of the user's."""
+    def leaked(self, key_id: str, secret: Secret, token: Secret | None, partition: str = "aws") -> Aws:
+        """Return access as a leaked key, with a session of its own: it never meets a profile or cache of the user's.
+
+        partition is the one that the key is of: no other one is asked about it.
+        """
         import boto3
         from botocore.session import Session
 
@@ -81,6 +86,8 @@ class Aws:
         # No file and no variable of the user's takes part; an endpoint that was configured still does.
         core.set_config_variable("credentials_file", os.devnull)
         core.set_config_variable("config_file", os.devnull)
+        if partition in _IAM_HOMES:
+            core.set_config_variable("region", _IAM_HOMES[partition])
         core.set_credentials(key_id, secret.reveal(), None if token is None else token.reveal())
         other = Aws(now=self._now, random=self._random, write_down=self._write_down, user_agent=self._user_agent)
         other._sessions[None] = share_models(boto3.Session(botocore_session=core))
@@ -97,8 +104,15 @@ class Aws:
             self._about.reset(token)
 
     def iam(self, profile: str | None = None, purpose: str | None = None) -> IAMClient:
-        """Return a client of IAM, which lives in one region."""
-        client: IAMClient = self.client("iam", _HOME_REGION, profile, purpose)
+        """Return a client of IAM, which lives in one region of the partition that the profile is of."""
+        from botocore.exceptions import UnknownRegionError
+
+        session = self.session(profile)
+        try:
+            partition = session.get_partition_for_region(session.region_name or _HOME_REGION)
+        except UnknownRegionError:
+            partition = "aws"
+        client: IAMClient = self.client("iam", _IAM_HOMES.get(partition, session.region_name), profile, purpose)
         return client
 
     def sts(self, region: str | None = None, profile: str | None = None, purpose: str | None = None) -> STSClient:

@@ -142,9 +142,15 @@ class Desk:
         credential = self.credential()
         if credential is None or credential.secret is None:
             raise Failure(f"the secret of {self.key_id} cannot be read back", "is the place it was found in gone?")
-        return self._aws.leaked(credential.key_id or "", credential.secret, credential.token).iam(
-            purpose=f"key {self.options.action}"
+        leaked = self._aws.leaked(
+            credential.key_id or "", credential.secret, credential.token, self._partition(credential)
         )
+        return leaked.iam(purpose=f"key {self.options.action}")
+
+    def _partition(self, credential: Credential) -> str:
+        """Return the partition of the key: the one whose AWS knew it, for any other refuses it, alive or not."""
+        known = next((each.verification.arn for each in self.findings if each.verification.arn), None)
+        return known.split(":")[1] if known else verifier.partitions(credential, self.config.verify.partitions)[0]
 
     def story(self) -> Story:
         """Gather what is known. What may not be asked is said, not guessed."""
@@ -293,7 +299,7 @@ class Desk:
             user_agent=self.config.verify.user_agent, timeout=self.config.verify.timeout.total_seconds(),
             concurrency=1, now=_now, random=os.urandom,
         )  # fmt: skip
-        question = Question(credential, verifier.partitions(credential, self.config.verify.partitions)[0])
+        question = Question(credential, self._partition(credential))
         try:
             self.store.add_own_call(asker.announce(question))
             return verifier.read(asker(question))

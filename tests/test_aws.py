@@ -14,6 +14,7 @@ from firedamp.service.loopback import Loopback, LoopbackKey
 from firedamp.storage import nonce
 from firedamp.storage.errors import AwsFailure
 from firedamp.storage.records import OwnCall
+from firedamp.storage.secret import Secret
 
 
 def configure(aws: Loopback, key: LoopbackKey, monkeypatch: pytest.MonkeyPatch, more: str = "") -> None:
@@ -94,3 +95,25 @@ def test_a_role_is_assumed_once_for_many_processes(aws: Loopback, monkeypatch: p
     after = len(aws.client("cloudtrail").lookup_events(
         LookupAttributes=[{"AttributeKey": "EventName", "AttributeValue": "AssumeRole"}])["Events"])  # fmt: skip
     assert before == after == 1
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [
+        ("eu-west-1", "iam.amazonaws.com"),
+        ("cn-northwest-1", "iam.cn-north-1.amazonaws.com.cn"),
+        ("us-gov-east-1", "iam.us-gov.amazonaws.com"),
+        ("no-such-region", "iam.amazonaws.com"),
+    ],
+)
+def test_iam_is_asked_in_the_partition_of_the_profile(region: str, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    (Path.home() / ".aws").mkdir()
+    (Path.home() / ".aws" / "config").write_text(f"[default]\nregion = {region}\n")
+    assert make().iam().meta.endpoint_url == f"https://{host}"
+
+
+def test_a_leaked_key_is_used_in_its_own_partition_whatever_our_region_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    leaked = make().leaked("AKIAIOSFODNN7EXAMPLE", Secret("x"), None, "aws-cn")
+    assert leaked.iam().meta.endpoint_url == "https://iam.cn-north-1.amazonaws.com.cn"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +22,13 @@ from tests.builders import make_key_id, make_secret
 from tests.scenes import allow
 
 from firedamp.service import cli
+from firedamp.service.aws import Aws
+from firedamp.service.keys import Desk
 from firedamp.service.loopback import Loopback, LoopbackKey
 from firedamp.service.loopback_identity import Identity
 from firedamp.service.loopback_wire import Call, Refusal, Reply
-from firedamp.storage.records import Severity
+from firedamp.service.options import Common, KeyOptions
+from firedamp.storage.records import Severity, Status, Verification
 from firedamp.storage.store import Store
 
 if TYPE_CHECKING:
@@ -426,3 +431,24 @@ def test_a_root_key_is_said_to_be_one(
     assert status == 2
     assert "is a root key" in told
     assert "sign in as root" in told
+
+
+def test_a_key_is_proved_where_aws_knew_it(
+    aws: Loopback, tmp_path: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    configure(aws, monkeypatch)
+    key_id = make_key_id(rng, aws.account)
+    (tmp_path / "file").write_text(f"{key_id} {make_secret(rng)}")
+    run(capsys, "scan", str(tmp_path), "--offline")
+    with Store(Path.home() / "firedamp.db") as store:
+        (finding,) = store.findings(key_id=key_id)
+        arn = f"arn:aws-cn:iam::{aws.account}:user/dev"
+        said = Verification(status=Status.ACTIVE, at=datetime.now(UTC), arn=arn)
+        store.set_verification(finding.fingerprint, said)
+        common = Common()
+        ours = Aws(now=lambda: datetime.now(UTC), random=os.urandom, write_down=store.add_own_call)
+        desk = Desk(store, ours, common.settings(), KeyOptions(action="disable", key_id=key_id), common)
+        credential = desk.credential()
+        assert credential is not None
+        assert desk._partition(credential) == "aws-cn"
