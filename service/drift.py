@@ -78,6 +78,9 @@ def _chosen(names: Sequence[str], store: Store) -> Iterator[tuple[Canary, Placem
 def _check(canary: Canary, placement: Placement, places: Places, store: Store) -> Seen:
     if places.is_elsewhere(placement.place):
         return Seen(canary, placement, "it is in AWS, and --offline contacts nobody")
+    if placement.state is PlacementState.UNPROVEN:
+        # Being written at this moment, or cut off: it is neither there nor gone, and no drift.
+        return Seen(canary, placement, "its planting has not ended; if it was cut off, canary plant settles it")
     state, detail = _look(placement, places, _sights(placement.key_id, store))
     after = replace(placement, state=state, detail=detail, checked=now())
     changed = (state, detail) != (placement.state, placement.detail) and state not in _QUIET

@@ -23,7 +23,7 @@ import platformdirs
 from firedamp.canaries import formats
 from firedamp.canaries import plant as planter
 from firedamp.canaries.formats import FORMATS, Format, Pair
-from firedamp.canaries.plant import Place, Plan
+from firedamp.canaries.plant import Held, Place, Plan
 from firedamp.canaries.scenery import BYTES, Surroundings, surroundings
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.source import Blob
@@ -117,22 +117,37 @@ def _kin(canary: Canary, store: Store) -> Iterator[Canary]:
 
 
 def _settle(canary: Canary, maker: KeyMaker, places: Places, store: Store) -> None:
-    """Finish or take back what an earlier run left between writing and proof."""
+    """Finish or take back what an earlier run left between writing and proof, and beside a file."""
     placements = store.placements()
     for key in _kin(canary, store):
         placement = placements.get(key.key_id)
-        if placement is None or placement.state is not PlacementState.UNPROVEN or placement.kind == "told":
+        if placement is None or placement.kind == "told":
             continue
-        with places.about(key.key_id, f"{placement.place} cannot be read"):
-            held = places.open(placement.place).read()
-        form = formats.choose(placement.format)[0]
-        if planter.look(held, form, key.key_id, placement.content) is PlacementState.PRESENT:
-            store.watch(replace(key, state=CanaryState.LIVE))
-            store.place(replace(placement, state=PlacementState.PRESENT, checked=now()))
-        elif key.state is CanaryState.MINTING:
-            maker.delete(key.key_id)
-        else:
-            store.unplace(key.key_id)
+        state, held = placement.state, None
+        if state is PlacementState.UNPROVEN:
+            with places.about(key.key_id, f"{placement.place} cannot be read"):
+                held = places.open(placement.place).read()
+            form = formats.choose(placement.format)[0]
+            state = planter.look(held, form, key.key_id, placement.content)
+            if state is not PlacementState.GONE:
+                store.watch(replace(key, state=CanaryState.LIVE))
+                store.place(replace(placement, state=state, checked=now()))
+            elif key.state is CanaryState.MINTING:
+                maker.delete(key.key_id)
+            else:
+                store.unplace(key.key_id)
+        _sweep(placement, held, proven=state is PlacementState.PRESENT)
+
+
+def _sweep(placement: Placement, held: Held | None, *, proven: bool) -> None:
+    """Remove what a run that was killed left of writing a file, and the backup that is of no more use."""
+    if placement.kind == "file":
+        with contextlib.suppress(Failure):  # its folder has gone
+            careful.sweep(Path(placement.place))
+    for backup in _backups().glob(f"*plant.{placement.key_id}.*"):
+        # A dot: it was killed while the backup itself was written, before anything was touched.
+        if proven or backup.name.startswith(".") or (held is not None and held.data == backup.read_bytes()):
+            backup.unlink(missing_ok=True)
 
 
 def _refuse_placed(canary: Canary, store: Store) -> None:
@@ -198,7 +213,7 @@ def _carry_out(job: _Job, canary: Canary, pair: Pair, places: Places, store: Sto
         content=planter.content_of(plan.block), planted=now(),
     )  # fmt: skip
     store.place(placement)
-    with places.about(pair.key_id, f"{place.name} cannot be written"), _backup(plan) as backup:
+    with places.about(pair.key_id, f"{place.name} cannot be written"), _backup(plan, pair.key_id) as backup:
         try:
             place.write(plan.after, plan.before)
             held = planter.prove(place, plan, job.form, pair)
@@ -223,14 +238,14 @@ def _prove_found(data: bytes, pair: Pair, where: str) -> None:
 
 
 @contextlib.contextmanager
-def _backup(plan: Plan) -> Iterator[Path | None]:
+def _backup(plan: Plan, key_id: str) -> Iterator[Path | None]:
     """Keep what was there in our own state folder until the placement is proven or undone."""
     if plan.before is None:
         yield None
         return
-    folder = Path(platformdirs.user_state_dir("firedamp")) / "backups"
+    folder = _backups()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / f"plant.{secrets.token_hex(8)}"
+    path = folder / f"plant.{key_id}.{secrets.token_hex(8)}"
     careful.replace(path, plan.before.data, None, 0o600)
     keep = False
     try:
@@ -241,6 +256,10 @@ def _backup(plan: Plan) -> Iterator[Path | None]:
     finally:
         if not keep:
             path.unlink(missing_ok=True)
+
+
+def _backups() -> Path:
+    return Path(platformdirs.user_state_dir("firedamp")) / "backups"
 
 
 class _NotUndone(Failure):
@@ -317,6 +336,8 @@ def take_back(canary: Canary, options: CanaryOptions, common: Common, store: Sto
         raise Failure(f"{placement.place} was noted by hand", "take the key out by hand")
     places = Places(store, offline=common.offline, profile=options.profile, force=options.force)
     with places.about(canary.key_id, f"{placement.place} cannot be taken back"):
+        if placement.kind == "file":
+            careful.sweep(Path(placement.place))
         there = planter.take_back(places.open(placement.place), placement.key_id, placement.content)
     detail = "" if there else "it was gone already"
     if there and placement.kind == "git":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -85,6 +86,15 @@ def replace(path: Path, data: bytes, before: Contents | None, mode: int = 0o600)
             if name:
                 with contextlib.suppress(OSError):
                     os.unlink(name, dir_fd=folder)
+
+
+def sweep(path: Path) -> None:
+    """Remove what a `replace` of path that was killed on its way left beside it."""
+    ours = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{16}")
+    with _folder(path.parent) as folder:
+        for name in filter(ours.fullmatch, os.listdir(folder)):  # noqa: PTH208 - it is a descriptor
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
 
 
 def remove(path: Path, before: Contents) -> None:

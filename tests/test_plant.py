@@ -7,6 +7,8 @@ import json
 import os
 import random
 import resource
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -434,6 +436,67 @@ def test_a_crash_after_the_write_is_finished(minted: str, run: Run, tmp_path: Pa
     assert placement(fresh).state is PlacementState.PRESENT  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("at", "there"),
+    [("os.link", None), ("os.remove", None), ("os.rename", b"DEBUG=0\n"), ("os.remove", b"DEBUG=0\n")],
+)
+def test_a_kill_while_a_file_is_written_leaves_nothing_beside_it_once_it_is_planted_again(
+    minted: str, aws: Loopback, run: Run, at: str, there: bytes | None
+) -> None:
+    path = Path.home() / "app" / ".env"
+    path.parent.mkdir()
+    if there is not None:
+        path.write_bytes(there)
+        path.chmod(0o600)
+    killed = _plant_and_be_killed(at, path)
+    assert killed == -9
+    (key_id,) = keys_of(aws) - {minted}
+    proven = at == "os.remove" and there is not None
+    # It is no drift: what was cut off is neither there nor gone until somebody finishes it.
+    status, [(state, detail)] = run.check()
+    assert (status, state) == ((0, "present") if proven else (1, "unproven"))
+    assert proven or "canary plant" in detail
+    with database() as store:
+        assert [alert.kind for _, alert in store.alerts()] == []
+    again = run("plant", USER, "--at", path, "--as", "env")
+    stands = at == "os.remove"
+    assert again.status == (2 if stands else 0), again.error
+    assert (key_id in keys_of(aws)) is stands
+    assert [*path.parent.iterdir()] == [path]
+    assert path.stat().st_nlink == 1
+    assert backups() == []
+    assert run.check() == (0, [("present", "")])
+
+
+def _plant_and_be_killed(at: str, path: Path) -> int:
+    """Plant in another process, killed at its first `at` (an audit event of Python) about the file or its backup."""
+    code = """if True:
+        import os, signal, sys
+        from firedamp.service import cli
+        at, name = sys.argv.pop(1), sys.argv.pop(1)
+        def die(event, arguments):
+            if event == at and os.path.basename(str(arguments[0])).startswith((f".{name}.", "plant.")):
+                os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(die)
+        sys.exit(cli.main(sys.argv[1:]))
+    """
+    command = [sys.executable, "-c", code, at, path.name, "canary", "plant", USER, "--at", str(path), "--as", "env"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent / ".links")}
+    return subprocess.run(command, env=environment, check=False, capture_output=True).returncode
+
+
+def test_what_was_edited_before_its_planting_was_finished_stays_watched(minted: str, run: Run, tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    assert run("plant", USER, "--at", path, "--as", "env").status == 0
+    fresh = str(run.lines[0]["key"])
+    with database() as store:
+        store.place(replace(store.placements()[fresh], state=PlacementState.UNPROVEN))
+    path.write_text(path.read_text().replace("_DEFAULT_REGION", "_REGION"))
+    assert run("plant", USER, "--at", tmp_path / "second", "--as", "env").status == 2
+    assert f"stands in {path}" in run.error
+    assert run.check() == (1, [("edited", "what stands there is not what was planted")])
+
+
 def test_a_namesake_in_another_account_gets_no_key(minted: str, aws: Loopback, run: Run, tmp_path: Path) -> None:
     iam = aws.client("iam")
     iam.delete_access_key(UserName=USER, AccessKeyId=minted)
@@ -815,7 +878,10 @@ def test_the_table_and_the_names_of_a_check(
     assert run("check", "nobody").status == 2
     with database() as store:
         store.place(
-            Placement(key_id=adopted.key_id, kind="file", place=str(planted), format="papyrus", planted=NOW)
+            Placement(
+                key_id=adopted.key_id, kind="file", place=str(planted), format="papyrus", planted=NOW,
+                state=PlacementState.PRESENT,
+            )
         )  # fmt: skip
     assert run.check()[0] == 2
 
