@@ -93,7 +93,7 @@ class Mint:
         """Bring one canary from wherever it is to its end; hand_over gets the secret, and must not return before it
         is kept. Raises what AWS raises, and Failure for a user that may be somebody else's: it is left alone.
         """  # noqa: D205
-        minting, fresh = self._user(minting)
+        minting, arn, fresh = self._user(minting)
         user, policy = minting.name, f"{minting.name}-policy"
         self.pace.call(
             lambda: self.iam.put_user_policy(UserName=user, PolicyName=policy, PolicyDocument=DENY_ALL), _UNSEEN
@@ -105,7 +105,7 @@ class Mint:
         made = self.pace.call(lambda: self.iam.create_access_key(UserName=user), _UNSEEN)
         key = made["AccessKey"]
         minting = replace(minting, key_id=key["AccessKeyId"])
-        canary = self._canary(minting)
+        canary = self._canary(minting, arn)
         self.store.key_made(minting, canary)
         if not fresh or made["ResponseMetadata"].get("RetryAttempts"):
             # An answer that was lost on its way, or a key that IAM did not list a moment ago, left one more behind.
@@ -126,8 +126,8 @@ class Mint:
             self._gone(lambda: self.iam.delete_user(UserName=name))
         self.store.taken_back(minting)
 
-    def _user(self, minting: Minting) -> tuple[Minting, bool]:
-        """Make the user, or find the one that an earlier run made; tell whether it is new."""
+    def _user(self, minting: Minting) -> tuple[Minting, str, bool]:
+        """Make the user, or find the one that an earlier run made; tell its ARN and whether it is new."""
         from botocore.exceptions import ClientError
 
         tags: Any = [{"Key": key, "Value": value} for key, value in minting.tags]
@@ -143,7 +143,7 @@ class Mint:
             user = found
         minting = replace(minting, user_id=user["UserId"])
         self.store.ask([minting])
-        return minting, fresh
+        return minting, user["Arn"], fresh
 
     def _existing(self, minting: Minting) -> Any:
         """Return the user if there is one and it is ours, None if there is none. Raises Failure for a stranger's."""
@@ -188,11 +188,9 @@ class Mint:
                 last = key_id
         return last
 
-    def _canary(self, minting: Minting) -> Canary:
-        user, account = minting.name, minting.account_id
-        owner = Owner(
-            arn=f"arn:aws:iam::{account}:user/{user}", principal_id=minting.user_id, user_name=user, account_id=account
-        )
+    def _canary(self, minting: Minting, arn: str) -> Canary:
+        user = minting.name
+        owner = Owner(arn=arn, principal_id=minting.user_id, user_name=user, account_id=minting.account_id)
         note = minting.note if minting.purpose is MintPurpose.CANARY else "proves the path of a drill; taken back"
         return Canary(
             key_id=minting.key_id or "", name=user, owner=owner, note=note, tags=minting.tags,

@@ -102,6 +102,28 @@ def test_a_canary_is_a_user_with_one_key_that_may_do_nothing(aws: Loopback) -> N
     assert store.mintings() == []
 
 
+class Abroad:
+    """An IAM client of another partition."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def create_user(self, **arguments: Any) -> Any:
+        answer = self._client.create_user(**arguments)
+        answer["User"]["Arn"] = answer["User"]["Arn"].replace("arn:aws:", "arn:aws-cn:")
+        return answer
+
+
+def test_a_canary_of_another_partition_is_known_by_the_arn_that_its_records_bear(aws: Loopback) -> None:
+    store, handed = Store(None), list[Minted]()
+    run(make(aws, store, Abroad(aws.client("iam"))), handed.append, count=1)
+    [canary] = store.watched()
+    assert canary.owner.arn == f"arn:aws-cn:iam::{ACCOUNT}:user/{canary.name}"
+
+
 @pytest.mark.parametrize("after", [False, True])
 def test_a_crash_at_any_call_leaves_nothing_orphaned_and_nothing_doubled(aws: Loopback, after: bool) -> None:
     cut_at = 1
