@@ -36,6 +36,8 @@ DENY_ALL: Final = json.dumps(
 _SKEW: Final = timedelta(minutes=1)
 _UNSEEN: Final = ("NoSuchEntity",)
 """IAM answers so for a moment about what it has just made (IAM guide, "eventual consistency")."""
+_PATIENCE: Final = 6
+"""Times a user is looked for: six seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +151,10 @@ class Mint:
         """Return the user if there is one and it is ours, None if there is none. Raises Failure for a stranger's."""
         from botocore.exceptions import ClientError
 
+        # One that IAM has told the id of may not be shown yet: it is not gone at the first answer that says so.
+        patience: Any = {} if minting.user_id is None else {"again": _UNSEEN, "tries": _PATIENCE}
         try:
-            user = self.pace.call(lambda: self.iam.get_user(UserName=minting.name))["User"]
+            user = self.pace.call(lambda: self.iam.get_user(UserName=minting.name), **patience)["User"]
         except ClientError as error:
             if _code(error) == "NoSuchEntity":
                 return None
@@ -169,7 +173,7 @@ class Mint:
         name = minting.name
         if user["CreateDate"] < minting.asked - _SKEW or user["Path"] != "/":
             return False
-        if tuple((tag["Key"], tag["Value"]) for tag in user.get("Tags", [])) != minting.tags:
+        if {(tag["Key"], tag["Value"]) for tag in user.get("Tags", [])} != {*minting.tags}:
             return False
         policies = self._pages("list_user_policies", "PolicyNames", UserName=name)
         others = [each for each in policies if each != f"{name}-policy"]

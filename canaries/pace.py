@@ -27,16 +27,16 @@ class Pace:
         self._sleep, self._random = sleep, random
         self.gap = gap
 
-    def call(self, ask: Callable[[], Answer], again: Collection[str] = ()) -> Answer:
+    def call(self, ask: Callable[[], Answer], again: Collection[str] = (), tries: int = _TRIES) -> Answer:
         """Ask, and ask again while IAM is busy. again: more error codes that pass (what was made is not seen yet).
 
-        Raises botocore's ClientError: any other at once, a throttle when it lasts for about two minutes.
+        Raises botocore's ClientError: any other at once, a throttle when it lasts for all tries, about two minutes.
         """
         from botocore.exceptions import ClientError
 
         passing = THROTTLED | set(again)
         wait = self.gap
-        for left in reversed(range(_TRIES)):
+        for left in reversed(range(tries)):
             if wait:
                 self._sleep(wait * (1 + self._random(1)[0] / 512))
             try:

@@ -266,6 +266,31 @@ def test_what_iam_does_not_show_yet_is_asked_for_again(aws: Loopback) -> None:
     assert len(handed) == 1
 
 
+def test_tags_are_known_in_whatever_order_iam_shows_them(aws: Loopback) -> None:
+    store = Store(None)
+    making = make(aws, store)
+    [minting] = making.plan(Order(account_id=ACCOUNT, profile=None, tags=(("team", "hr"), ("cost", "7"))))
+    store.ask([minting])
+    # The process ended before it kept the answer, so there is no id to know the user by.
+    tags: Any = [{"Key": "cost", "Value": "7"}, {"Key": "team", "Value": "hr"}]
+    aws.client("iam").create_user(UserName=minting.name, Tags=tags)
+    handed: list[Minted] = []
+    run(making, handed.append)
+    assert keys_of(aws) == {minting.name: [handed[0].canary.key_id]}
+
+
+def test_a_user_that_iam_does_not_show_yet_is_taken_back_all_the_same(aws: Loopback) -> None:
+    store = Store(None)
+    aws.refuse_next("iam:PutUserPolicy", "AccessDenied", status=403)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        run(make(aws, store), lambda _: None, count=1)
+    [minting] = store.mintings()
+    aws.refuse_next("iam:GetUser", "NoSuchEntity", status=404, times=2)
+    make(aws, store).take_back(minting)
+    assert keys_of(aws) == {}
+    assert store.mintings() == []
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from([DEFAULT, "svc-{task}-{n:3}", "{service}.{env}-{digits:6}", "app_{hex:8}"]),
