@@ -63,7 +63,8 @@ class Format:
             id=pair.key_id, secret=secret, id64=_base64(pair.key_id), secret64=_base64(secret),
             label=around.label, prefix=around.prefix, label_=around.prefix.lower(),
             dotted=around.dotted, region=around.region, bucket=around.bucket,
-            project=around.project, stage=around.stage, user=around.user, account=around.account,
+            project=around.project, stage=around.stage, user=around.user,
+            console=around.console, domain=around.domain, s3=around.s3,
             serial=around.serial, uuid=_uuid(around.serial), seconds=int(around.at.timestamp()),
             date=around.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )  # fmt: skip

@@ -49,7 +49,7 @@ ZSH_HISTORY: Final = Template("""\
 CSV: Final = Template("\ufeffAccess key ID,Secret access key\r\n$id,$secret")
 CSV_2019: Final = Template(
     "User name,Password,Access key ID,Secret access key,Console login link\r\n"
-    "$user,,$id,$secret,https://$account.signin.aws.amazon.com/console\r\n"
+    "$user,,$id,$secret,https://$console/console\r\n"
 )
 
 JSON: Final = Template("""\
@@ -167,7 +167,7 @@ current-context: $project-$stage
 clusters:
 - name: $project-$stage
   cluster:
-    server: https://$serial.gr7.$region.eks.amazonaws.com
+    server: https://$serial.gr7.$region.eks.$domain
 contexts:
 - name: $project-$stage
   context:
@@ -193,8 +193,8 @@ access_key = $id
 bucket_location = $region
 check_ssl_certificate = True
 guess_mime_type = True
-host_base = s3.amazonaws.com
-host_bucket = %(bucket)s.s3.amazonaws.com
+host_base = $s3
+host_bucket = %(bucket)s.$s3
 secret_key = $secret
 use_https = True
 """)

@@ -163,10 +163,11 @@ def _refuse_placed(canary: Canary, store: Store) -> None:
 def _choices(canary: Canary, label: str | None) -> tuple[Surroundings, ...]:
     """Return the surroundings to choose from: first with the names that every SDK reads, then with others."""
     account = canary.owner.account_id or account_of(canary.key_id) or ""
+    partition = (canary.owner.arn or "arn:aws").split(":")[1]
     return tuple(
         surroundings(
             os.urandom(BYTES), user=canary.owner.user_name or canary.name, account=account, at=now(), label=label,
-            prefixed=number > 0,
+            prefixed=number > 0, partition=partition,
         )
         for number in range(1 if label else _CHOICES)
     )  # fmt: skip

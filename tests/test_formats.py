@@ -53,6 +53,22 @@ def test_no_format_says_what_it_is(name: str, rng: random.Random) -> None:
         assert re.search(r"canar|honey|firedamp|\btests?\b|example|decoy|bait|dummy|fake", text) is None
 
 
+@pytest.mark.parametrize(
+    ("partition", "here"),
+    [("aws-cn", r"cn-\w+-1|amazonaws\.com\.cn|signin\.amazonaws\.cn"), ("aws-us-gov", r"us-gov-\w+-1|-us-gov\.com")],
+)
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_key_stands_beside_regions_and_hosts_of_its_own_partition(
+    name: str, partition: str, here: str, rng: random.Random
+) -> None:
+    there = surroundings(rng.randbytes(BYTES), user="u", account="123456789012", at=NOW, partition=partition)
+    text = FORMATS[name].start(Pair("ID", Secret("SECRET")), there)
+    left = re.sub(here, "", text)
+    # Whoever tries a key in another partition gets no answer that anybody records.
+    assert re.search(r"(us|eu|ap)-[a-z]+-[0-9]|amazon\.com", left) is None
+    assert partition == "aws-us-gov" or "amazonaws.com" not in left
+
+
 def test_what_is_planted_is_found_by_our_own_scanner_as_a_canary_and_nobody_is_called(
     tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
 ) -> None:
