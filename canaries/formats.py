@@ -26,6 +26,10 @@ from firedamp.storage.secret import Secret
 _ID: Final = r"[A-Z0-9]{16,128}"
 _SECRET: Final = r"[A-Za-z0-9/+=]{16,256}"  # noqa: S105 - a pattern
 _NAME: Final = re.compile(r"^[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*[=:]", re.MULTILINE)
+_TOP: Final = re.compile(r"""[ \t#]|(?:[\w.-]+|"[^"]*"|'[^']*')[ \t]*:|-(?!-)|$""")
+"""How a line of a plain YAML map begins."""
+_WIDE: Final = ("\udcff\udcfe", "\udcfe\udcff")
+"""UTF-16's byte order marks, as they are read."""
 _DEEPEST: Final = 40
 
 
@@ -76,6 +80,8 @@ class Format:
         """
         if self.names is None:
             raise UsageFailure(f"there is something already, and {self.name} is only written where nothing is")
+        if text.startswith(_WIDE):
+            raise UsageFailure("the file is UTF-16, so nothing is added to it", "choose another")
         block = self.render(pair, around)
         taken = self.names(text) & self.names(block)
         if taken:
@@ -225,7 +231,17 @@ def _servers(text: str) -> list[Pair]:
 
 
 def _names(text: str) -> frozenset[str]:
-    return frozenset(_NAME.findall(text))
+    return frozenset(_NAME.findall(text.removeprefix("\ufeff")))
+
+
+def _yaml_names(text: str) -> frozenset[str]:
+    """Return the names of a YAML map. Raises Failure for a vault, a list, two documents: a line more breaks them."""
+    lines = [line for line in text.removeprefix("\ufeff").splitlines() if line.strip() and not line.startswith("#")]
+    if lines and lines[0].rstrip() == "---":
+        del lines[0]
+    if any(_TOP.match(line) is None for line in lines) or (lines and lines[0][0] in " \t-"):
+        raise Failure("the file is no plain map of YAML, so nothing is added to it", "choose another")
+    return _names(text)
 
 
 def _section_names(text: str) -> frozenset[str]:
@@ -287,7 +303,7 @@ _ROWS: Final = (
     Format(name="notebook", file="export.ipynb", template=templates.NOTEBOOK, read=_cells),
     Format(name="wp-config", file="wp-config.php", template=templates.WORDPRESS,
            read=_assigned("access-key-id", "secret-access-key")),
-    Format(name="ansible", file="group_vars/all.yml", template=templates.ANSIBLE, names=_names, read=_lower),
+    Format(name="ansible", file="group_vars/all.yml", template=templates.ANSIBLE, names=_yaml_names, read=_lower),
 )  # fmt: skip
 
 FORMATS: Final[dict[str, Format]] = {row.name: row for row in _ROWS}

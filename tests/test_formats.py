@@ -176,3 +176,27 @@ def test_a_format_is_chosen_by_its_name_and_may_name_the_key() -> None:
     assert formats.choose("aws-profile:prod") == (FORMATS["aws-profile"], "prod")
     with pytest.raises(UsageFailure, match="docker-compose"):
         formats.choose("papyrus")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ansible", "$ANSIBLE_VAULT;1.1;AES256\n6162\n"), ("ansible", "a: 1\n...\n"), ("ansible", "- a\n"),
+        ("ansible", "{a: 1}\n"), ("ansible", "---\na: 1\n---\nb: 2\n"),
+        ("env", "DEBUG=0\n".encode("utf-16").decode("utf-8", "surrogateescape")),
+    ],
+)  # fmt: skip
+def test_nothing_is_added_to_what_a_line_more_would_break(name: str, text: str, rng: random.Random) -> None:
+    with pytest.raises(Failure, match="nothing is added"):
+        FORMATS[name].add(text, make_pair(rng), around(rng))
+
+
+def test_a_plain_map_of_yaml_gets_its_lines(rng: random.Random) -> None:
+    pair = make_pair(rng)
+    text = "---\n# all hosts\nmotd: |\n  x\n'users':\n- a\n-\n  b\n"
+    assert FORMATS["ansible"].find(text + FORMATS["ansible"].add(text, pair, around(rng)), pair.key_id) == pair
+
+
+def test_a_byte_order_mark_hides_no_name(rng: random.Random) -> None:
+    with pytest.raises(NameTaken):
+        FORMATS["env"].add("\ufeffAWS_ACCESS_KEY_ID=x\n", make_pair(rng), around(rng))
