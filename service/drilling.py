@@ -102,7 +102,10 @@ def _now() -> datetime:
 def _world(store: Store, common: Common, config: Config, budget: timedelta) -> World:
     """Return what waiting needs: where a service polls and delivers, it is only waited for."""
     instance = store.instance()
-    served = instance is not None and _now() - instance.heartbeat < health.STALE
+    served = instance is not None and abs(_now() - instance.heartbeat) < health.STALE
+    if not served:
+        told = "nobody serves this database: this run reads the feeds and delivers by itself"
+        minting.say(f"{told}, so it proves the way of a record, and no watch", common)
     feeds = [] if served else [open_feed(url, watching.world(store, common, config)) for url in config.watch.feeds]
     channels = [] if served else alerting.make_channels(config, store)[0]
     rules = watching.rules_of(config.watch, config.watch.feeds)

@@ -71,7 +71,7 @@ def mint(options: CanaryOptions, common: Common, store: Store) -> int:
         if options.count == 0:
             return _told(_each(todo, making.take_back, common), "taken back", common)
         if todo:
-            _say(f"an earlier run left {len(todo)} unfinished: they are finished now, and no others made", common)
+            say(f"an earlier run left {len(todo)} unfinished: they are finished now, and no others made", common)
         else:
             order = Order(
                 account_id=account, profile=profile, pattern=options.name or naming.DEFAULT, count=options.count,
@@ -95,7 +95,7 @@ def _each(todo: Sequence[Minting], act: Callable[[Minting], object], common: Com
             counted[False] += 1
         except Exception:
             left = len(todo) - counted.total()
-            _say(f"{left} are not done: the same command goes on there, canary mint -n 0 takes them back", common)
+            say(f"{left} are not done: the same command goes on there, canary mint -n 0 takes them back", common)
             raise
         else:
             counted[True] += 1
@@ -103,11 +103,12 @@ def _each(todo: Sequence[Minting], act: Callable[[Minting], object], common: Com
 
 
 def _told(counted: Counter[bool], what: str, common: Common) -> int:
-    _say(f"{counted[True]} {what}" + (f", {counted[False]} not" if counted[False] else ""), common)
+    say(f"{counted[True]} {what}" + (f", {counted[False]} not" if counted[False] else ""), common)
     return 2 if counted[False] else 0
 
 
-def _say(text: str, common: Common) -> None:
+def say(text: str, common: Common) -> None:
+    """Tell a person what goes on, beside the results."""
     if not common.quiet:
         print(f"firedamp: {text}", file=sys.stderr)
 
@@ -132,9 +133,9 @@ def _refuse_telling(planned: Sequence[Minting], making: Mint, store: Store, comm
         telling.update(found)
         worst = max(worst, stealth.score(found))
     for tell in list(telling)[:10]:
-        _say(f"{tell.test}: {show.safe(tell.why)}", common)
+        say(f"{tell.test}: {show.safe(tell.why)}", common)
     for what in unread:
-        _say(f"not known: {show.safe(what)}", common)
+        say(f"not known: {show.safe(what)}", common)
     if worst >= stealth.REFUSED and not force:
         raise UsageFailure(
             f"an attacker's own tests would recognise these canaries (score {worst} of 100)",
@@ -315,10 +316,10 @@ def retire(options: CanaryOptions, common: Common, store: Store) -> int:
         try:
             there = planting.take_back(canary, options, common, store)
         except Failure as failure:
-            _say(f"{show.safe(canary.name)} is planted still: {show.safe(str(failure))}", common)
+            say(f"{show.safe(canary.name)} is planted still: {show.safe(str(failure))}", common)
             status = 2
         else:
-            _say(f"{show.safe(canary.name)} {'is taken out of' if there else 'was gone from'} its place", common)
+            say(f"{show.safe(canary.name)} {'is taken out of' if there else 'was gone from'} its place", common)
     return status
 
 

@@ -218,6 +218,20 @@ def test_a_canary_that_can_be_read_back_is_drilled_itself_and_opens_no_incident(
     assert json.loads(stage.capsys.readouterr().out)["proof"] == "itself"
 
 
+def test_a_drill_that_reads_the_feeds_itself_says_that_it_proves_no_watch(stage: Stage) -> None:
+    stage.place()
+    command = ["canary", "drill", "svc-1", "--config", str(stage.config)]
+    assert main(command) == 0
+    assert "nobody serves this database" in stage.capsys.readouterr().err
+    with Store(Path(os.environ["FIREDAMP_DB"])) as store:
+        # A service that lives and does not poll: nothing else may do its work, or a dead watch would pass for one.
+        store.claim("a service", datetime.now(UTC), MINUTE)
+    assert main([*command, "--budget", "1"]) == 1
+    told = stage.capsys.readouterr()
+    assert "nobody serves" not in told.err
+    assert "over budget" in told.out
+
+
 def test_where_no_canary_can_be_read_back_the_path_is_drilled_and_nothing_stays_in_iam(stage: Stage) -> None:
     stage.file.unlink()
     stage.place()  # its file is gone
