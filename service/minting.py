@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import os
 import sys
 import time
@@ -187,7 +188,8 @@ def _handing_over(common: Common) -> Iterator[Callable[[Minted], None]]:
     if common.format not in {Format.TABLE, Format.JSONL, Format.CSV}:
         raise UsageFailure(f"mint has no form {common.format}", "table, jsonl or csv")
     if common.output is None:
-        yield lambda minted: _write(minted, common.format, sys.stdout, first=False)
+        count = itertools.count()
+        yield lambda minted: _write(minted, common.format, sys.stdout, first=next(count) == 0)
         return
     with _private(common.output) as out:
 

@@ -362,6 +362,9 @@ def test_a_run_that_was_cut_off_is_finished_by_the_same_command_and_no_others_ar
     assert main([*command, "-n", "1"]) == 0  # it is added to, never written over
     assert len(kept.read_text().splitlines()) == 5
     assert len(keys_of(aws)) == 4
+    assert main([*command[:-2], "-n", "2", "--quiet"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert (printed[0], len(printed)) == (rows[0], 3)
 
 
 def test_what_is_unfinished_is_taken_back_when_asked(
