@@ -145,8 +145,10 @@ def _refuse_telling(planned: Sequence[Minting], making: Mint, store: Store, comm
 
 
 def _canaries_in(store: Store, account_id: str) -> int:
+    """Count our canaries' users: one has two keys when it is planted."""
     keys = (key for key in store.watched() if isinstance(key, Canary))
-    return sum(1 for key in keys if (key.owner.account_id or account_of(key.key_id)) == account_id)
+    ours = (key for key in keys if (key.owner.account_id or account_of(key.key_id)) == account_id)
+    return len({key.owner.user_name or key.key_id for key in ours})
 
 
 @contextlib.contextmanager

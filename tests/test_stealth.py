@@ -99,3 +99,16 @@ def test_lint_without_anybody_to_ask_judges_what_is_known(
     status, [line] = lint(capsys, "AKIAEXAMPLEEXAMPLE44")
     assert "nobody said whose" in str(line["unknown"])
     assert main(["canary", "lint", "nobody"]) == 2
+
+
+def test_a_planted_canary_is_one_user_though_it_has_two_keys(
+    aws: Loopback, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    configure(aws, monkeypatch)
+    assert main(["canary", "mint", "-n", "2", "--name", "svc-{n}", "--quiet"]) == 0
+    assert main(["canary", "plant", "svc-1", "--at", str(tmp_path / ".env"), "--as", "env"]) == 0
+    aws.add_user("somebody")
+    capsys.readouterr()
+    # Four users, of whom two are canaries, with three keys.
+    assert main(["canary", "lint"]) == 1
+    assert "account contents" not in capsys.readouterr().out
