@@ -22,7 +22,7 @@ from firedamp.canaries.stealth import Account, Subject, Tell
 from firedamp.service import ledger, show
 from firedamp.service.aws import Aws, failures
 from firedamp.service.config import Config
-from firedamp.service.options import CanaryOptions, Common, Format, default_db
+from firedamp.service.options import CanaryOptions, Common, Format, default_db, must_be_writable
 from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
 from firedamp.storage.keyid import account_of
 from firedamp.storage.records import Canary, Minting, MintPurpose
@@ -63,6 +63,7 @@ def mint(options: CanaryOptions, common: Common, store: Store) -> int:
     """
     if options.names:
         raise UsageFailure(f"mint does not know what {options.names[0]} is", "--name NAME or a pattern of names")
+    must_be_writable(common.output)  # before users are asked for
     aws = our_aws(store, common)
     profile = profile_of(options, common.settings())
     account = account_of_profile(aws, profile)

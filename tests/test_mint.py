@@ -365,6 +365,11 @@ def test_a_run_that_was_cut_off_is_finished_by_the_same_command_and_no_others_ar
     assert main([*command[:-2], "-n", "2", "--quiet"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert (printed[0], len(printed)) == (rows[0], 3)
+    # Nothing is asked for where no secret could be kept.
+    assert main(["canary", "mint", "--output", str(tmp_path / "none" / "keys")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    with Store(Path(os.environ["FIREDAMP_DB"])) as store:
+        assert store.mintings() == []
 
 
 def test_what_is_unfinished_is_taken_back_when_asked(
