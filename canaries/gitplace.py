@@ -28,9 +28,9 @@ _TIME: Final = 60
 class GitPlace:
     """`path` on `branch` of the repository at `folder`, a work tree or a git folder.
 
-    A branch that does not exist begins at HEAD's commit. The commit bears the name of the last one's author.
-    moves_checkout says whether a branch that is checked out may be moved: its work tree then looks as if the file had
-    been deleted.
+    A branch that does not exist begins at HEAD's commit. The commit bears the name and the time zone of the last one's
+    author. moves_checkout says whether a branch that is checked out may be moved: its work tree then looks as if the
+    file had been deleted.
     """
 
     folder: Path
@@ -72,8 +72,9 @@ class GitPlace:
         git("read-tree", tip)
         git("update-index", *change, given=lines.encode())
         tree = git("write-tree")
-        author, mail = git("show", "-s", "--no-show-signature", "--format=%an%n%ae", tip).split("\n")[:2]
-        when = f"{int(self.at.timestamp())} +0000"
+        form = ("--format=%an%n%ae%n%ad", "--date=format:%z")
+        author, mail, zone = git("show", "-s", "--no-show-signature", *form, tip).split("\n")[:3]
+        when = f"{int(self.at.timestamp())} {zone}"
         names = {
             "GIT_AUTHOR_NAME": author, "GIT_AUTHOR_EMAIL": mail, "GIT_AUTHOR_DATE": when,
             "GIT_COMMITTER_NAME": author, "GIT_COMMITTER_EMAIL": mail, "GIT_COMMITTER_DATE": when,

@@ -741,6 +741,13 @@ def test_a_bare_repository_gets_a_new_branch(adopted: Pair, run: Run, tmp_path: 
     assert bare.git("ls-tree", "-r", "--name-only", "archive").split() == ["README", "a.csv"]
 
 
+def test_a_commit_is_of_the_time_zone_of_the_one_before(adopted: Pair, run: Run, tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "app")
+    repository.git("commit", "--quiet", "--allow-empty", "--message", "x", "--date", "2026-01-01T10:00:00+0530")
+    assert give(run, f"git:{repository.path}@deploy:.env", "env").status == 0, run.error
+    assert repository.git("log", "-1", "--date=format:%z", "--format=%ad %cd", "deploy") == "+0530 +0530"
+
+
 def test_what_is_no_place_in_a_repository_is_refused(adopted: Pair, run: Run, tmp_path: Path) -> None:
     empty = Repository(tmp_path / "empty")
     assert give(run, f"git:{empty.path}@other:x", "csv").status == 2
