@@ -1,4 +1,4 @@
-"""Read and replace a file that somebody else may be touching: no-follow, atomic, owner and mode kept."""
+"""Read and replace a file that somebody else may be touching: no-follow, atomic, owner, mode and attributes kept."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class Contents:
     group: int
     stamp: tuple[int, int, int, int]
     """Device, inode, size and mtime in nanoseconds."""
+    attributes: tuple[tuple[str, bytes], ...] = ()
+    """Extended attributes: access lists stand there, and without theirs the mode gives the group more than it had."""
 
 
 def read(path: Path) -> Contents | None:
@@ -51,13 +53,17 @@ def read(path: Path) -> Contents | None:
         with open(handle, "rb") as file:  # noqa: PTH123 - it is a descriptor
             if status.st_size > LARGEST:
                 raise Failure(f"{path} is larger than {LARGEST >> 20} MiB", "this is no file to plant or rotate in")
-            return Contents(file.read(), stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, _stamp(status))
+            return Contents(
+                file.read(), stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, _stamp(status),
+                _attributes(file.fileno()),
+            )  # fmt: skip
 
 
 def replace(path: Path, data: bytes, before: Contents | None, mode: int = 0o600) -> None:
     """Put data in path's place at once: a reader sees the old bytes or the new ones, never a part.
 
-    before is what `read` returned: its mode and owner are kept, and a file that changed since is not overwritten.
+    before is what `read` returned: its mode, owner and attributes are kept. A file that changed since is not
+    overwritten, nor one that has several names: the others would keep what it was.
     None says that there was no file; mode is for that case. Raises Failure and leaves everything as it was.
     """
     with _folder(path.parent) as folder:
@@ -69,6 +75,7 @@ def replace(path: Path, data: bytes, before: Contents | None, mode: int = 0o600)
                 if before is not None:
                     _keep_owner(file.fileno(), before, path)
                 os.fchmod(file.fileno(), mode if before is None else before.mode)
+                _keep_attributes(file.fileno(), before)
                 file.flush()
                 os.fsync(file.fileno())
             _unchanged(path, folder, before)
@@ -100,7 +107,7 @@ def sweep(path: Path) -> None:
 def remove(path: Path, before: Contents) -> None:
     """Remove the file that `read` returned. Raises Failure, and leaves it, when it changed since."""
     with _folder(path.parent) as folder:
-        _unchanged(path, folder, before)
+        _unchanged(path, folder, before, going=True)
         try:
             os.unlink(path.name, dir_fd=folder)
         except OSError as error:
@@ -133,7 +140,23 @@ def _keep_owner(handle: int, before: Contents, path: Path) -> None:
         raise Failure(f"{path} belongs to user {before.owner}, whom a new file cannot be given to") from error
 
 
-def _unchanged(path: Path, folder: int, before: Contents | None) -> None:
+def _attributes(handle: int) -> tuple[tuple[str, bytes], ...]:
+    if not hasattr(os, "listxattr"):
+        return ()
+    try:
+        return tuple((name, os.getxattr(handle, name)) for name in os.listxattr(handle))
+    except OSError:  # a file system without them
+        return ()
+
+
+def _keep_attributes(handle: int, before: Contents | None) -> None:
+    for name, value in () if before is None else before.attributes:
+        # A label of the system is given by the system, as a rule to root alone.
+        with contextlib.suppress(*([OSError] if name.startswith("security.") else [])):
+            os.setxattr(handle, name, value)
+
+
+def _unchanged(path: Path, folder: int, before: Contents | None, *, going: bool = False) -> None:
     try:
         status = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -142,6 +165,8 @@ def _unchanged(path: Path, folder: int, before: Contents | None) -> None:
         return
     if before is None:
         raise Failure(f"{path} exists already", "nothing is overwritten")
+    if status.st_nlink > 1 and not going:
+        raise Failure(f"{path} has {status.st_nlink} names (hard links)", "the others would keep what it was")
     if _stamp(status) != before.stamp:
         raise Failure(f"{path} changed while it was being edited", "look at it, then try again")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,32 @@ def test_a_replaced_file_keeps_its_mode_and_owner(tmp_path: Path) -> None:
     assert path.read_bytes() == b"after"
     assert path.stat().st_mode & 0o777 == 0o604
     assert (path.stat().st_uid, path.stat().st_gid) == (before.owner, before.group)
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="this system has other calls for them")
+def test_a_replaced_file_keeps_its_access_list_and_other_attributes(tmp_path: Path) -> None:
+    path = tmp_path / "old"
+    path.write_bytes(b"before")
+    # Version 2; the owner rw, user 4242 r, the group nothing, the mask r, others nothing (linux/posix_acl_xattr.h).
+    entries = ((1, 6, -1), (2, 4, 4242), (4, 0, -1), (16, 4, -1), (32, 0, -1))
+    listed = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *each) for each in entries)
+    try:
+        os.setxattr(path, "user.origin", b"here")
+        os.setxattr(path, "system.posix_acl_access", listed)
+    except OSError:
+        pytest.skip("this file system has no attributes")
+    careful.replace(path, b"after", careful.read(path))
+    assert os.getxattr(path, "user.origin") == b"here"
+    assert os.getxattr(path, "system.posix_acl_access") == listed
+
+
+def test_a_file_with_several_names_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    path.write_bytes(b"before")
+    path.with_name("two").hardlink_to(path)
+    with pytest.raises(Failure, match="2 names"):
+        careful.replace(path, b"after", careful.read(path))
+    assert {each.read_bytes() for each in tmp_path.iterdir()} == {b"before"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
