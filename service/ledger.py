@@ -198,9 +198,10 @@ def retire(names: Sequence[str], store: Store) -> list[Canary]:
     planted: list[Canary] = []
     placements = store.placements()
     for canary in chosen(names, store):
-        if canary.state is not CanaryState.MINTING:
-            store.watch(replace(canary, state=CanaryState.RETIRED))
         place = placements.get(canary.key_id)
+        # One that is still being minted is handed to nobody, but a planting that was cut off may have written it.
+        if canary.state is not CanaryState.MINTING or place is not None:
+            store.watch(replace(canary, state=CanaryState.RETIRED))
         if place is not None and place.state is not PlacementState.TAKEN_BACK:
             planted.append(canary)
     return planted

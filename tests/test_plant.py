@@ -485,6 +485,24 @@ def _plant_and_be_killed(at: str, path: Path) -> int:
     return subprocess.run(command, env=environment, check=False, capture_output=True).returncode
 
 
+def test_a_planting_that_was_cut_off_is_retired_too_and_its_key_is_asked_about(
+    minted: str, run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / ".env"
+    assert run("plant", USER, "--at", path, "--as", "env").status == 0
+    fresh = str(run.lines[0]["key"])
+    with database() as store:
+        store.place(replace(store.placements()[fresh], state=PlacementState.UNPROVEN))
+        (canary,) = [key for key in store.watched() if isinstance(key, Canary) and key.key_id == fresh]
+        store.watch(replace(canary, state=CanaryState.MINTING))
+    assert run("retire", USER).status == 0, run.error
+    assert not path.exists()
+    # Whoever read the file has the key: it is no key that nobody was given, of which the nets would not ask.
+    with database() as store:
+        states = {key.state for key in store.watched() if isinstance(key, Canary)}
+    assert states == {CanaryState.RETIRED}
+
+
 def test_what_was_edited_before_its_planting_was_finished_stays_watched(minted: str, run: Run, tmp_path: Path) -> None:
     path = tmp_path / ".env"
     assert run("plant", USER, "--at", path, "--as", "env").status == 0
