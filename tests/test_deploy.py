@@ -738,7 +738,18 @@ def test_the_service_unit_is_hardened_watched_and_started_again() -> None:
 
 def test_a_laptops_timer_catches_up_and_does_not_mind_findings() -> None:
     assert unit("firedamp-scan.timer")["Persistent"] == ["true"]
-    assert unit("firedamp-scan.service")["SuccessExitStatus"] == ["1"]
+    scan = unit("firedamp-scan.service")
+    assert scan["SuccessExitStatus"] == ["1"]
+    # An account that was made a moment ago has no folder for the output.
+    assert scan["ExecStartPre"] == ["/bin/mkdir -p %h/.local/state"]
+    assert "--output %h/.local/state/" in scan["ExecStart"][0]
+
+
+def test_the_runbook_brings_every_file_that_the_service_unit_names() -> None:
+    text = (DEPLOY / "systemd/firedamp.service").read_text()
+    runbook = (DEPLOY / "RUNBOOK.md").read_text()
+    for name in set(re.findall(r"/etc/firedamp/([\w.-]+)", text)):
+        assert re.search(rf"^ {{8}}(cp|install) .*{re.escape(name)}", runbook, re.MULTILINE), name
 
 
 def test_the_units_start_commands_that_exist() -> None:
