@@ -159,6 +159,10 @@ def alone(common: Common, what: str = "mint") -> Iterator[None]:
     path = database.with_name(f"{database.name}.{what}")
     handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
+        if hasattr(os, "geteuid") and os.geteuid() == 0 and database.exists():
+            # As SQLite does with its files: root's must not lock out the service whose database it is.
+            owner = database.stat()
+            os.fchown(handle, owner.st_uid, owner.st_gid)
         if not _locked(handle):
             raise UsageFailure(f"another run is at it right now ({what})", f"wait for it; {path} is its lock")
         yield

@@ -436,6 +436,19 @@ def test_two_runs_never_make_canaries_at_the_same_time(
 # The ledger.
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files that others cannot open")
+def test_the_lock_belongs_to_whom_the_database_does(
+    aws: Loopback, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    configure(aws, monkeypatch)
+    db = tmp_path / "f.db"
+    Store(db).close()
+    os.chown(db, 4242, 4243)
+    assert main(["canary", "mint", "--quiet", "--db", str(db)]) == 0
+    lock = (tmp_path / "f.db.mint").stat()
+    assert (lock.st_uid, lock.st_gid) == (4242, 4243)
+
+
 def test_a_retired_canary_is_watched_and_alive(
     aws: Loopback, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
