@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
-
-import platformdirs
 
 from firedamp.canaries import formats
 from firedamp.canaries import plant as planter
@@ -29,6 +26,7 @@ from firedamp.scanner.candidates import Located
 from firedamp.scanner.source import Blob
 from firedamp.service import minting, scanning, show
 from firedamp.service.aws import failures
+from firedamp.service.backups import back_up, backups
 from firedamp.service.freshkey import KeyMaker, left_over
 from firedamp.service.options import CanaryOptions, Common
 from firedamp.service.options import Format as Form
@@ -144,7 +142,7 @@ def _sweep(placement: Placement, held: Held | None, *, proven: bool) -> None:
     if placement.kind == "file":
         with contextlib.suppress(Failure):  # its folder has gone
             careful.sweep(Path(placement.place))
-    for backup in _backups().glob(f"*plant.{placement.key_id}.*"):
+    for backup in backups().glob(f"*plant.{placement.key_id}.*"):
         # A dot: it was killed while the backup itself was written, before anything was touched.
         if proven or backup.name.startswith(".") or (held is not None and held.data == backup.read_bytes()):
             backup.unlink(missing_ok=True)
@@ -244,10 +242,7 @@ def _backup(plan: Plan, key_id: str) -> Iterator[Path | None]:
     if plan.before is None:
         yield None
         return
-    folder = _backups()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / f"plant.{key_id}.{secrets.token_hex(8)}"
-    careful.replace(path, plan.before.data, None, 0o600)
+    path = back_up(f"plant.{key_id}", plan.before.data)
     keep = False
     try:
         yield path
@@ -257,10 +252,6 @@ def _backup(plan: Plan, key_id: str) -> Iterator[Path | None]:
     finally:
         if not keep:
             path.unlink(missing_ok=True)
-
-
-def _backups() -> Path:
-    return Path(platformdirs.user_state_dir("firedamp")) / "backups"
 
 
 class _NotUndone(Failure):

@@ -12,7 +12,6 @@ import configparser
 import contextlib
 import fnmatch
 import os
-import secrets
 import signal
 import stat
 import subprocess
@@ -23,13 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import platformdirs
-
 from firedamp.scanner.candidates import Credential, Located
 from firedamp.scanner.objects import environment
 from firedamp.scanner.source import Blob
 from firedamp.service import scanning, show
 from firedamp.service.aws import failures
+from firedamp.service.backups import back_up
 from firedamp.service.surroundings import place_of
 from firedamp.storage import careful
 from firedamp.storage.careful import Contents
@@ -243,10 +241,7 @@ def _write(path: Path, old: Credential, new: Credential) -> _Written:
     data = before.data
     for out, into in zip(_parts(old), _parts(new), strict=True):
         data = data.replace(out, into)
-    folder = Path(platformdirs.user_state_dir("firedamp")) / "backups"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    backup = folder / f"{path.name}.{secrets.token_hex(8)}"
-    careful.replace(backup, before.data, None, 0o600)
+    backup = back_up(path.name, before.data)
     try:
         careful.replace(path, data, before)
     except BaseException:
