@@ -13,7 +13,7 @@ from typing import Final
 
 from firedamp.scanner.holes import Dense
 from firedamp.scanner.objects import Layout, loose_folders, small
-from firedamp.scanner.reading import OVERLAP, WINDOW, Hits, after
+from firedamp.scanner.reading import OVERLAP, WINDOW, Hits, after, begun
 from firedamp.scanner.source import Blob
 from firedamp.scanner.stub import tail_in
 from firedamp.scanner.walk import open_file
@@ -100,9 +100,7 @@ def pointer(oid: str, size: int, width: int) -> str:
 
 def _named(text: bytes, width: int) -> str:
     """Return the id of a blob."""
-    digest = hashlib.sha256() if width == 32 else hashlib.sha1(usedforsecurity=False)
-    digest.update(b"blob %d\0" % len(text) + text)
-    return digest.hexdigest()
+    return begun(width, b"blob %d" % len(text), text).hexdigest()
 
 
 def modules(layout: Layout, unread: Unread) -> Iterator[Path]:
@@ -155,8 +153,7 @@ def read(path: Path, hits: Hits, width: int) -> Content | Skipped:
     try:
         with Dense(open_file(str(path))) as file:
             size = os.fstat(file.fileno()).st_size
-            digest = hashlib.sha256() if width == 32 else hashlib.sha1(usedforsecurity=False)
-            digest.update(b"blob %d\0" % size)
+            digest = begun(width, b"blob %d" % size, b"")
             head, interesting, kept = b"", False, b""
             for window in iter(lambda: file.read(WINDOW), b""):
                 if file.holes:  # too large for git's own hash: named by where its data is
