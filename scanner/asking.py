@@ -48,8 +48,9 @@ _REGIONS: Final = {
 """Where every key of a partition is known. A region that an account must enable first says InvalidClientTokenId of the
 living keys of those that did not, and of session tokens of the global endpoint (IAM guide, "Manage AWS STS in an AWS
 Region"): it is not asked, nor is one that does not exist."""
-_REGION: Final = re.compile(r"\b[a-z]{2}(?:-[a-z]{3,12}){1,2}-\d\b")
-_SCOPE: Final = re.compile(r"X-Amz-Credential=[^&/]+/\d{8}/([a-z]{2}(?:-[a-z]{3,12}){1,2}-\d)/bedrock/")
+_REGION_NAME: Final = r"[a-z]{2}(?:-[a-z]{3,12}){1,2}-\d"
+_REGION: Final = re.compile(rf"\b{_REGION_NAME}\b")
+_SCOPE: Final = re.compile(rf"X-Amz-Credential=[^&/]+/\d{{8}}/({_REGION_NAME})/bedrock/")
 
 # An answer of STS is XML of one of two forms; anything else, a proxy's HTML with status 403 above all, is a stranger's.
 _IDENTITY: Final = re.compile(rb'\s*(?:<\?xml[^>]*>\s*)?<GetCallerIdentityResponse(?:\s+xmlns="[^"]*")?\s*>')
