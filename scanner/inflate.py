@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import bz2
 import io
-import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,8 +18,6 @@ LIMIT: Final = 8 << 20
 _MEMBERS: Final = 1_000
 _LAYERS: Final = 4
 """How often what came out is unpacked again, as a gzip in a gzip."""
-_LZMA_MEMORY: Final = 80 << 20
-"""xz -9 needs 65 MiB. More is made to hurt."""
 _STEP: Final = 4096
 _BEGINNING: Final = 1024
 """Bytes that each further stream takes from its layer: to begin it takes about as long as to look at so many."""
@@ -38,6 +35,12 @@ class _Engine(Protocol):
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
+def _xz() -> _Engine:
+    from firedamp.scanner.streams import xz
+
+    return xz()
+
+
 def _zstd() -> _Engine:
     from firedamp.scanner.streams import zstd
 
@@ -53,7 +56,7 @@ def _zip_lzma() -> _Engine:
 _ENGINES: Final[dict[str, tuple[bytes, Callable[[], _Engine]]]] = {
     "gzip": (b"\x1f\x8b\x08", lambda: zlib.decompressobj(31)),
     "bzip2": (b"BZh", bz2.BZ2Decompressor),
-    "xz": (b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(memlimit=_LZMA_MEMORY)),
+    "xz": (b"\xfd7zXZ\x00", _xz),
     "zstd": (b"\x28\xb5\x2f\xfd", _zstd),
     "zlib": (b"\x78", lambda: zlib.decompressobj(15)),
 }

@@ -56,7 +56,7 @@ def bunzip2(file: File, budget: Budget) -> Parts:
 
 def unxz(file: File, budget: Budget) -> Parts:
     """.xz and the older .lzma (LZMA_alone)."""
-    yield _content(file, lambda: lzma.LZMADecompressor(memlimit=_LZMA_MEMORY), budget, (b"\xfd7zXZ\x00",))
+    yield _content(file, xz, budget, (b"\xfd7zXZ\x00",))
 
 
 def unzstd(file: File, budget: Budget) -> Parts:
@@ -166,6 +166,11 @@ def deflate() -> Inflater:
 def _gzip() -> Inflater:
     started: Inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     return started
+
+
+def xz() -> Inflater:
+    """Begin a stream of .xz or of the older .lzma. What needs more memory than is allowed is an LZMAError."""
+    return lzma.LZMADecompressor(memlimit=_LZMA_MEMORY)
 
 
 def zstd() -> Inflater:
