@@ -130,7 +130,7 @@ def container_of(head: bytes, tail: bytes = b"") -> str | None:
     name = None if match is None or match.lastgroup is None else match.lastgroup.removeprefix("is_")
     if name == "tar" and not _tar_header(head[:512]):
         name = None
-    if name is None and is_stub(head) and _holds_zip_end(tail):
+    if tail and name is None and is_stub(head) and _holds_zip_end(tail):
         return "zip"
     return name
 

@@ -164,6 +164,12 @@ DECIMAL_LIST: Final = re.compile(rb"[0-9][0-9]{0,2}(?:[ ,;\t\r\n\\]{1,40}[0-9]{1
 _TOKEN: Final = {16: re.compile(rb"[0-9A-Fa-f]{2}(?![xX])"), 10: re.compile(rb"[0-9]{1,3}")}
 
 
+def _numbers(tokens: Sequence[bytes], base: int) -> bytes:
+    if base == 16:  # two digits each, which all can be read at once
+        return binascii.a2b_hex(b"".join(tokens))
+    return b"".join(_character(int(token, base)) for token in tokens)
+
+
 def _hex_run(text: bytes, lines: Sequence[tuple[int, int]], shift: int) -> Run:
     """Decode lines of digits, leaving out the first shift of them."""
     digits = b"".join(text[start:end] for start, end in lines)[shift:]
@@ -196,10 +202,10 @@ def listed(name: str, base: int, pattern: re.Pattern[bytes]) -> Callable[[bytes,
         ends = [mark.end for mark in marks]
         for low, high in windows(marks, len(text), 4 * REACH):
             for found in pattern.finditer(text, low, high):
-                tokens = list(_TOKEN[base].finditer(text, *found.span()))
-                out = b"".join(_character(int(token.group(), base)) for token in tokens)
+                out = _numbers(_TOKEN[base].findall(text, *found.span()), base)
                 if printable(out) or bisect.bisect(ends, found.start()) < bisect.bisect(ends, found.end()):
-                    segments = tuple(Segment(at, token.start(), 0, 1, name) for at, token in enumerate(tokens))
+                    tokens = enumerate(_TOKEN[base].finditer(text, *found.span()))
+                    segments = tuple(Segment(at, token.start(), 0, 1, name) for at, token in tokens)
                     yield Run(*found.span(), out, segments)
 
     return runs
