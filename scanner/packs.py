@@ -187,8 +187,9 @@ def _working(judge: Judge, kernels: Kernels, shares: Sequence[_Share], processes
     pipes = [context.Pipe(duplex=False) for _ in range(count)]
     started = []
     with tempfile.TemporaryFile() as queue:
-        # Processes that were forked share one position in a file: what one of them read, no other reads.
-        queue.write(b"".join(number.to_bytes(_NUMBER) for number in range(len(shares))))
+        # Processes that were forked share one position in a file: what one of them read, no other reads. A pack's end
+        # comes first: blobs stand behind commits, and what they hold is looked at while the rest is filtered.
+        queue.write(b"".join(number.to_bytes(_NUMBER) for number in reversed(range(len(shares)))))
         queue.seek(0)
         try:
             for number in range(count):
