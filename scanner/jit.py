@@ -7,16 +7,24 @@ integers needs nothing of numba when it runs, so its object code is kept and lin
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any, Final
 
-from firedamp.scanner.kept import kept
+from firedamp.scanner.kept import kept, place
 
 _POINTERS: Final = {"B": "uint8", "I": "int32", "L": "int64"}
 """The letters of arguments that are arrays, and what these hold; `l` is an integer of 64 bits."""
+_BESIDE: Final = 2
+"""Processes that compile: each takes a hundred megabytes for numba."""
+
+Wanted = tuple[Callable[..., int], str]
+"""A function, and what it takes: as `compiled` has it."""
 
 
 class NoCompilerError(Exception):
@@ -31,18 +39,10 @@ def compiled(function: Callable[..., int], takes: str, folder: Path) -> Callable
     for an integer. Arrays lie in one piece, and may be given by their address; nothing checks where function reads and
     writes in them. Raises NoCompilerError.
     """
-    try:
-        import llvmlite
-        from llvmlite import binding as llvm
-    except ImportError as error:
-        raise NoCompilerError("numba is missing") from error
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    processor = (llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    files = sorted({function.__code__.co_filename, *(part.__code__.co_filename for part in _parts(function))})
-    sources = [Path(path).read_bytes() for path in (*files, __file__)]
-    content = (llvmlite.__version__, processor, sources, takes)
-    code = kept(folder, f"code-{function.__name__}", content, partial(_object_code, function, takes))
+    content = _content(function, takes)
+    from llvmlite import binding as llvm
+
+    code = kept(folder, _name(function), content, partial(_object_code, function, takes))
     engine = _engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
@@ -59,6 +59,60 @@ def compiled(function: Callable[..., int], takes: str, folder: Path) -> Callable
         return result.value
 
     return call
+
+
+def prepare(wanted: Sequence[Wanted], folder: Path) -> None:
+    """Compile what folder does not have yet, two functions at a time: each takes a second or more.
+
+    Where this process cannot fork nothing is done. Nor is anything told of what fails: each function is compiled, or
+    is no good, when it is asked for.
+    """
+    with suppress(NoCompilerError):
+        missing = [one for one in wanted if not place(folder, _name(one[0]), _content(*one)).exists()]
+        if len(missing) > 1 and sys.platform == "linux" and threading.active_count() == 1:
+            _compile_beside(sorted(missing, key=_length, reverse=True), folder)
+
+
+def _compile_beside(missing: Sequence[Wanted], folder: Path) -> None:
+    """Compile functions in processes of ours, unless this one is such a process itself."""
+    import multiprocessing
+    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+
+    if multiprocessing.parent_process() is not None:
+        return
+    context = multiprocessing.get_context("fork")
+    with suppress(BrokenExecutor), ProcessPoolExecutor(_BESIDE, mp_context=context) as pool:
+        for _ in pool.map(_compile, *zip(*missing, strict=True), [folder] * len(missing)):
+            pass
+
+
+def _length(one: Wanted) -> int:
+    """Return how much there is to compile."""
+    function, _ = one
+    return len(function.__code__.co_code) + sum(len(part.__code__.co_code) for part in _parts(function))
+
+
+def _compile(function: Callable[..., int], takes: str, folder: Path) -> None:
+    with suppress(NoCompilerError):
+        kept(folder, _name(function), _content(function, takes), partial(_object_code, function, takes))
+
+
+def _name(function: Callable[..., int]) -> str:
+    return f"code-{function.__name__}"
+
+
+def _content(function: Callable[..., int], takes: str) -> object:
+    """Return what the object code of function depends on."""
+    try:
+        import llvmlite
+        from llvmlite import binding as llvm
+    except ImportError as error:
+        raise NoCompilerError("numba is missing") from error
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    processor = (llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+    files = sorted({function.__code__.co_filename, *(part.__code__.co_filename for part in _parts(function))})
+    return llvmlite.__version__, processor, [Path(path).read_bytes() for path in (*files, __file__)], takes
 
 
 @cache
@@ -93,7 +147,8 @@ def _with_parts(function: Callable[..., int]) -> Callable[..., int]:
     """
     import numba
 
-    part: Any = numba.njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    njit: Any = numba.njit  # has types, but not those of all its keywords
+    part = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     names = {**function.__globals__}
     for name, called in _called(function):
         names[name] = part(_with_parts(called))

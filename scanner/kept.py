@@ -20,7 +20,7 @@ def kept(folder: Path | None, name: str, content: object, make: Callable[[], byt
     """
     if folder is None:
         return make()
-    path = folder / f"{name}-{hashlib.blake2b(repr(content).encode(), digest_size=12).hexdigest()}"
+    path = place(folder, name, content)
     with contextlib.suppress(OSError), path.open("rb") as file:
         status = os.fstat(file.fileno())
         if not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022):
@@ -34,6 +34,11 @@ def kept(folder: Path | None, name: str, content: object, make: Callable[[], byt
             temporary.write(_check(made) + made)
         Path(temporary.name).replace(path)
     return made
+
+
+def place(folder: Path, name: str, content: object) -> Path:
+    """Return where the copy of something is kept, if there is one."""
+    return folder / f"{name}-{hashlib.blake2b(repr(content).encode(), digest_size=12).hexdigest()}"
 
 
 def _check(content: bytes) -> bytes:

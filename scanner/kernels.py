@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from firedamp.scanner import jit
+from firedamp.scanner import jit, textruns
 
 UNREAD: Final = 1
 FRESH: Final = 2
@@ -343,4 +343,7 @@ class Kernels:
 
 def compiled(folder: Path) -> Kernels:
     """Compile the kernels, or load them from folder: some seconds once, then milliseconds. Raises NoCompilerError."""
-    return Kernels(jit.compiled(order, "IlII", folder), jit.compiled(rebuild, "BLLllIILLBllBlLBL", folder))
+    own = (order, "IlII"), (rebuild, "BLLllIILLBllBlLBL")
+    # Whoever filters looks for runs too.
+    jit.prepare([*own, *textruns.kernels()], folder)
+    return Kernels(*(jit.compiled(*one, folder) for one in own))

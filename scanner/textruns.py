@@ -70,6 +70,11 @@ def _searches() -> tuple[_Search, ...]:
     )
 
 
+def kernels() -> list[jit.Wanted]:
+    """Return the functions that are compiled, each with what it takes."""
+    return [(one.kernel, f"Bll{'B' * len(one.tables)}Ll") for one in _searches()]
+
+
 class TextRuns:
     """Finds the runs. folder keeps what is compiled; without one nothing is, for that takes a second.
 
@@ -90,8 +95,9 @@ class TextRuns:
         self._small = sys.maxsize
         if self._folder is None:
             return
+        jit.prepare(kernels(), self._folder)
         try:
-            kernels = [jit.compiled(one.kernel, f"Bll{'B' * len(one.tables)}Ll", self._folder) for one in _searches()]
+            compiled = [jit.compiled(*one, self._folder) for one in kernels()]
         except jit.NoCompilerError:
             self._given_up = True
             return
@@ -100,7 +106,7 @@ class TextRuns:
         arrays = [[np.frombuffer(table, np.uint8) for table in one.tables] for one in _searches()]
         self._kernels = [
             _Search(kernel, tuple(table.ctypes.data for table in tables), one.first)
-            for kernel, tables, one in zip(kernels, arrays, _searches(), strict=True)
+            for kernel, tables, one in zip(compiled, arrays, _searches(), strict=True)
         ]
         self._arrays = arrays
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,25 @@ def test_without_numba_nothing_is_compiled(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     with pytest.raises(jit.NoCompilerError, match="numba is missing"):
         jit.compiled(calling_python, "l", tmp_path / "third")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_what_is_missing_is_compiled_by_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jit.compiled.cache_clear()
+    wanted = [(total, "LlB"), (one_more_than_twice, "l"), (calling_python, "l")]
+    with ThreadPoolExecutor(1) as pool:  # a process of several threads cannot fork
+        pool.submit(jit.prepare, wanted, tmp_path).result()
+    assert not [*tmp_path.iterdir()]
+    jit.prepare(wanted, tmp_path)
+    assert len([*tmp_path.iterdir()]) == 3
+
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert jit.compiled(one_more_than_twice, "l", tmp_path)(20) == 41
+    jit.prepare(wanted, tmp_path)
+    assert len([*tmp_path.iterdir()]) == 3
+
+
+def test_without_a_compiler_nothing_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    jit.prepare([(total, "LlB"), (twice, "l")], tmp_path)
+    assert not [*tmp_path.iterdir()]
