@@ -36,8 +36,7 @@ def alert(action: str, common: Common) -> int:
             failed, sent = list(dict.fromkeys([*broken, *done.failed])), len(done.sent)
     for name, why in failed:
         print(f"firedamp: channel {show.safe(name)}: {show.safe(why)}", file=sys.stderr)
-    if not common.quiet:
-        print(f"{sent} sent, {len(failed)} failed", file=sys.stderr)
+    common.say(f"{sent} sent, {len(failed)} failed")
     return 2 if failed else 0
 
 

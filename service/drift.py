@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -197,8 +196,7 @@ def _alert(canary: Canary, placement: Placement) -> Alert:
 
 
 def _write(seen: Sequence[Seen], common: Common) -> None:
-    out = common.out()
-    with closing(out) if common.output is not None else nullcontext():
+    with common.out() as out:
         match common.format:
             case Format.JSONL:
                 show.json_lines([_json(each) for each in seen], out.write)

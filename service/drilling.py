@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -65,8 +64,7 @@ def drill(options: CanaryOptions, common: Common, store: Store) -> int:
         chosen = [ledger.chosen([name], store) for name in options.names]
         several = [driller.one(each) for each in chosen] if chosen else driller.every_account()
         ended = [each for one in several for each in one]
-    out = common.out()
-    with closing(out) if common.output is not None else nullcontext():
+    with common.out() as out:
         for each in ended:
             _show(each, world, common, out.write)
     if not ended or any(each.failed for each in ended):
@@ -105,7 +103,7 @@ def _world(store: Store, common: Common, config: Config, budget: timedelta) -> W
     served = instance is not None and abs(_now() - instance.heartbeat) < health.STALE
     if not served:
         told = "nobody serves this database: this run reads the feeds and delivers by itself"
-        minting.say(f"{told}, so it proves the way of a record, and no watch", common)
+        common.say(f"{told}, so it proves the way of a record, and no watch")
     feeds = [] if served else [open_feed(url, watching.world(store, common, config)) for url in config.watch.feeds]
     channels = [] if served else alerting.make_channels(config, store)[0]
     rules = watching.rules_of(config.watch, config.watch.feeds)

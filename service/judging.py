@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,8 +60,7 @@ def verify(options: VerifyOptions, common: Common) -> int:
             for each in findings
         ]
         triage.show(now, common)
-        if not common.quiet:
-            print(f"{asked} of {len(findings)} findings were asked about", file=sys.stderr)
+        common.say(f"{asked} of {len(findings)} findings were asked about")
     unknown = any(each.finding.verification.status is Status.UNKNOWN for each in now)
     return 2 if unknown else int(any(each.finding.verification.status is Status.ACTIVE for each in now))
 
@@ -179,8 +176,7 @@ def _leak(finding: Finding, said: Verification, sights: Sequence[Sight], now: da
 
 def _show_log(store: Store, common: Common) -> None:
     """Print every request made about keys: when, which id, which host, what for."""
-    out = common.out()
-    with closing(out) if common.output is not None else nullcontext():
+    with common.out() as out:
         for call in store.own_calls():
             if common.format is Format.TABLE:
                 out.write(f"{rfc3339(call.at)}  {call.key_id or '-'}  {call.call}  {call.host}  {call.purpose}\n")

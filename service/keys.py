@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -423,8 +422,7 @@ def _keep_grade(store: Store, story: Story) -> None:
 
 
 def _write(common: Common, story: Story) -> None:
-    out = common.out()
-    with closing(out) if common.output is not None else nullcontext():
+    with common.out() as out:
         if common.format is Format.TABLE:
             out.write("\n".join(lines(story)) + "\n")
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -136,8 +135,7 @@ def listing(options: CanaryOptions, common: Common, store: Store) -> int:
     lines = [line for line in ledger(store) if not options.names or {line.key.key_id, line.key.name} & {*options.names}]
     if options.names and not lines:
         raise UsageFailure(f"no canary is called {options.names[0]}", "see firedamp canary list")
-    out = common.out()
-    with closing(out) if common.output is not None else nullcontext():
+    with common.out() as out:
         match common.format:
             case Format.JSONL:
                 show.json_lines([_json(line) for line in lines], out.write)

@@ -73,7 +73,7 @@ def mint(options: CanaryOptions, common: Common, store: Store) -> int:
         if options.count == 0:
             return _told(_each(todo, making.take_back, common), "taken back", common)
         if todo:
-            say(f"an earlier run left {len(todo)} unfinished: they are finished now, and no others made", common)
+            common.say(f"an earlier run left {len(todo)} unfinished: they are finished now, and no others made")
         else:
             order = Order(
                 account_id=account, profile=profile, pattern=options.name or naming.DEFAULT, count=options.count,
@@ -97,7 +97,7 @@ def _each(todo: Sequence[Minting], act: Callable[[Minting], object], common: Com
             counted[False] += 1
         except Exception:
             left = len(todo) - counted.total()
-            say(f"{left} are not done: the same command goes on there, canary mint -n 0 takes them back", common)
+            common.say(f"{left} are not done: the same command goes on there, canary mint -n 0 takes them back")
             raise
         else:
             counted[True] += 1
@@ -105,14 +105,8 @@ def _each(todo: Sequence[Minting], act: Callable[[Minting], object], common: Com
 
 
 def _told(counted: Counter[bool], what: str, common: Common) -> int:
-    say(f"{counted[True]} {what}" + (f", {counted[False]} not" if counted[False] else ""), common)
+    common.say(f"{counted[True]} {what}" + (f", {counted[False]} not" if counted[False] else ""))
     return 2 if counted[False] else 0
-
-
-def say(text: str, common: Common) -> None:
-    """Tell a person what goes on, beside the results."""
-    if not common.quiet:
-        print(f"firedamp: {text}", file=sys.stderr)
 
 
 def account_of_profile(aws: Aws, profile: str | None) -> str:
@@ -135,9 +129,9 @@ def _refuse_telling(planned: Sequence[Minting], making: Mint, store: Store, comm
         telling.update(found)
         worst = max(worst, stealth.score(found))
     for tell in list(telling)[:10]:
-        say(f"{tell.test}: {show.safe(tell.why)}", common)
+        common.say(f"{tell.test}: {show.safe(tell.why)}")
     for what in unread:
-        say(f"not known: {show.safe(what)}", common)
+        common.say(f"not known: {show.safe(what)}")
     if worst >= stealth.REFUSED and not force:
         raise UsageFailure(
             f"an attacker's own tests would recognise these canaries (score {worst} of 100)",
@@ -247,8 +241,7 @@ def lint(options: CanaryOptions, common: Common, store: Store) -> int:
     aws = None if common.offline else our_aws(store, common)
     fallback = profile_of(options, common.settings())
     told = unknown = False
-    out = common.out()
-    with contextlib.closing(out) if common.output is not None else contextlib.nullcontext():
+    with common.out() as out:
         for canary in canaries:
             subject = Subject(
                 name=canary.owner.user_name or canary.name, key_id=canary.key_id, tags=canary.tags,
@@ -325,10 +318,10 @@ def retire(options: CanaryOptions, common: Common, store: Store) -> int:
         try:
             there = planting.take_back(canary, options, common, store)
         except Failure as failure:
-            say(f"{show.safe(canary.name)} is planted still: {show.safe(str(failure))}", common)
+            common.say(f"{show.safe(canary.name)} is planted still: {show.safe(str(failure))}")
             status = 2
         else:
-            say(f"{show.safe(canary.name)} {'is taken out of' if there else 'was gone from'} its place", common)
+            common.say(f"{show.safe(canary.name)} {'is taken out of' if there else 'was gone from'} its place")
     return status
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -48,14 +50,23 @@ class Common:
 
         return config.Config() if self.config is None else config.load(self.config)
 
-    def out(self) -> TextIO:
-        """Return where results go: the file of `--output`, for its owner alone, or standard output."""
+    @contextmanager
+    def out(self) -> Iterator[TextIO]:
+        """Open where results go: the file of `--output`, for its owner alone, or standard output, which stays open."""
         if self.output is None:
-            return sys.stdout
-        try:
-            return open(self.output, "w", encoding="utf-8", opener=_private)
-        except OSError as error:
-            raise UsageFailure(f"{self.output} cannot be written: {error.strerror}", "see --output FILE") from error
+            yield sys.stdout
+            return
+        with ExitStack() as ends:
+            try:
+                file = ends.enter_context(open(self.output, "w", encoding="utf-8", opener=_private))
+            except OSError as error:
+                raise UsageFailure(f"{self.output} cannot be written: {error.strerror}", "see --output FILE") from error
+            yield file
+
+    def say(self, text: str) -> None:
+        """Tell a person what goes on, beside the results. text is safe for a terminal."""
+        if not self.quiet:
+            print(f"firedamp: {text}", file=sys.stderr)
 
 
 def _private(path: str, flags: int) -> int:

@@ -12,7 +12,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -295,17 +294,14 @@ def _show(text: str, form: Format, choices: tuple[Surroundings, ...], places: Pl
         place = places.open(text, choices[0].label)
         plan = planter.plan(place, place.read(), form, _MASK, choices)
         block, added = plan.block.decode("utf-8", "surrogateescape"), plan.before is not None
-    if not common.quiet:
-        print(f"firedamp: {'added at the end of' if added else 'written to'} {show.safe(text)}:", file=sys.stderr)
-    out = common.out()
-    with closing(out) if common.output is not None else nullcontext():
+    common.say(f"{'added at the end of' if added else 'written to'} {show.safe(text)}:")
+    with common.out() as out:
         out.write(block)
     return 0
 
 
 def _tell(canary: Canary, placement: Placement, common: Common) -> None:
-    out = common.out()
-    with closing(out) if common.output is not None else nullcontext():
+    with common.out() as out:
         if common.format is Form.JSONL:
             line: dict[str, show.Json] = {
                 "key": placement.key_id, "name": canary.name, "kind": placement.kind, "place": placement.place,

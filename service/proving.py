@@ -7,7 +7,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -142,8 +141,7 @@ def _in_region(aws: Aws, profile: str | None) -> Callable[[str | None], CloudTra
 
 
 def _show(checks: Sequence[Check], alerts: Sequence[Alert], common: Common, store: Store) -> None:
-    out = common.out()
-    with closing(out) if common.output is not None else nullcontext():
+    with common.out() as out:
         match common.format:
             case Format.JSONL:
                 show.json_lines([_line(each) for each in checks], out.write)

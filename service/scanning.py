@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -416,8 +416,7 @@ def _chosen(report: Report, options: ScanOptions, known: Collection[Fingerprint]
 def _show(report: Report, chosen: Sequence[Reported], secrets: Mapping[Fingerprint, Secret], common: Common) -> None:
     from firedamp.service import render
 
-    out = common.out()
-    with closing(out) if common.output is not None else nullcontext():
+    with common.out() as out:
         render.write(
             render.Listing(
                 findings=chosen, report=report, now=_now(), place_of=place_of, changed=changed, secrets=secrets

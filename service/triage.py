@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,8 +91,7 @@ def _standing(found: list[Reported]) -> list[Reported]:
 
 def show(found: list[Reported], common: Common) -> None:
     """Write findings out of the database, in the form that was asked for."""
-    out = common.out()
-    with closing(out) if common.output is not None else nullcontext():
+    with common.out() as out:
         render.write(
             Listing(findings=found, now=datetime.now(UTC), place_of=place_of, changed=changed), common.format, out
         )
@@ -126,8 +124,7 @@ def _share_out(found: list[Reported], by: str, common: Common) -> None:
     open_ones = [each for each in found if each.finding.state is TriageState.OPEN and not each.finding.example]
     settings = common.settings()
     made = who.shares(open_ones, by, settings.team, _code_owners(settings.serve.cache))
-    out = common.out()
-    with closing(out) if common.output is not None else nullcontext():
+    with common.out() as out:
         if common.format is Format.TABLE:
             for each in made:
                 worst = "" if each.worst is None else f", worst {each.worst.name.lower()}"

@@ -8,7 +8,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from urllib.parse import unquote, urlsplit
 
@@ -87,15 +86,13 @@ def _tell(polled: watcher.Polled, common: Common) -> None:
     """Say what could not be read, always, and what was left out, unless asked to be quiet."""
     for each in polled.failed:
         print(f"firedamp: {show.safe(each.what)}: {show.safe(each.why)}", file=sys.stderr)
-    if common.quiet:
-        return
     told = Counter[str]()
     for each in polled.skipped:
         if each.outcome is not Outcome.FAILED:
             told[f"{each.outcome.value}: {each.why}"] += each.count
     told.update(f"rejected: {each.why}" for each in polled.rejected)
     for words, count in told.items():
-        print(f"firedamp: {show.safe(polled.feed)}: {count} {show.safe(words)}", file=sys.stderr)
+        common.say(f"{show.safe(polled.feed)}: {count} {show.safe(words)}")
 
 
 def incidents(options: IncidentsOptions, common: Common) -> int:
@@ -117,8 +114,8 @@ def incidents(options: IncidentsOptions, common: Common) -> int:
         if missing:
             raise UsageFailure(f"there is no incident {min(missing)}", "see firedamp incidents list --all")
         _show(found, common, store, whole=options.action == "show")
-        if options.action == "list" and common.format is Format.TABLE and not common.quiet:
-            print(f"firedamp: {show.safe(proving.words(store))}", file=sys.stderr)
+        if options.action == "list" and common.format is Format.TABLE:
+            common.say(show.safe(proving.words(store)))
     return 0
 
 
@@ -137,8 +134,7 @@ def usage(options: UsageOptions, common: Common) -> int:
             lambda around: [open_feed(url, around) for url in urls], world(store, common, config),
         )  # fmt: skip
         told = stories.story(options.key_id, gathered, stories.leaks(findings, sights), store.own_calls(), urls)
-        out = common.out()
-        with closing(out) if common.output is not None else nullcontext():
+        with common.out() as out:
             match common.format:
                 case Format.TABLE:
                     out.write(show_usage.usage_text(told, now()))
@@ -161,8 +157,7 @@ def _as_watched(key_id: str, findings: Sequence[Finding], store: Store) -> Watch
 
 def _show(incidents: Sequence[Incident], common: Common, store: Store, *, whole: bool = False) -> None:
     placements = store.placements()
-    out = common.out()
-    with closing(out) if common.output is not None else nullcontext():
+    with common.out() as out:
         if common.format is Format.JSON:
             lines = [
                 show.incident_line(each, store.sightings(each.id), placements.get(each.key_id or ""))
