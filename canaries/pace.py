@@ -23,9 +23,9 @@ class Pace:
     sleep waits; random returns so many random bytes, for the jitter that keeps two of us from marching in step.
     """
 
-    def __init__(self, sleep: Callable[[float], object], random: Callable[[int], bytes], gap: float = 0.0) -> None:
+    def __init__(self, sleep: Callable[[float], object], random: Callable[[int], bytes]) -> None:
         self._sleep, self._random = sleep, random
-        self.gap = gap
+        self.gap = 0.0
 
     def call(self, ask: Callable[[], Answer], again: Collection[str] = (), tries: int = _TRIES) -> Answer:
         """Ask, and ask again while IAM is busy. again: more error codes that pass (what was made is not seen yet).

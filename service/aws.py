@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from botocore.loaders import Loader
     from types_boto3_cloudtrail import CloudTrailClient
     from types_boto3_iam import IAMClient
-    from types_boto3_s3 import S3Client
     from types_boto3_sns import SNSClient
     from types_boto3_sqs import SQSClient
     from types_boto3_sts import STSClient
@@ -115,9 +114,9 @@ class Aws:
         client: IAMClient = self.client("iam", _IAM_HOMES.get(partition, session.region_name), profile, purpose)
         return client
 
-    def sts(self, region: str | None = None, profile: str | None = None, purpose: str | None = None) -> STSClient:
+    def sts(self, region: str | None = None, profile: str | None = None) -> STSClient:
         """Return a client of the token service."""
-        client: STSClient = self.client("sts", region, profile, purpose)
+        client: STSClient = self.client("sts", region, profile)
         return client
 
     def cloudtrail(self, region: str | None = None, profile: str | None = None) -> CloudTrailClient:
@@ -125,19 +124,14 @@ class Aws:
         client: CloudTrailClient = self.client("cloudtrail", region, profile)
         return client
 
-    def s3(self, region: str | None = None, profile: str | None = None) -> S3Client:
-        """Return a client of the object store."""
-        client: S3Client = self.client("s3", region, profile)
-        return client
-
     def sqs(self, region: str | None = None, profile: str | None = None) -> SQSClient:
         """Return a client of the queue service."""
         client: SQSClient = self.client("sqs", region, profile)
         return client
 
-    def sns(self, region: str | None = None, profile: str | None = None) -> SNSClient:
+    def sns(self, region: str) -> SNSClient:
         """Return a client of the notification service."""
-        client: SNSClient = self.client("sns", region, profile)
+        client: SNSClient = self.client("sns", region)
         return client
 
     def client(

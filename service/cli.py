@@ -31,7 +31,6 @@ from firedamp.service.options import (
 from firedamp.storage.errors import Failure, UsageFailure
 
 CLEAN: Final = 0
-FOUND: Final = 1
 INCOMPLETE: Final = 2
 MOST_JOBS: Final = 64
 

@@ -190,16 +190,9 @@ class IncidentRows(WatchRows):
             found += self._read_incidents("i.key_id IS NULL", ())
         return found
 
-    def incidents(self, *, state: IncidentState | None = None, number: int | None = None) -> list[Incident]:
-        """Return incidents, by state or number when given, the newest first."""
-        where, values = ["1"], list[Value]()
-        if state is not None:
-            where.append("i.state = ?")
-            values.append(state)
-        if number is not None:
-            where.append("i.id = ?")
-            values.append(number)
-        return self._read_incidents(" AND ".join(where), values)
+    def incidents(self, *, state: IncidentState | None = None) -> list[Incident]:
+        """Return incidents, of one state when it is given, the newest first."""
+        return self._read_incidents("i.state = coalesce(?, i.state)", (state,))
 
     def _read_incidents(self, where: str, values: Sequence[Value]) -> list[Incident]:
         rows = self._all(
@@ -257,11 +250,9 @@ class IncidentRows(WatchRows):
             (both.feed, both.region, rfc3339(both.first), rfc3339(both.newest), both.longest.total_seconds()),
         )
 
-    def troubles(self, feed: str | None = None) -> list[FeedTrouble]:
-        """Return what feeds brought that was not read, of one feed or of all."""
-        rows = self._all(
-            "SELECT feed, outcome, why, count, what, last FROM feed_trouble WHERE feed = coalesce(?, feed)", (feed,)
-        )
+    def troubles(self) -> list[FeedTrouble]:
+        """Return what feeds brought that was not read."""
+        rows = self._all("SELECT feed, outcome, why, count, what, last FROM feed_trouble")
         return [
             FeedTrouble(
                 feed=text(r[0]), outcome=text(r[1]), why=text(r[2]), count=number(r[3]), what=text(r[4]),

@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-KEY_PREFIXES: Final = ("AKIA", "ASIA", "ABIA", "ACCA")
 _SHAPE: Final = re.compile(r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}")
 _ACCOUNTS: Final = 10**12
 

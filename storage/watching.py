@@ -115,12 +115,9 @@ class WatchRows(Rows):
                 (call.nonce, call.key_id, call.principal, call.call, call.host, call.purpose, rfc3339(call.at)),
             )
 
-    def own_calls(self, limit: int | None = None) -> list[OwnCall]:
+    def own_calls(self) -> list[OwnCall]:
         """Return the calls we made ourselves, newest first."""
-        return [
-            _own_call(row)
-            for row in self._all(f"{_OWN_CALL} ORDER BY at DESC, nonce LIMIT ?", (-1 if limit is None else limit,))
-        ]
+        return [_own_call(row) for row in self._all(f"{_OWN_CALL} ORDER BY at DESC, nonce")]
 
     def own_calls_with(self, nonces: Iterable[str]) -> list[OwnCall]:
         """Return the calls that were marked with one of these nonces."""

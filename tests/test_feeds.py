@@ -569,15 +569,6 @@ def test_any_folder_is_read_again_by_when_its_files_were_written(
 # The event history.
 
 
-def lookups(aws: Loopback) -> list[dict[str, Any]]:
-    """Return what LookupEvents was asked for, as CloudTrail itself recorded it."""
-    found: list[dict[str, Any]] = []
-    client = aws.client("cloudtrail")
-    for page in client.get_paginator("lookup_events").paginate():
-        found += [json.loads(each["CloudTrailEvent"]) for each in page["Events"] if each["EventName"] == "LookupEvents"]
-    return found
-
-
 def many(store: Store, rng: random.Random, count: int) -> list[str]:
     made = [make_key_id(rng, ACCOUNT) for _ in range(count)]
     for each in made:
