@@ -173,7 +173,6 @@ class CanaryOptions:
     secret_from: str | None = None
     profile: str | None = None
     budget: int | None = None
-    yes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

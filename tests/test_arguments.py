@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from tests.builders import make_key_id, make_secret
 
 from firedamp.service import cli
+from firedamp.service.arguments import parser
 
 
 def status(*arguments: str) -> int:
@@ -55,6 +58,17 @@ def test_what_cannot_be_is_a_sentence_and_status_2(
     assert status(*arguments) == 2
     out, told = capsys.readouterr()
     assert (told or out).strip()
+
+
+def test_help_explains_every_command_action_and_option() -> None:
+    (tree,) = (each for each in parser()._actions if isinstance(each, argparse._SubParsersAction))
+    for name, command in tree.choices.items():
+        for each in command._actions:
+            assert each.help, f"{name} {each.option_strings or each.dest}"
+            if each.dest == "action":
+                told = re.findall(r"^  (\S+) +\S", command.description, re.MULTILINE)
+                assert told == list(each.choices), name
+        command.format_help()  # a lone % would raise
 
 
 def test_results_in_a_file_are_their_owners(tmp_path: Path) -> None:

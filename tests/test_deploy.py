@@ -22,6 +22,7 @@ from tests.scenes import DENY_ALL, allow, code, drain, make_queue, session_key, 
 from tests.test_plant import prepare
 
 from firedamp.service import cli, config, needs, serving
+from firedamp.service.arguments import parsed
 from firedamp.service.loopback import Loopback, LoopbackKey
 from firedamp.storage.records import AlertKind
 
@@ -591,7 +592,7 @@ def test_every_command_of_the_runbook_and_the_readmes_exists() -> None:
     ):
         for words in commands(file.read_text()):
             try:
-                cli._parsed(cli._parser(), words)
+                parsed(words)
             except SystemExit:
                 pytest.fail(f"{file.name}: firedamp {shlex.join(words)}")
             checked += 1
@@ -662,7 +663,7 @@ def test_the_image_is_pinned_runs_as_nobody_and_is_asked_for_its_health() -> Non
     assert "rm -rf /var/lib/apt/lists" in text
     (entry,), (arguments,) = ([json.loads(r) for w, r in steps if w == word] for word in ("ENTRYPOINT", "CMD"))
     assert entry == ["firedamp"]
-    assert cli._parsed(cli._parser(), arguments).word == "serve"
+    assert parsed(arguments).word == "serve"
 
 
 def test_the_image_gets_every_package_and_nothing_that_lies_about() -> None:
@@ -708,7 +709,7 @@ def test_the_pod_has_no_rights_it_does_not_need_and_is_probed() -> None:
     assert not container["image"].endswith(":latest")
     assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
     assert found["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == deployment["selector"]["matchLabels"]
-    assert cli._parsed(cli._parser(), container["args"]).word == "serve"
+    assert parsed(container["args"]).word == "serve"
 
 
 UNITS = ["firedamp.service", "firedamp-scan.service", "firedamp-scan.timer"]
@@ -757,7 +758,7 @@ def test_the_units_start_commands_that_exist() -> None:
         (line,) = unit(name)["ExecStart"]
         program, *words = shlex.split(line)
         assert program.endswith("/bin/firedamp")
-        cli._parsed(cli._parser(), words)
+        parsed(words)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
@@ -783,4 +784,4 @@ def test_the_mac_agent_runs_a_scan_that_exists() -> None:
     assert (shell, flag) == ("/bin/sh", "-c")
     words = shlex.split(line)
     assert words[:2] == ["exec", "$HOME/.local/bin/firedamp"]
-    assert cli._parsed(cli._parser(), words[2:]).nice
+    assert parsed(words[2:]).nice

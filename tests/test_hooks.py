@@ -18,6 +18,7 @@ import yaml
 from tests.builders import make_key_id, make_secret
 
 from firedamp.service import cli
+from firedamp.service.arguments import parser
 
 
 def git(folder: Path, *arguments: str, status: int = 0, **environ: str) -> str:
@@ -605,13 +606,12 @@ def test_a_damaged_index_is_no_silence(repository: Path, capsys: pytest.CaptureF
 
 def test_what_ci_runs_are_commands_that_we_have() -> None:
     root = Path(__file__).parent.parent
-    parser = cli._parser()
     hooks = yaml.safe_load((root / ".pre-commit-hooks.yaml").read_text())
     for entry, hook in zip(("pre-commit", "commit-msg", "pre-push"), hooks, strict=True):
         assert hook["entry"] == f"firedamp hook --quiet run {entry}"
         assert hook["always_run"], "an empty difference may hide commits"
-        parser.parse_args(["hook", "--quiet", "run", entry])
-    parser.parse_args(["scan", ".", "--offline", "--format", "sarif", "--output", "x"])
+        parser().parse_args(["hook", "--quiet", "run", entry])
+    parser().parse_args(["scan", ".", "--offline", "--format", "sarif", "--output", "x"])
     job = yaml.safe_load((root / "deploy" / "gitlab" / "firedamp.gitlab-ci.yml").read_text())["firedamp"]
     assert job["script"] == ["firedamp scan . --offline --format sarif --output firedamp.sarif"]
     assert job["variables"]["GIT_DEPTH"] == "0"

@@ -22,6 +22,7 @@ import pytest
 from tests.builders import make_key_id
 
 from firedamp.service import cli, health, schedule, serving
+from firedamp.service.arguments import parser
 from firedamp.service.config import ChannelConfig, Config, JobConfig, Reference, ServeConfig, WatchConfig
 from firedamp.service.schedule import Ended, Runner, Schedule, command, first_run, jobs_of, niceness
 from firedamp.storage.errors import Failure
@@ -84,7 +85,7 @@ def test_every_kind_of_job_is_a_command_of_ours() -> None:
     config = Config(watch=WatchConfig(feeds=("file:///x",)))
     for kind in ("scan", "verify", "watch", "deliver", "nets", "check", "drill", "prune"):
         for each in command(JobConfig(name="x", kind=kind, every=timedelta(hours=1)), config):
-            cli._parser().parse_args(each)
+            parser().parse_args(each)
     watch = JobConfig(name="x", kind="watch", every=timedelta(minutes=1))
     assert len(command(watch, config)) == 1, "without a channel there is nothing to deliver by, and that is no failure"
     chat = ChannelConfig(name="chat", url=Reference("env:CHAT"))
