@@ -24,6 +24,7 @@ class Listing:
 
     report is the scan they come from, None for a list out of the database. changed says when a file was last changed,
     or when a commit was made. secrets holds those that the user asked to see.
+    whole: a table names every place, and what AWS said.
     """
 
     findings: Sequence[Reported]
@@ -32,6 +33,7 @@ class Listing:
     place_of: Callable[[str], Place | None] = show.nowhere
     changed: Callable[[Sight], datetime | None] = lambda _: None
     secrets: Mapping[Fingerprint, Secret] = field(default_factory=dict)
+    whole: bool = False
 
 
 def write(listing: Listing, form: Format, out: TextIO) -> None:
@@ -42,7 +44,7 @@ def write(listing: Listing, form: Format, out: TextIO) -> None:
 
             tables.write(
                 listing.findings, listing.report, out, now=listing.now, place_of=listing.place_of,
-                changed=listing.changed, secrets=listing.secrets,
+                changed=listing.changed, secrets=listing.secrets, whole=listing.whole,
             )  # fmt: skip
         case Format.JSON:
             whole: dict[str, show.Json] = {"findings": list(_lines(listing))}

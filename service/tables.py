@@ -66,12 +66,16 @@ def write(
     place_of: PlaceOf,
     changed: Changed,
     secrets: Mapping[Fingerprint, Secret],
+    whole: bool = False,
 ) -> None:
-    """Write the table and, for a scan, what was read and what to do first. Nothing wraps where nobody looks."""
+    """Write the table and, for a scan, what was read and what to do first. Nothing wraps where nobody looks.
+
+    whole names every place of a key, and what AWS said of it; why nothing is known is always said.
+    """
     place_of = functools.cache(place_of)
     rows = [
         (_key(each.finding, now, secrets), [(each.finding.account_id or "-", "")], _status(each),
-         [*_places(each, place_of)])
+         [*_said(each.finding, whole=whole), *_places(each, place_of, None if whole else _COPIES)])
         for each in findings
     ]  # fmt: skip
     below = () if report is None else _summary(findings, report, now, place_of, changed)
@@ -168,12 +172,23 @@ def _status(reported: Reported) -> list[Line]:
     return told
 
 
-def _places(reported: Reported, place_of: PlaceOf) -> Iterator[Line]:
-    """Yield the lines of the places of one key, each place's fix once."""
+def _said(finding: Finding, *, whole: bool) -> Iterator[Line]:
+    """Yield what AWS said of a key, and when, or why it said nothing."""
+    said = finding.verification
+    if not whole and said.status is not Status.UNKNOWN:
+        return
+    when = [] if said.at is None else [f"asked {said.at:%Y-%m-%d %H:%M} UTC"]
+    told = ": ".join(filter(None, (safe(said.arn or ""), safe(said.detail))))
+    if when or told:
+        yield "; ".join(filter(None, (*when, told))), ""
+
+
+def _places(reported: Reported, place_of: PlaceOf, most: int | None) -> Iterator[Line]:
+    """Yield the lines of the places of one key, each place's fix once. most: so many places, None for all."""
     told: set[str] = set()
     if not reported.sights:
         yield "no longer where it was found", "dim"
-    for sight in reported.sights[:_COPIES]:
+    for sight in reported.sights[:most]:
         yield where(sight), ""
         if sight.match.allowed:
             yield f"  marked {safe(sight.match.allowed)}", "dim"
@@ -187,8 +202,8 @@ def _places(reported: Reported, place_of: PlaceOf) -> Iterator[Line]:
         if known is not None and known.name not in told:
             told.add(known.name)
             yield f"  {known.name}: {known.fix_of(sight.match.kind)}", "dim"
-    if len(reported.sights) > _COPIES:
-        more = len(reported.sights) - _COPIES
+    if most is not None and len(reported.sights) > most:
+        more = len(reported.sights) - most
         yield f"… and {more:,} more: findings show {reported.finding.fingerprint[:12]}", ""
 
 

@@ -36,7 +36,7 @@ def findings(options: FindingsOptions, common: Common) -> int:
                 if options.by is not None:
                     _share_out(found, options.by, common)
                     return 0
-                show(_allowed(found) if options.allowed else found, common)
+                show(_allowed(found) if options.allowed else found, common, whole=options.action == "show")
     return 0
 
 
@@ -89,12 +89,13 @@ def _standing(found: list[Reported]) -> list[Reported]:
     return [replace(each, sights=sights) for each, sights in some if sights or not each.sights]
 
 
-def show(found: list[Reported], common: Common) -> None:
-    """Write findings out of the database, in the form that was asked for."""
+def show(found: list[Reported], common: Common, *, whole: bool = False) -> None:
+    """Write findings out of the database, in the form that was asked for. whole: with all that a table leaves out."""
     with common.out() as out:
         render.write(
-            Listing(findings=found, now=datetime.now(UTC), place_of=place_of, changed=changed), common.format, out
-        )
+            Listing(findings=found, now=datetime.now(UTC), place_of=place_of, changed=changed, whole=whole),
+            common.format, out,
+        )  # fmt: skip
 
 
 def _code_owners(cache: Path | None) -> who.Owned:

@@ -250,6 +250,16 @@ def test_the_table_keeps_the_copies_of_a_key_together_and_says_what_to_do_first(
         assert words in text, words
 
 
+def test_a_finding_that_is_shown_alone_has_every_place_and_what_aws_said() -> None:
+    assert "/x/24" not in written(Format.TABLE)
+    text = written(Format.TABLE, report=None, whole=True)
+    assert "/x/24" in text
+    assert "more: findings show" not in text
+    assert "arn:aws:x" in text
+    unknown = finding(9, verification=Verification(status=Status.UNKNOWN, at=NOW, detail="no answer\x1b came"))
+    assert "no answer\\x1b came" in written(Format.TABLE, findings=[reported(unknown)])
+
+
 def test_a_table_of_nothing_says_so() -> None:
     clean = Report(findings=(), tally=Tally(files=1, bytes=9), skipped=(), targets=("/x",))
     assert "No key found." in written(Format.TABLE, findings=(), report=clean)
