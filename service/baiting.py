@@ -11,7 +11,7 @@ def canary(options: CanaryOptions, common: Common) -> int:
     with common.open_store() as store:
         match options.action:
             case "adopt":
-                return ledger.adopt(options, store)
+                return ledger.adopt(options, common, store)
             case "list":
                 return ledger.listing(options, common, store)
             case "mint" | "lint" | "retire" as action:

@@ -46,9 +46,7 @@ def verify(options: VerifyOptions, common: Common) -> int:
             raise UsageFailure("verify asks AWS, and --offline contacts nobody")
         findings = store.findings()
         if options.ids:
-            wanted = {finding.fingerprint for each in options.ids for finding in store.finding(each)}
-            if not wanted:
-                raise UsageFailure("no finding has this id", "see firedamp findings list")
+            wanted = triage.named(store, options.ids)
             findings = [finding for finding in findings if finding.fingerprint in wanted]
         settings = common.settings()
         every = bool(options.ids) or options.all

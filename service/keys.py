@@ -226,7 +226,7 @@ class Desk:
             )
         if story.user is None:
             raise Failure(
-                f"whose key {self.key_id} is cannot be asked: {'; '.join(story.unknown)}",
+                f"{self.key_id} cannot be acted on: {'; '.join(story.unknown)}",
                 "use a profile of its account (--profile), or --with-leaked-key",
             )
         out = sys.stderr

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from firedamp.service import show, tables
 from firedamp.service.options import CanaryOptions, Common, Format
 from firedamp.storage.errors import UsageFailure
-from firedamp.storage.keyid import account_of
+from firedamp.storage.keyid import account_of, parse
 from firedamp.storage.records import (
     Canary,
     CanaryState,
@@ -26,7 +26,7 @@ from firedamp.storage.store import Store
 from firedamp.storage.times import rfc3339
 
 
-def adopt(options: CanaryOptions, store: Store) -> int:
+def adopt(options: CanaryOptions, common: Common, store: Store) -> int:
     """Watch keys that were made elsewhere. Any id is taken as it stands in a log, strict shape or not."""
     if not options.names:
         raise UsageFailure("canary adopt needs a key id", "firedamp canary adopt KEYID [--arn ARN]")
@@ -43,6 +43,8 @@ def adopt(options: CanaryOptions, store: Store) -> int:
                 "--real watches it and keeps it a finding; --force adopts it as a canary all the same",
             )
         store.watch(_adopted(key_id, known.get(key_id), options))
+        doubt = "" if parse(key_id) is not None else ", though AWS issues no such id: is it mistyped?"
+        common.say(f"{show.safe(key_id)} is watched{doubt}")
     return 0
 
 

@@ -340,7 +340,10 @@ class _Opener:
         folder = self._clones
         if is_url(target):
             if self._offline and not is_mirrored(target, folder):
-                raise UsageFailure(f"{without_user(target)} is elsewhere, and --offline contacts nobody")
+                raise UsageFailure(
+                    f"{without_user(target)} is elsewhere, and --offline contacts nobody",
+                    "scan it once without --offline",
+                )
             place = functools.partial(
                 mirror, target, folder, offline=self._offline,
                 seconds=self._common.settings().serve.clone_time.total_seconds(),

@@ -15,6 +15,11 @@ from firedamp.storage.times import rfc3339
 Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
 
 
+def many(count: int, name: str) -> str:
+    """Return a number with its noun: `1 key`, `1,234 keys`."""
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
+
+
 def safe(text: str) -> str:
     """Replace what could move a terminal's cursor or forge a line: control, format and lone surrogate characters."""
     return "".join(

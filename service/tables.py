@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, TextIO, TypeAlias
 
 from firedamp.scanner.walk import LINK
-from firedamp.service.show import safe
+from firedamp.service.show import many, safe
 from firedamp.storage.records import (
     TEMPORARY,
     FileProvenance,
@@ -242,28 +242,23 @@ def _summary(
         long_term = sum(kind not in TEMPORARY for kind in keys.values())
         dates = [when for each in real for sight in each.sights if (when := changed(sight)) is not None]
         oldest = f"; oldest copy from {min(dates):%Y}" if dates else ""
-        yield f"{_many(len(keys), 'key')} in {_many(len(places), 'place')}; {long_term} long-term{oldest}"
+        yield f"{many(len(keys), 'key')} in {many(len(places), 'place')}; {long_term} long-term{oldest}"
         yield from _first(real, now, place_of)
     else:
         only = "Examples only." if findings else "No key to show." if hidden else "No key found."
         yield "Nothing was read." if report.tally.nothing else only
     if hidden:
-        yield f"not shown: {_many(hidden, 'finding')} that were decided, stand in the baseline, or are not new"
+        yield f"not shown: {many(hidden, 'finding')} that were decided, stand in the baseline, or are not new"
     tally = report.tally
-    read = [
-        f"{count:,} {name}"
-        for count, name in (
-            (tally.files, "files"), (tally.objects, "objects"), (tally.known, "known and unchanged"),
-            (tally.ruled_out, "ruled out by the delta filter"),
-        )
-        if count
-    ]  # fmt: skip
+    read = [many(count, name) for count, name in ((tally.files, "file"), (tally.objects, "object")) if count]
+    read += [f"{tally.known:,} known and unchanged"] if tally.known else []
+    read += [f"{tally.ruled_out:,} ruled out by the delta filter"] if tally.ruled_out else []
     yield f"read: {', '.join(read) or 'nothing'}; {tally.bytes / 1e6:,.1f} MB"
     if report.borrowed:
         yield f"read too, for a repository borrows from there: {safe(', '.join(report.borrowed))}"
     hidden = tally.examples - sum(each.finding.example for each in findings)
     also = [f"{tally.allowed:,} allowed by a mark in the line"] if tally.allowed else []
-    also += [_many(hidden, "example")] if hidden > 0 else []
+    also += [many(hidden, "example")] if hidden > 0 else []
     if also:
         yield f"not shown: {', '.join(also)}"
     for outcome in Outcome:
@@ -345,7 +340,3 @@ def _not_read(outcome: Outcome, skipped: Sequence[Skipped]) -> Iterator[str]:
     links = [each for each in skipped if each.why.startswith(LINK)]
     for each in links[:_TOLD]:
         yield f"    {safe(each.what)}: {safe(each.why)}"
-
-
-def _many(count: int, name: str) -> str:
-    return f"{count:,} {name}{'' if count == 1 else 's'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +13,11 @@ from firedamp.scanner.scan import Reported
 from firedamp.service import render, who
 from firedamp.service.options import Common, FindingsOptions, Format
 from firedamp.service.render import Listing
-from firedamp.service.show import json_lines, safe
+from firedamp.service.show import json_lines, many, safe
 from firedamp.service.surroundings import changed, place_of
 from firedamp.storage.errors import SourceFailure, UsageFailure
 from firedamp.storage.records import Finding, TriageState
+from firedamp.storage.secret import Fingerprint
 from firedamp.storage.store import Store
 
 
@@ -47,18 +49,27 @@ def _named(store: Store, options: FindingsOptions) -> list[Finding]:
     """
     if options.action in {"show", "set"} and not options.ids:
         raise UsageFailure(f"findings {options.action} needs an ID", "see firedamp findings list")
-    wanted = None
-    if options.ids:
-        named = {prefix: store.finding(prefix) for prefix in options.ids}
-        for prefix, found in named.items():
-            if not found:
-                raise UsageFailure(f"no finding is named {prefix}", "see firedamp findings list")
-        wanted = {finding.fingerprint for found in named.values() for finding in found}
+    wanted = named(store, options.ids) if options.ids else None
     state = None if options.state is None or options.action == "set" else TriageState(options.state)
     found = store.findings(state=state)
     if wanted is None:
         return [each for each in found if options.examples or not each.example]
     return [each for each in found if each.fingerprint in wanted]
+
+
+def named(store: Store, ids: Iterable[str]) -> set[Fingerprint]:
+    """Return the findings that ids name: each by its key id, or alone by the beginning of its fingerprint."""
+    fingerprints = set[Fingerprint]()
+    for name in ids:
+        if not name:
+            raise UsageFailure("an empty ID names no finding", "is a shell variable unset?")
+        found = store.finding(name)
+        if not found:
+            raise UsageFailure(f"no finding is named {name}", "see firedamp findings list")
+        if len(found) > 1 and any(each.access_key_id != name for each in found):
+            raise UsageFailure(f"{name} may be any of {len(found)} findings", "give more of the fingerprint")
+        fingerprints.update(each.fingerprint for each in found)
+    return fingerprints
 
 
 def _judge(store: Store, chosen: list[Finding], options: FindingsOptions) -> None:
@@ -129,7 +140,8 @@ def _share_out(found: list[Reported], by: str, common: Common) -> None:
         if common.format is Format.TABLE:
             for each in made:
                 worst = "" if each.worst is None else f", worst {each.worst.name.lower()}"
-                out.write(f"{safe(each.name)}: {each.keys} keys in {each.places} places, {each.active} active{worst}\n")
+                held = f"{many(each.keys, 'key')} in {many(each.places, 'place')}"
+                out.write(f"{safe(each.name)}: {held}, {each.active} active{worst}\n")
             return
         json_lines(
             [

@@ -146,3 +146,12 @@ def test_an_accepted_finding_is_shown_again_when_the_same_content_turns_up_elsew
     (folder / "two").write_text(text)
     assert status("scan", str(folder), "--offline") == 0
     assert key_id in capsys.readouterr().out
+
+
+def test_what_is_adopted_is_told_and_an_id_that_aws_cannot_have_issued_is_doubted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for key_id, told in (("AKIAIOSFODNN7EXAMPLE", "is watched\n"), ("AKIAIOSFODNN7EXAMPL", "is it mistyped?\n")):
+        assert status("canary", "adopt", key_id) == 0
+        out, remark = capsys.readouterr()
+        assert (out, remark.startswith(f"firedamp: {key_id} is watched"), remark.endswith(told)) == ("", True, True)

@@ -243,7 +243,8 @@ def test_the_table_keeps_the_copies_of_a_key_together_and_says_what_to_do_first(
         "temporary, expires 2026-11-20", "… and 5 more: findings show", "guess 2 of its secret", "id alone", "example",
         "(base64>gzip)", "in no commit", "not in HEAD", "still in HEAD", "minio.example", "AWS CLI cache: let it end",
         "4 keys in 30 places; 2 long-term; oldest copy from 2019", "do this first: AKIAEXAMPLE1 in",
-        "1,234 files", "8 ruled out by the delta filter", "not shown: 2 allowed by a mark in the line, 1 example",
+        "1,234 files, 5 objects", "8 ruled out by the delta filter",
+        "not shown: 2 allowed by a mark in the line, 1 example",
         "left out: 40", "failed: 12", "… and 2 more; --format json names them all", "Permission denied", "accepted",
         "new place", "a repository borrows from there: /elsewhere\\x1b/objects",
     ):  # fmt: skip

@@ -42,7 +42,7 @@ def test_open_findings_are_shared_out(tmp_path: Path, rng: random.Random, capsys
     assert (teams["platform"], teams["shop"]) == (1, 1)
     assert any("@" in author for author in share("author"))
     assert cli.main(["findings", "list", "--by", "team", "--config", str(config)]) == 0
-    assert "platform: 1 keys" in capsys.readouterr().out
+    assert "platform: 1 key in 1 place, " in capsys.readouterr().out
 
 
 def test_where_no_team_is_configured_the_repositorys_own_file_says_whose_a_path_is(
