@@ -7,7 +7,6 @@ import os
 import platform
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,18 +50,20 @@ _MARKS: Final = {State.FINE: "✓", State.MISSING: "-", State.FAILED: "✗", Sta
 
 def doctor(common: Common) -> int:
     """Look at everything and print it; return 0 when all is well, 1 with gaps, 2 with failures."""
+    common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
     checks = list(examine(common, datetime.now(UTC)))
-    if common.format is Format.TABLE:
-        for each in checks:
-            print(f"{_MARKS[each.state]} {each.name}: {show.safe(each.detail)}")
-            if each.next:
-                print("    " + each.next.replace("\n", "\n    "))
-    else:
-        lines: list[dict[str, show.Json]] = [
-            {"check": each.name, "state": each.state.value, "detail": each.detail, "next": each.next or None}
-            for each in checks
-        ]
-        show.json_lines(lines, sys.stdout.write)
+    with common.out() as out:
+        if common.format is Format.TABLE:
+            for each in checks:
+                out.write(f"{_MARKS[each.state]} {each.name}: {show.safe(each.detail)}\n")
+                if each.next:
+                    out.write("    " + each.next.replace("\n", "\n    ") + "\n")
+        else:
+            lines: list[dict[str, show.Json]] = [
+                {"check": each.name, "state": each.state.value, "detail": each.detail, "next": each.next or None}
+                for each in checks
+            ]
+            show.json_lines(lines, out.write)
     states = {each.state for each in checks}
     return 2 if State.FAILED in states else int(bool(states - {State.FINE}))
 

@@ -51,6 +51,7 @@ class Seen:
 
 def check(options: CanaryOptions, common: Common, store: Store) -> int:
     """Look at placements, all or those of the canaries that are named. Return 1 for drift, 2 for what is unreadable."""
+    common.must_be(Format.TABLE, Format.JSONL)
     places = Places(store, offline=common.offline, profile=options.profile)
     seen = [_check(canary, placement, places, store) for canary, placement in _chosen(options.names, store)]
     _write(seen, common)
@@ -197,13 +198,10 @@ def _alert(canary: Canary, placement: Placement) -> Alert:
 
 def _write(seen: Sequence[Seen], common: Common) -> None:
     with common.out() as out:
-        match common.format:
-            case Format.JSONL:
-                show.json_lines([_json(each) for each in seen], out.write)
-            case Format.TABLE:
-                tables.lines(("key", "name", "place", "state", "detail"), map(_cells, seen), out)
-            case _:
-                raise UsageFailure(f"the check has no form {common.format}", "table or jsonl")
+        if common.format is Format.JSONL:
+            show.json_lines([_json(each) for each in seen], out.write)
+        else:
+            tables.lines(("key", "name", "place", "state", "detail"), map(_cells, seen), out)
 
 
 def _cells(seen: Seen) -> tuple[str, ...]:

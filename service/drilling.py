@@ -49,11 +49,10 @@ _REGIONS: Final = 30
 
 def drill(options: CanaryOptions, common: Common, store: Store) -> int:
     """Drill the canaries that are named, or one of every account; return 1 over budget, 2 when it could not be done."""
+    common.must_be(Format.TABLE, Format.JSONL)
     aws, config = minting.our_aws(store, common), common.settings()
     if not config.watch.feeds:
         raise UsageFailure("a drill needs a feed to see its record in", "feeds = [...] under [watch] of --config FILE")
-    if common.format not in {Format.TABLE, Format.JSONL}:
-        raise UsageFailure(f"drills have no form {common.format}", "table or jsonl")
     budget = timedelta(seconds=options.budget) if options.budget is not None else config.watch.drill_budget
     world = _world(store, common, config, budget)
     driller = Driller(aws, store, config, options, world)

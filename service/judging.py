@@ -40,6 +40,7 @@ def verify(options: VerifyOptions, common: Common) -> int:
     """Ask AWS about findings: those named, all, or those whose answer has grown old. Print what is known then."""
     with common.open_store() as store:
         if options.log:
+            common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
             _show_log(store, common)
             return 0
         if common.offline:

@@ -67,6 +67,7 @@ class Story:
 
 def key(options: KeyOptions, common: Common) -> int:
     """Show a key, or plan or carry out what makes it harmless."""
+    common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
     config = common.settings()
     with common.open_store() as store:
         aws = Aws(now=_now, random=os.urandom, write_down=store.add_own_call)

@@ -134,6 +134,7 @@ def _proof(key: WatchedKey, seen: Sequence[Drill]) -> tuple[str, datetime | None
 
 def listing(options: CanaryOptions, common: Common, store: Store) -> int:
     """Print the ledger, or the lines of the keys that are named."""
+    common.must_be(Format.TABLE, Format.JSONL, Format.CSV)
     lines = [line for line in ledger(store) if not options.names or {line.key.key_id, line.key.name} & {*options.names}]
     if options.names and not lines:
         raise UsageFailure(f"no canary is called {options.names[0]}", "see firedamp canary list")
@@ -147,11 +148,9 @@ def listing(options: CanaryOptions, common: Common, store: Store) -> int:
                     ["key", "name", "state", "account", "placement", "since", "checked", "tripped", "proof"]
                 )
                 writer.writerows(_cells(line) for line in lines)
-            case Format.TABLE:
+            case _:
                 columns = ("key", "name", "state", "account", "where", "since", "checked", "tripped", "proven")
                 tables.lines(columns, map(_cells, lines), out)
-            case _:
-                raise UsageFailure(f"the ledger has no form {common.format}", "table, jsonl or csv")
     return 0
 
 

@@ -63,6 +63,7 @@ def mint(options: CanaryOptions, common: Common, store: Store) -> int:
     """
     if options.names:
         raise UsageFailure(f"mint does not know what {options.names[0]} is", "--name NAME or a pattern of names")
+    common.must_be(Format.TABLE, Format.JSONL, Format.CSV)
     must_be_writable(common.output)  # before users are asked for
     aws = our_aws(store, common)
     profile = profile_of(options, common.settings())
@@ -186,8 +187,6 @@ def _handing_over(common: Common) -> Iterator[Callable[[Minted], None]]:
     A file is added to: a run that goes on after a crash must not lose what the first one wrote. Each line is on the
     disk before the canary counts as handed over.
     """
-    if common.format not in {Format.TABLE, Format.JSONL, Format.CSV}:
-        raise UsageFailure(f"mint has no form {common.format}", "table, jsonl or csv")
     if common.output is None:
         count = itertools.count()
         yield lambda minted: _write(minted, common.format, sys.stdout, first=next(count) == 0)
@@ -237,6 +236,7 @@ def _write(minted: Minted, form: Format, out: TextIO, *, first: bool) -> None:
 
 def lint(options: CanaryOptions, common: Common, store: Store) -> int:
     """Try the tests that attackers use on our canaries; return 1 when one tells, 2 when something is not known."""
+    common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
     canaries = ledger.chosen(options.names, store) if options.names else _all(store)
     aws = None if common.offline else our_aws(store, common)
     fallback = profile_of(options, common.settings())

@@ -63,6 +63,12 @@ class Common:
                 raise UsageFailure(f"{self.output} cannot be written: {error.strerror}", "see --output FILE") from error
             yield file
 
+    def must_be(self, *forms: Format) -> None:
+        """Raise UsageFailure for a form that the command cannot write: before its work, and not after it."""
+        if self.format not in forms:
+            *others, last = forms
+            raise UsageFailure(f"this has no form {self.format}", f"--format {', '.join(others)} or {last}")
+
     def say(self, text: str) -> None:
         """Tell a person what goes on, beside the results. text is safe for a terminal."""
         if not self.quiet:

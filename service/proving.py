@@ -22,7 +22,7 @@ from firedamp.service.aws import Aws, failures
 from firedamp.service.config import Config
 from firedamp.service.minting import account_of_profile, our_aws
 from firedamp.service.options import CanaryOptions, Common, Format
-from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
+from firedamp.storage.errors import AwsFailure, Failure
 from firedamp.storage.keyid import account_of
 from firedamp.storage.records import Alert, Blind, Canary, Check, Sound, Unsure
 from firedamp.storage.store import Store
@@ -40,6 +40,7 @@ _HEARTBEAT_TIMEOUT: Final = 10
 
 def nets(options: CanaryOptions, common: Common, store: Store) -> int:
     """Look at everything once; return 2 when something could not be looked at, else 1 when something is blind."""
+    common.must_be(Format.TABLE, Format.JSONL)
     aws, config = our_aws(store, common), common.settings()
     began = _now()
     accounts = Accounts(aws, store, config, options.profile)
@@ -142,27 +143,24 @@ def _in_region(aws: Aws, profile: str | None) -> Callable[[str | None], CloudTra
 
 def _show(checks: Sequence[Check], alerts: Sequence[Alert], common: Common, store: Store) -> None:
     with common.out() as out:
-        match common.format:
-            case Format.JSONL:
-                show.json_lines([_line(each) for each in checks], out.write)
-                show.json_lines([{"unlogged": each.key_id, "facts": dict(each.facts)} for each in alerts], out.write)
-            case Format.TABLE:
-                for each in checks:
-                    match each:
-                        case Sound(told=told):
-                            mark = "✓"
-                        case Blind(why=told):
-                            mark = "✗"
-                        case Unsure(why=told):
-                            mark = "?"
-                    out.write(f"{mark} {show.safe(each.condition)}: {show.safe(told)}\n")
-                for alert in alerts:
-                    facts = dict(alert.facts)
-                    told = f"{facts['service']} in {facts['region']} at {facts['used']}"
-                    out.write(f"✗ {alert.key_id} was used but not logged: {show.safe(told)}\n")
-                out.write(show.safe(words(store)) + "\n")
-            case _:
-                raise UsageFailure(f"nets have no form {common.format}", "table or jsonl")
+        if common.format is Format.JSONL:
+            show.json_lines([_line(each) for each in checks], out.write)
+            show.json_lines([{"unlogged": each.key_id, "facts": dict(each.facts)} for each in alerts], out.write)
+            return
+        for each in checks:
+            match each:
+                case Sound(told=told):
+                    mark = "✓"
+                case Blind(why=told):
+                    mark = "✗"
+                case Unsure(why=told):
+                    mark = "?"
+            out.write(f"{mark} {show.safe(each.condition)}: {show.safe(told)}\n")
+        for alert in alerts:
+            facts = dict(alert.facts)
+            told = f"{facts['service']} in {facts['region']} at {facts['used']}"
+            out.write(f"✗ {alert.key_id} was used but not logged: {show.safe(told)}\n")
+        out.write(show.safe(words(store)) + "\n")
 
 
 def _line(check: Check) -> dict[str, show.Json]:

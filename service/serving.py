@@ -185,44 +185,49 @@ def _start_log(form: str) -> None:
 
 def status(common: Common, prune: bool) -> int:
     """Print what the service does, in one screen; return 2 when nobody serves or a job's last run failed."""
+    common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
     now = datetime.now(UTC)
     with common.open_store() as store:
         if prune:
             removed = store.prune_job_runs(now - common.settings().serve.keep)
             store.forget_net_calls(now - _NET_CALLS, now - _NET_RECORDS)
-            print(f"{removed} runs forgotten", file=sys.stderr)
+            common.say(f"{removed} runs forgotten")
             return 0
         state = health.snapshot(store, now)
     bad = [run for run in state.runs if run.outcome in {"failed", "timeout", "incomplete"}]
-    if common.format is Format.TABLE:
-        print("\n".join(status_lines(state)))
-    else:
-        runs: list[show.Json] = [
-            {"job": run.job, "started": rfc3339(run.started), "outcome": run.outcome, "detail": run.detail}
-            for run in state.runs
-        ]
-        line: dict[str, show.Json] = {
-            "serving": state.alive,
-            "instance": None if state.instance is None else state.instance.owner,
-            "jobs": runs,
-            "findings": [[triage, verification, count] for (triage, verification), count in _found(state)],
-            "incidents": dict(state.counts.incidents),
-            "watched": dict(state.counts.watched),
-            "waiting": state.counts.waiting,
-            "not_read": [
-                {
-                    "feed": each.feed,
-                    "outcome": each.outcome,
-                    "why": each.why,
-                    "count": each.count,
-                    "last": each.what,
-                    "at": rfc3339(each.last),
-                }
-                for each in state.troubles
-            ],
-        }
-        show.json_lines([line], sys.stdout.write)
+    with common.out() as out:
+        if common.format is Format.TABLE:
+            out.write("\n".join(status_lines(state)) + "\n")
+        else:
+            show.json_lines([_line(state)], out.write)
     return 2 if bad or not state.alive else 0
+
+
+def _line(state: health.Snapshot) -> dict[str, show.Json]:
+    runs: list[show.Json] = [
+        {"job": run.job, "started": rfc3339(run.started), "outcome": run.outcome, "detail": run.detail}
+        for run in state.runs
+    ]
+    return {
+        "serving": state.alive,
+        "instance": None if state.instance is None else state.instance.owner,
+        "jobs": runs,
+        "findings": [[triage, verification, count] for (triage, verification), count in _found(state)],
+        "incidents": dict(state.counts.incidents),
+        "watched": dict(state.counts.watched),
+        "waiting": state.counts.waiting,
+        "not_read": [
+            {
+                "feed": each.feed,
+                "outcome": each.outcome,
+                "why": each.why,
+                "count": each.count,
+                "last": each.what,
+                "at": rfc3339(each.last),
+            }
+            for each in state.troubles
+        ],
+    }
 
 
 def status_lines(state: health.Snapshot) -> list[str]:

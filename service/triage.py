@@ -133,6 +133,7 @@ def _code_owners(cache: Path | None) -> who.Owned:
 
 def _share_out(found: list[Reported], by: str, common: Common) -> None:
     """Write who should act, and on how much."""
+    common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
     open_ones = [each for each in found if each.finding.state is TriageState.OPEN and not each.finding.example]
     settings = common.settings()
     made = who.shares(open_ones, by, settings.team, _code_owners(settings.serve.cache))

@@ -31,6 +31,7 @@ def watch(options: WatchOptions, common: Common) -> int:
 
     With `--once`, return 2 when something could not be read, else 1 when an incident became an alarm, else 0.
     """
+    common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
     config = load(common.config) if common.config is not None else Config()
     urls = options.feeds or config.watch.feeds
     if not urls:
@@ -97,6 +98,7 @@ def _tell(polled: watcher.Polled, common: Common) -> None:
 
 def incidents(options: IncidentsOptions, common: Common) -> int:
     """List, show or close incidents."""
+    common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
     with common.open_store() as store:
         numbers = [int(each) for each in options.ids if each.isdecimal() and each.isascii()]
         if len(numbers) < len(options.ids):
@@ -121,6 +123,7 @@ def incidents(options: IncidentsOptions, common: Common) -> int:
 
 def usage(options: UsageOptions, common: Common) -> int:
     """Tell who used a key since it leaked; return 2 when a feed could not be read."""
+    common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
     config = load(common.config) if common.config is not None else Config()
     # A queue gives each message once: reading it here would take it away from the watch.
     urls = options.feeds or tuple(url for url in config.watch.feeds if urlsplit(url).scheme != "sqs")
@@ -135,13 +138,10 @@ def usage(options: UsageOptions, common: Common) -> int:
         )  # fmt: skip
         told = stories.story(options.key_id, gathered, stories.leaks(findings, sights), store.own_calls(), urls)
         with common.out() as out:
-            match common.format:
-                case Format.TABLE:
-                    out.write(show_usage.usage_text(told, now()))
-                case Format.JSON | Format.JSONL:
-                    show.json_lines([show_usage.usage_line(told)], out.write)
-                case _:
-                    raise UsageFailure(f"usage has no form {common.format}", "table, json or jsonl")
+            if common.format is Format.TABLE:
+                out.write(show_usage.usage_text(told, now()))
+            else:
+                show.json_lines([show_usage.usage_line(told)], out.write)
         return 2 if any(each.outcome is Outcome.FAILED for each in told.skipped) else 0
 
 
@@ -167,12 +167,9 @@ def _show(incidents: Sequence[Incident], common: Common, store: Store, *, whole:
             return
         for each in incidents:
             placement = placements.get(each.key_id or "")
-            match common.format:
-                case Format.JSONL:
-                    show.json_lines([show.incident_line(each, store.sightings(each.id), placement)], out.write)
-                case Format.TABLE if whole:
-                    out.write(show_incidents.story(each, store.sightings(each.id), placement))
-                case Format.TABLE:
-                    out.write(show_incidents.line(each, placement))
-                case _:
-                    raise UsageFailure(f"incidents have no form {common.format}", "table, json or jsonl")
+            if common.format is Format.JSONL:
+                show.json_lines([show.incident_line(each, store.sightings(each.id), placement)], out.write)
+            elif whole:
+                out.write(show_incidents.story(each, store.sightings(each.id), placement))
+            else:
+                out.write(show_incidents.line(each, placement))

@@ -47,6 +47,11 @@ WRONG = (
     ("config", "check"),
     ("config", "check", "--config", "/nonexistent"), ("hook",), ("hook", "run"), ("hook", "run", "nope"),
     ("hook", "install", "pre-push"), ("hook", "run", "pre-commit"),
+    *((*command, "--format", "sarif") for command in (
+        ("status",), ("doctor", "--offline"), ("verify", "--log"), ("incidents",), ("findings", "--by", "team"),
+        ("watch", "--once", "--feed", "file:///"), ("key", "show", "x", "--offline"), ("canary", "list"),
+        ("canary", "check"), ("canary", "lint", "--offline"), ("canary", "nets"), ("canary", "drill"),
+    )),
 )  # fmt: skip
 
 
@@ -75,6 +80,19 @@ def test_results_in_a_file_are_their_owners(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("nothing")
     assert status("scan", str(tmp_path / "a"), "--offline", "--output", str(tmp_path / "out")) == 0
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("command", ["status", "doctor", "findings", "incidents"])
+def test_results_go_where_output_says_and_nowhere_else(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").write_text(f"key = {make_key_id(random.Random(1))}\n")
+    status("scan", str(tmp_path / "a"), "--offline", "--quiet")
+    capsys.readouterr()
+    status(command, "--offline", "--output", str(tmp_path / "out"))
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "out").exists()
+    assert (tmp_path / "out").read_text() or command == "incidents"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
