@@ -1,4 +1,4 @@
-"""How each kind of forge is asked which repositories an organisation has.
+"""GitHub, GitLab and Gitea: how each is asked which repositories an organisation has.
 
 Each class reads the fields it needs into records of its own (msgspec: other fields are passed by, a wrong type is an
 error) and yields the same `Repository`. Sources: the REST reference of each forge, named at its class.

@@ -1,4 +1,4 @@
-"""`canary`: makes, adopts, plants, checks, drills and retires canaries. Each action has a file of its own."""
+"""`canary`: leads each action to the module that carries it out, which is loaded for that action only."""
 
 from __future__ import annotations
 

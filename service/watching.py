@@ -17,10 +17,10 @@ from firedamp.canaries.feeds import World
 from firedamp.canaries.opening import open_feed
 from firedamp.canaries.tamper import Guarded
 from firedamp.service import proving, show, show_incidents, show_usage
+from firedamp.service.addresses import locator
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config, WatchConfig, load
 from firedamp.service.options import Common, Format, IncidentsOptions, UsageOptions, WatchOptions
-from firedamp.service.places import locator
 from firedamp.storage.errors import UsageFailure
 from firedamp.storage.records import Finding, Incident, IncidentState, Outcome, Owner, RealKey, WatchedKey
 from firedamp.storage.store import Store

@@ -1,4 +1,4 @@
-"""The rows of the service: job history, drills, and what was done to keys."""
+"""The rows of the service: the instance that serves, job history, and what was done to keys."""
 
 from __future__ import annotations
 

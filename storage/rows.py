@@ -1,4 +1,4 @@
-"""What the four parts of the store share: the connection and how a transaction begins."""
+"""What the parts of the store share: the connection and how a transaction begins."""
 
 from __future__ import annotations
 

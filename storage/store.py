@@ -1,6 +1,6 @@
 """The database: the only SQL. One method a fact or a question, each one transaction.
 
-The rows live in four parts by what they remember; `Store` opens the file and puts them together.
+The rows live in parts by what they remember; `Store` opens the file and puts the parts together.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
 from firedamp.service import cli
+from firedamp.service.addresses import locator
 from firedamp.service.config import WatchConfig
-from firedamp.service.places import locator
 from firedamp.storage.errors import UsageFailure
 from firedamp.storage.store import Store
 
