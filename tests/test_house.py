@@ -6,6 +6,7 @@ import ast
 import functools
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -70,6 +71,14 @@ def test_sql_stands_in_storage_only() -> None:
     for folder in ("scanner", "canaries", "service"):
         for path in (ROOT / folder).rglob("*.py"):
             assert "sqlite_utils" not in {name.split(".")[0] for name in imports(path)}, path
+
+
+def test_what_the_documents_name_is_there() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *(ROOT / "deploy").rglob("*.md")):
+        folder = ""
+        for name in re.findall(r"`([\w./]+\.py)\b", page.read_text(encoding="utf-8")):
+            folder = name.rpartition("/")[0] or folder  # a name alone stands beside the one before
+            assert (ROOT / folder / name.rpartition("/")[2]).is_file(), f"{page.name} names {folder}/{name}"
 
 
 HEAVY = {"numba", "boto3", "botocore", "apprise", "apscheduler", "git", "rich"}
