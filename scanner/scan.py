@@ -92,6 +92,18 @@ class _Run:
     hits: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _World:
+    """What the sources of one scan are read with."""
+
+    store: Store
+    detect: Detect
+    detector: str
+    now: Callable[[], datetime]
+    known: _Canaries
+    progress: Progress | None
+
+
 _STEP: Final = 2_000
 """Findings that are held back at most before a commit without a checkpoint."""
 
@@ -115,14 +127,17 @@ def scan(
     """
     started = now()
     before = frozenset(finding.fingerprint for finding in store.findings())
-    known = _Canaries(store, canary_accounts)
+    world = _World(
+        store=store, detect=detect, detector=detector, now=now, known=_Canaries(store, canary_accounts),
+        progress=progress,
+    )  # fmt: skip
     tally, skipped, scanned, borrowed = Tally(), list[Skipped](), list[Source](), dict[str, None]()
     waiting = deque(sources)
     while waiting:
         source = waiting.popleft()
         begun, run = now(), _Run()
         try:
-            for nested in _read(source, run, store, detect, detector, now, known, progress):
+            for nested in _read(source, run, world):
                 waiting.append(open_repository(nested.path))
         except SourceFailure as failure:
             run.skipped.append(Skipped(outcome=Outcome.FAILED, what=source.target, why=str(failure)))
@@ -156,25 +171,17 @@ def _only(findings: Iterable[Reported], wanted: Callable[[Sight], bool]) -> Iter
             yield replace(each, sights=sights)
 
 
-def _read(  # noqa: PLR0917 - the whole of one scan's world, passed once
-    source: Source,
-    run: _Run,
-    store: Store,
-    detect: Detect,
-    detector: str,
-    now: Callable[[], datetime],
-    known: _Canaries,
-    progress: Progress | None,
-) -> Iterator[Nested]:
+def _read(source: Source, run: _Run, world: _World) -> Iterator[Nested]:
     """Read one source to its end and commit it in steps; yield the repositories inside it."""
+    store, detector, now = world.store, world.detector, world.now
     holding = set(store.blobs_with_findings())
     for item in source.blobs():
         match item:
             case Blob():
-                for each in detect(item):
+                for each in world.detect(item):
                     match each:
                         case Located():
-                            run.found.append(_found(each, item.id, now(), known))
+                            run.found.append(_found(each, item.id, now(), world.known))
                             run.parts.update(_parts(each, item.id))
                             run.hits += 1
                         case Skipped():
@@ -203,8 +210,8 @@ def _read(  # noqa: PLR0917 - the whole of one scan's world, passed once
                         states=item.states,
                     )
                 )  # fmt: skip
-                if progress is not None:
-                    progress(run.tally, run.hits)
+                if world.progress is not None:
+                    world.progress(run.tally, run.hits)
     store.record(Batch(at=now(), detector=detector, found=_taken(run)))
     # Provenance is asked for once, for all hits together; blobs without a finding need none.
     hits = store.blobs_with_findings().intersection(run.blobs)

@@ -1,3 +1,5 @@
+"""Pairing: every layout that people leave keys in, at a rate that is measured, and never a wrong secret for certain."""
+
 from __future__ import annotations
 
 import base64

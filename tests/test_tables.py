@@ -1,3 +1,5 @@
+"""Tables of plain cells: letters of any width stand in columns, and nothing in a cell reaches the terminal raw."""
+
 from __future__ import annotations
 
 import io
