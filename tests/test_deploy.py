@@ -533,7 +533,9 @@ def test_the_trails_bucket_is_locked_versioned_private_and_forgets(name: str) ->
 
 
 def test_no_template_gives_a_role_a_bucket_or_a_user_a_name_that_can_be_guessed() -> None:
-    for file in (DEPLOY / "cloudformation").glob("*.yaml"):
+    files = list((DEPLOY / "cloudformation").glob("*.yaml"))
+    assert len(files) >= 5
+    for file in files:
         for word in (" RoleName:", " BucketName:", " UserName:", " QueueName:"):
             assert word not in file.read_text(), (file.name, word)
 
@@ -749,7 +751,9 @@ def test_a_laptops_timer_catches_up_and_does_not_mind_findings() -> None:
 def test_the_runbook_brings_every_file_that_the_service_unit_names() -> None:
     text = (DEPLOY / "systemd/firedamp.service").read_text()
     runbook = (DEPLOY / "RUNBOOK.md").read_text()
-    for name in set(re.findall(r"/etc/firedamp/([\w.-]+)", text)):
+    names = set(re.findall(r"/etc/firedamp/([\w.-]+)", text))
+    assert names >= {"firedamp.toml", "secrets.env"}
+    for name in names:
         assert re.search(rf"^ {{8}}(cp|install) .*{re.escape(name)}", runbook, re.MULTILINE), name
 
 
