@@ -16,6 +16,7 @@ from firedamp.canaries.buckets import TOO_LARGE, Bucket, name_at
 from firedamp.canaries.notices import TrailObject
 from firedamp.canaries.trailfiles import Document
 from firedamp.canaries.watchlist import tag
+from firedamp.storage.errors import aws_code
 from firedamp.storage.records import Canary, Outcome, Skipped, WatchedKey
 from firedamp.storage.times import parse_time, rfc3339
 
@@ -111,9 +112,8 @@ class Again:
                     self._tell(feed, f"of new keys: files from {folder} on; the next poll reads on there")
                     return
         except (BotoCoreError, ClientError) as error:
-            code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
             self._tell(feed, f"of new keys: files before {rfc3339(self.until)}, they cannot be listed: {error}")
-            if code not in _REFUSED:
+            if aws_code(error) not in _REFUSED:
                 return  # the next poll tries again
         self.since = self.until = None
         self.at = ("", "", "")

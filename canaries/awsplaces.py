@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from firedamp.canaries.plant import Held
-from firedamp.storage.errors import Failure, UsageFailure
+from firedamp.storage.errors import Failure, UsageFailure, aws_code
 
 if TYPE_CHECKING:
     from types_boto3_ec2 import EC2Client
@@ -252,7 +252,7 @@ def _unless_absent(ask: Any) -> Any:
     try:
         return ask()
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in _ABSENT:
+        if aws_code(error) in _ABSENT:
             return None
         raise
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from firedamp.canaries.feeds import LARGEST
 from firedamp.canaries.notices import TrailObject
 from firedamp.canaries.trailfiles import Document
-from firedamp.storage.errors import SourceFailure
+from firedamp.storage.errors import SourceFailure, aws_code
 from firedamp.storage.records import Outcome, Skipped
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Bucket:
                 return Skipped(outcome=Outcome.FAILED, what=found.where, why=TOO_LARGE)
             return Document(found.where, answer["Body"].read())
         except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
+            code = aws_code(error)
             gone = code in _MISSING
             why = "deleted before it was read" if gone else f"S3 does not give it: {code}"
             return Skipped(outcome=Outcome.GONE if gone else Outcome.FAILED, what=found.where, why=why)

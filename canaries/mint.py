@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from firedamp.canaries import naming
 from firedamp.canaries.pace import Pace
-from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
+from firedamp.storage.errors import AwsFailure, Failure, UsageFailure, aws_code
 from firedamp.storage.records import Canary, CanaryState, Minting, MintPurpose, Owner
 from firedamp.storage.secret import Secret
 from firedamp.storage.store import Store
@@ -137,7 +137,7 @@ class Mint:
             user = self.pace.call(lambda: self.iam.create_user(UserName=minting.name, Tags=tags))["User"]
             fresh = True
         except ClientError as error:
-            if _code(error) != "EntityAlreadyExists":
+            if aws_code(error) != "EntityAlreadyExists":
                 raise
             found, fresh = self._existing(minting), False
             if found is None:
@@ -156,7 +156,7 @@ class Mint:
         try:
             user = self.pace.call(lambda: self.iam.get_user(UserName=minting.name), **patience)["User"]
         except ClientError as error:
-            if _code(error) == "NoSuchEntity":
+            if aws_code(error) == "NoSuchEntity":
                 return None
             raise
         if not self._is_ours(minting, user):
@@ -233,7 +233,7 @@ class Mint:
         try:
             return self.pace.call(ask)
         except ClientError as error:
-            if _code(error) != "NoSuchEntity":
+            if aws_code(error) != "NoSuchEntity":
                 raise
             return None
 
@@ -241,7 +241,3 @@ class Mint:
 def pending(mintings: Sequence[Minting], account_id: str, purpose: MintPurpose) -> Iterator[Minting]:
     """Yield what an earlier run left unfinished in an account."""
     return (each for each in mintings if each.account_id == account_id and each.purpose is purpose)
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))

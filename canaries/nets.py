@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from firedamp.canaries import facts
 from firedamp.canaries.blind import KEY
 from firedamp.canaries.pace import THROTTLED, Pace
+from firedamp.storage.errors import aws_code
 from firedamp.storage.keyid import account_of
 from firedamp.storage.records import (
     Alert,
@@ -124,7 +125,7 @@ def _ask(canary: Canary, before: LastUse | None, iam: IAMClient, nets: Nets) -> 
     except BotoCoreError as error:
         return None, Unsure(condition=condition, why=str(error))
     except ClientError as error:
-        code = _code(error)
+        code = aws_code(error)
         if code in THROTTLED:
             return None, Unsure(condition=condition, why=code)
         # IAM answers AccessDenied for a key that is not there, just as for a caller who may not ask: its user tells.
@@ -137,9 +138,9 @@ def _ask(canary: Canary, before: LastUse | None, iam: IAMClient, nets: Nets) -> 
     except BotoCoreError as error:
         return said, Unsure(condition=condition, why=str(error))
     except ClientError as error:
-        if _code(error) == "NoSuchEntity":
+        if aws_code(error) == "NoSuchEntity":
             return said, Blind(condition=condition, why=f"its user {user} is gone: nothing it does can be seen")
-        return said, Unsure(condition=condition, why=f"ListAccessKeys: {_code(error)}")
+        return said, Unsure(condition=condition, why=f"ListAccessKeys: {aws_code(error)}")
     status = next((key["Status"] for key in keys if key["AccessKeyId"] == canary.key_id), None)
     if said is not None:
         said = replace(said, active=status == "Active", listed=now)
@@ -196,7 +197,3 @@ def _unlogged(canaries: Sequence[Canary], known: dict[str, LastUse], nets: Nets)
 def _same(service: str, recorded: str) -> bool:
     name = service.lower()
     return name in {"", "n/a", recorded.lower()} or _NAMES.get(name) == recorded.lower()
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", "no code"))

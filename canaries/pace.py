@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final, TypeVar
 
+from firedamp.storage.errors import aws_code
+
 Answer = TypeVar("Answer")
 
 THROTTLED: Final = frozenset(
@@ -42,7 +44,7 @@ class Pace:
             try:
                 answer = ask()
             except ClientError as error:
-                code = error.response.get("Error", {}).get("Code", "")
+                code = aws_code(error)
                 if code not in passing or not left:
                     raise
                 if code in THROTTLED:

@@ -26,7 +26,7 @@ from firedamp.service.config import Config
 from firedamp.service.options import CanaryOptions, Common, Format
 from firedamp.service.spots import Places
 from firedamp.storage import nonce
-from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
+from firedamp.storage.errors import AwsFailure, Failure, UsageFailure, aws_code
 from firedamp.storage.keyid import account_of
 from firedamp.storage.records import Blind, Canary, Drill, MintPurpose, OwnCall, Severity
 from firedamp.storage.secret import Secret
@@ -286,7 +286,7 @@ class Driller:
                     client.get_caller_identity()
                     break
                 except ClientError as error:
-                    if error.response.get("Error", {}).get("Code") != "InvalidClientTokenId" or not left:
+                    if aws_code(error) != "InvalidClientTokenId" or not left:
                         raise
                     time.sleep(_PAUSE)
         return made[-1]

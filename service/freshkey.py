@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from firedamp.canaries.formats import Pair
 from firedamp.service.aws import Aws, failures
 from firedamp.service.spots import now
-from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
+from firedamp.storage.errors import AwsFailure, Failure, UsageFailure, aws_code
 from firedamp.storage.records import Canary, CanaryState
 from firedamp.storage.secret import Secret
 from firedamp.storage.store import Store
@@ -71,7 +71,7 @@ class KeyMaker:
             try:
                 self._iam().delete_access_key(UserName=self._name(), AccessKeyId=key_id)
             except ClientError as error:
-                if error.response.get("Error", {}).get("Code") != "NoSuchEntity":
+                if aws_code(error) != "NoSuchEntity":
                     raise
         self.store.unplace(key_id)
 

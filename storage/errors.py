@@ -31,3 +31,8 @@ class SourceFailure(Failure):
 
 class AwsFailure(Failure):
     """AWS refused or did not answer a call made with our own credentials."""
+
+
+def aws_code(error: Exception) -> str:
+    """Return the code that AWS answered with, as botocore's ClientError holds it; empty for any other error."""
+    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
