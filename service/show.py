@@ -1,4 +1,4 @@
-"""Everything a person or a machine reads. Pure: records in, text out."""
+"""Records as the public JSON lines, and what every text for a person needs: nothing in it commands a terminal. Pure."""
 
 from __future__ import annotations
 
