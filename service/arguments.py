@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from firedamp.service.options import Common, Format
+from firedamp.storage.errors import UsageFailure
 
 MOST_JOBS: Final = 64
 _NAMES: Final = {"scan": "targets", "verify": "ids", "canary": "names", "findings": "ids", "incidents": "ids"}
@@ -20,18 +21,25 @@ _FINDING: Final = "a key id, or a fingerprint or its beginning, as findings list
 _FEED: Final = "file:///FOLDER, s3://BUCKET/PREFIX?region=R, {}lookup:// or lookup://R1,R2; each with ?profile=P"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Fails as everything here fails: what is wrong and what to do next, without pages of usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageFailure(message, f"see {self.prog} --help")
+
+
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse arguments, options and names in any order.
+    """Parse arguments, options and names in any order. Raises UsageFailure; leaves by SystemExit after `--help`.
 
     argparse takes no names behind an option once a name or an action stood before it (`canary adopt --real KEYID`,
     `scan ONE --offline TWO`); it leaves them over, and they belong to the command's list of names.
     """
-    made = parser()
-    arguments, rest = made.parse_known_args(argv)
-    if rest:
-        names = _NAMES.get(arguments.word)
-        if names is None or any(each.startswith("-") and each != "-" for each in rest):
-            made.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments, rest = parser().parse_known_args(argv)
+    names = _NAMES.get(arguments.word)
+    unknown = [each for each in rest if names is None or (each.startswith("-") and each != "-")]
+    if unknown:
+        raise UsageFailure(f"unrecognized arguments: {' '.join(unknown)}", f"see firedamp {arguments.word} --help")
+    if names is not None:
         setattr(arguments, names, [*getattr(arguments, names), *rest])
     return arguments
 
@@ -49,7 +57,7 @@ def common_of(arguments: argparse.Namespace) -> Common:
 def parser() -> argparse.ArgumentParser:
     """Make the parser of everything. What it reads names its command in `word`."""
     common = _common()
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog="firedamp", parents=[common], formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Find leaked AWS keys, ask AWS whether they live, and plant canaries that shout when touched.",
         epilog=(
@@ -323,8 +331,8 @@ def _jobs(text: str) -> int:
     return number
 
 
-def _common() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+def _common() -> _Parser:
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group = common.add_argument_group("common options")
     group.add_argument(
         "--db", type=Path, metavar="FILE",

@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show is written as \xNN and ends no command
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments = parsed(argv)
     try:
+        arguments = parsed(argv)
         status = _COMMANDS[arguments.word](arguments, common_of(arguments))
         sys.stdout.flush()  # here, where a full disk or a reader that has gone is still told
     except Failure as failure:

@@ -27,6 +27,11 @@ def safe(text: str) -> str:
     )
 
 
+def failed(what: str, why: str) -> str:
+    """Say what could not be read and why, the name once: many a reason begins with it."""
+    return safe(why if why.startswith(what) else f"{what}: {why}")
+
+
 def nowhere(_path: str) -> Place | None:
     """Know no place."""
     return None

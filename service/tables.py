@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, TextIO, TypeAlias
 
 from firedamp.scanner.walk import LINK
-from firedamp.service.show import many, safe
+from firedamp.service.show import failed, many, safe
 from firedamp.storage.records import (
     TEMPORARY,
     FileProvenance,
@@ -332,7 +332,7 @@ def _not_read(outcome: Outcome, skipped: Sequence[Skipped]) -> Iterator[str]:
     yield f"{outcome}: {sum(why.values()):,}"
     named = outcome is Outcome.FAILED
     for each in skipped[: _TOLD if named else 0]:
-        yield f"  {safe(each.what)}: {safe(each.why)}"
+        yield f"  {failed(each.what, each.why)}"
     if named and len(skipped) > _TOLD:
         yield f"  … and {len(skipped) - _TOLD:,} more; --format json names them all"
     for reason, count in why.most_common(0 if named else _TOLD):

@@ -86,7 +86,7 @@ def rules_of(config: WatchConfig, urls: Sequence[str]) -> watcher.Rules:
 def _tell(polled: watcher.Polled, common: Common) -> None:
     """Say what could not be read, always, and what was left out, unless asked to be quiet."""
     for each in polled.failed:
-        print(f"firedamp: {show.safe(each.what)}: {show.safe(each.why)}", file=sys.stderr)
+        print(f"firedamp: {show.failed(each.what, each.why)}", file=sys.stderr)
     told = Counter[str]()
     for each in polled.skipped:
         if each.outcome is not Outcome.FAILED:

@@ -24,6 +24,7 @@ from tests.test_plant import prepare
 from firedamp.service import cli, config, needs, serving
 from firedamp.service.arguments import parsed
 from firedamp.service.loopback import Loopback, LoopbackKey
+from firedamp.storage.errors import UsageFailure
 from firedamp.storage.records import AlertKind
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
@@ -595,8 +596,8 @@ def test_every_command_of_the_runbook_and_the_readmes_exists() -> None:
         for words in commands(file.read_text()):
             try:
                 parsed(words)
-            except SystemExit:
-                pytest.fail(f"{file.name}: firedamp {shlex.join(words)}")
+            except UsageFailure as failure:
+                pytest.fail(f"{file.name}: firedamp {shlex.join(words)}: {failure}")
             checked += 1
     assert checked > 30
 
