@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -406,6 +407,23 @@ def test_findings_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> No
     for arguments in (["set", "x"], ["set"], ["show"], ["show", "nothing"], ["set", "nothing", "--state", "open"]):
         assert cli.main(["findings", *arguments]) == 2
         assert "firedamp: " in capsys.readouterr().err
+
+
+def test_an_id_that_is_empty_or_may_be_several_findings_names_none(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(17):  # two fingerprints at least begin with the same digit
+        (tmp_path / f"f{number}").write_text(ini(*pair(rng)))
+    found = scan(capsys, tmp_path)[1]
+    (digit, _), *_ = Counter(str(line["fingerprint"])[0] for line in found).most_common(1)
+    for name, why in (("", "an empty ID"), (digit, "may be any of")):
+        for command in (
+            ["findings", "set", name, "--state", "accepted"],
+            ["verify", str(found[0]["fingerprint"]), name],
+        ):
+            assert cli.main(command) == 2
+            assert why in capsys.readouterr().err
+    assert len(scan(capsys, tmp_path)[1]) == 17, "nothing was accepted"
 
 
 def command(*arguments: object) -> list[str]:
