@@ -290,6 +290,9 @@ class GitSource:
         settings, tally, errors = self._settings, Tally(), list[OSError]()
         unread = errors.append
         for path in itertools.chain(gitfiles.text_files(layout, unread), gitfiles.lfs_files(layout, unread)):
+            if isinstance(path, Skipped):
+                yield path
+                continue
             content = gitfiles.read(path, settings.hits, layout.width)
             if isinstance(content, Skipped):
                 yield content
@@ -297,8 +300,8 @@ class GitSource:
             tally += Tally(files=1, bytes=content.size)
             if content.interesting or settings.container(content.head, content.tail):
                 self._files.setdefault(content.blob, []).append(_place(layout, path))
-                if path.is_relative_to(layout.common / "lfs"):
-                    self._pointers[gitfiles.pointer(path.name, content.size, layout.width)] = content.blob
+                if (pointer := gitfiles.pointer(path, content.size, layout.width)) is not None:
+                    self._pointers[pointer] = content.blob
                 yield from gitfiles.pieces(path, content.blob, settings.hits)
         refs = gitfiles.refs(layout, unread)
         if settings.hits(memoryview(refs.data)):

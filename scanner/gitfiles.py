@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -12,15 +13,21 @@ from pathlib import Path
 from typing import Final
 
 from firedamp.scanner.holes import Dense
-from firedamp.scanner.objects import Layout, loose_folders, small
+from firedamp.scanner.objects import Layout, loose_folders, small, unquote
 from firedamp.scanner.reading import OVERLAP, WINDOW, Hits, after, begun
 from firedamp.scanner.source import Blob
 from firedamp.scanner.stub import tail_in
 from firedamp.scanner.walk import open_file
 from firedamp.storage.records import Outcome, Skipped
 
-_ELSEWHERE: Final = frozenset({"objects", "lfs", "modules", "refs"})
-"""Parts of a git folder that are read in other ways, or hold ids only."""
+_REPOSITORIES: Final = re.compile(r"objects|modules|worktrees[/\\][^/\\]+[/\\]modules")
+_ELSEWHERE: Final = re.compile(rf"{_REPOSITORIES.pattern}|refs")
+"""Parts of a git folder that are read in other ways, or hold ids only. Linked work trees have their own submodules."""
+_NOTHING: Final = re.compile(r"(?!)")
+_LFS_STORAGE: Final = re.compile(
+    rb"^[ \t]*\[lfs\][^\[]*?^[ \t]*storage[ \t]*=[ \t]*([^\n\0]+)", re.IGNORECASE | re.MULTILINE
+)
+_OID: Final = re.compile(r"[0-9a-f]{64}")
 _NO_TEXT: Final = frozenset({"index", "commondir", "gitdir"})
 _HEAD: Final = 4096
 _TICK: Final = 50_000_000
@@ -61,12 +68,14 @@ def _telling(layout: Layout) -> Iterator[Path]:
         yield store
         yield store / "info" / "alternates"
         yield from sorted(loose_folders(store))
-        yield from sorted(_below(store / "pack", frozenset()))
-    yield from sorted(_below(layout.common, frozenset({"objects", "modules"})))
+        yield from sorted(_below(store / "pack"))
+    yield from sorted(_below(layout.common, _REPOSITORIES))
+    if (kept := _lfs_elsewhere(layout)) is not None:
+        yield from sorted(_below(kept))
 
 
 def text_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path]:
-    """Yield configuration, packed refs, reflogs, hooks, messages half written: of linked work trees too."""
+    """Yield configuration, packed refs, reflogs, hooks, LFS content, unfinished messages: of linked work trees too."""
     for path in sorted(_below(layout.common, _ELSEWHERE, unread)):
         if path.name not in _NO_TEXT and not path.name.endswith(".lock"):
             yield path
@@ -78,23 +87,43 @@ def refs(layout: Layout, unread: Unread | None = None) -> Blob:
     unread is told what keeps refs from being read: objects are read all the same, but which are absent is not known.
     """
     names = []
-    for path in _below(layout.common / "refs", frozenset(), unread):
+    for path in _below(layout.common / "refs", unread=unread):
         small(path, unread)
         names.append(os.fsencode(path.relative_to(layout.common)) + b"\n")
     text = b"".join(sorted(names))
     return Blob(_named(text, layout.width), text)
 
 
-def lfs_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path]:
-    """Yield the LFS objects that are on disk (git-lfs specification: `lfs/objects/OID[0:2]/OID[2:4]/OID`)."""
-    yield from sorted(_below(layout.common / "lfs" / "objects", frozenset(), unread))
+def lfs_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path | Skipped]:
+    """Yield the LFS objects on disk that are kept outside the git folder, unless they are another user's."""
+    kept = _lfs_elsewhere(layout)
+    if kept is None or not os.path.isdir(kept):  # noqa: PTH112 - of a name that is too long Path raises an error
+        return
+    if kept.stat().st_uid != layout.common.stat().st_uid:
+        yield Skipped(outcome=Outcome.LEFT_OUT, what=str(kept), why="LFS content that belongs to another user")
+        return
+    yield from (path for path in sorted(_below(kept, unread=unread)) if _OID.fullmatch(path.name))
 
 
-def pointer(oid: str, size: int, width: int) -> str:
+def _lfs_elsewhere(layout: Layout) -> Path | None:
+    """Return where `lfs.storage` says that LFS objects are, if that is outside the git folder (git-lfs-config(5))."""
+    named = _LFS_STORAGE.search(small(layout.common / "config"))
+    if named is None:
+        return None
+    name = unquote(os.fsdecode(named[1].strip())).partition("\0")[0]
+    kept = Path(os.path.realpath(layout.common / name)) / "objects"
+    return None if kept.is_relative_to(layout.common) else kept
+
+
+def pointer(path: Path, size: int, width: int) -> str | None:
     """Return the id of the blob that stands for an LFS object in history: a pointer's text has one form only.
 
-    Source: git-lfs specification, "The Pointer": version first, then the other keys in order of the alphabet.
+    None where path is none (git-lfs specification: `objects/OID[0:2]/OID[2:4]/OID`; "The Pointer": version first, then
+    the other keys in order of the alphabet).
     """
+    oid = path.name
+    if not _OID.fullmatch(oid) or path.parts[-4:-1] != ("objects", oid[:2], oid[2:4]):
+        return None
     return _named(b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n" % (oid.encode(), size), width)
 
 
@@ -108,7 +137,7 @@ def modules(layout: Layout, unread: Unread) -> Iterator[Path]:
 
     unread is told of each folder that cannot be listed.
     """
-    waiting = [layout.common / "modules"]
+    waiting = [layout.common / "modules", *sorted(layout.common.glob("worktrees/*/modules"))]
     while waiting:
         folder = waiting.pop()
         try:
@@ -123,14 +152,14 @@ def modules(layout: Layout, unread: Unread) -> Iterator[Path]:
             waiting += [Path(entry.path) for entry in below if entry.is_dir(follow_symlinks=False)]
 
 
-def _below(top: Path, without: frozenset[str], unread: Unread | None = None) -> Iterator[Path]:
-    """Yield every regular file below top; `without` are names of folders at the top that are passed by.
+def _below(top: Path, without: re.Pattern[str] = _NOTHING, unread: Unread | None = None) -> Iterator[Path]:
+    """Yield every regular file below top; `without` matches the folders that are passed by, as they stand below top.
 
     unread is told of each folder that cannot be listed.
     """
+    start = len(str(top)) + 1
     for folder, folders, files in os.walk(top, onerror=unread):
-        if folder == str(top):
-            folders[:] = [name for name in folders if name not in without]
+        folders[:] = [name for name in folders if not without.fullmatch(f"{folder}{os.sep}{name}", start)]
         for name in files:
             path = Path(folder, name)
             if not path.is_symlink() and path.is_file():

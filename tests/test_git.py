@@ -174,11 +174,10 @@ def test_an_lfs_object_names_the_commit_and_path_of_its_pointer(
 ) -> None:
     repository = Repository(tmp_path / "r", f"--object-format={kind}")
     key_id, text = leak(rng)
-    name = hashlib.sha256(text.encode()).hexdigest()
-    stored = tmp_path / "r" / ".git" / "lfs" / "objects" / name[:2] / name[2:4] / name
+    pointer, name = lfs(text)
+    stored = tmp_path / "r" / ".git" / "lfs" / "objects" / name
     stored.parent.mkdir(parents=True)
     stored.write_text(text)
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{name}\nsize {len(text)}\n"
     commit = repository.commit("large", {"data/large.dat": pointer})
     for _ in range(2):
         scanned = scan(tmp_path / "r" / ".git", options=("--offline", "--show-secrets"))
@@ -186,6 +185,58 @@ def test_an_lfs_object_names_the_commit_and_path_of_its_pointer(
         assert places == {(commit, "data/large.dat"), (None, str(stored.relative_to(tmp_path / "r" / ".git")))}
         assert scanned.findings[key_id]["secret"] == text.split()[-1]
         repository.commit("later", {"other": "1"})
+
+
+@pytest.mark.parametrize("storage", ["kept", "../../kept", "{}/kept"])
+def test_lfs_content_is_read_wherever_the_configuration_keeps_it(
+    tmp_path: Path, rng: random.Random, scan: Scan, storage: str
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    pointer, stored = lfs(text)
+    commit = repository.commit("large", {"large.dat": pointer})
+    repository.git("config", "lfs.storage", storage.format(tmp_path))
+    assert key_id not in scan(tmp_path / "r").findings
+    place = tmp_path / "r" / ".git" / storage.format(tmp_path) / "objects" / stored
+    place.parent.mkdir(parents=True)
+    place.write_text(text)
+    found = scan(tmp_path / "r", options=("--offline", "--show-secrets")).findings[key_id]
+    assert found["secret"] == text.split()[-1]
+    assert (commit, "large.dat") in {(match["commit"], match["path"]) for match in found["matches"]}
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give files away")
+def test_lfs_content_of_another_user_is_left_out(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r")
+    repository.commit("one", {"a": "a"})
+    repository.git("config", "lfs.storage", str(tmp_path / "theirs"))
+    place = tmp_path / "theirs" / "objects" / lfs("")[1]
+    place.parent.mkdir(parents=True)
+    place.write_text(leak(rng)[1])
+    os.chown(tmp_path / "theirs" / "objects", 12345, 12345)
+    scanned = scan(tmp_path / "r")
+    assert (scanned.status, scanned.findings) == (0, {})
+    assert scanned.summary["left_out"]["items"][0]["why"] == "LFS content that belongs to another user"
+
+
+def test_lfs_downloads_that_broke_off_are_read(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r")
+    repository.commit("one", {"a": "a"})
+    keys = []
+    for name in (b"incomplete/half.part", b"tmp/no\xffname", b"objects/no\xffname"):
+        key_id, text = leak(rng)
+        keys.append(key_id)
+        path = Path(os.fsdecode(os.fsencode(tmp_path / "r" / ".git" / "lfs") + b"/" + name))
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    assert scan(tmp_path / "r").findings.keys() == {*keys}
+
+
+def lfs(text: str) -> tuple[str, str]:
+    """Return the pointer that stands for a text in history, and where LFS keeps the text."""
+    name = hashlib.sha256(text.encode()).hexdigest()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{name}\nsize {len(text)}\n"
+    return pointer, f"{name[:2]}/{name[2:4]}/{name}"
 
 
 def test_what_was_pruned_is_reported_no_more(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
@@ -270,6 +321,19 @@ def test_a_linked_work_tree_and_a_submodule_lead_to_their_objects(
     found = scan(tmp_path / "outer").findings
     assert found.keys() == {linked, sub}
     assert found[sub]["matches"][0]["repository"].endswith("outer/.git/modules/nested/module")
+
+
+def test_a_submodule_of_a_linked_work_tree_is_read_with_the_repository(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    inner, outer = Repository(tmp_path / "inner"), Repository(tmp_path / "outer")
+    key_id, text = leak(rng)
+    inner.commit("leak", {"leak": text})
+    outer.commit("one", {"a": "a"})
+    outer.git("worktree", "add", "--quiet", "-b", "linked", str(tmp_path / "linked"))
+    outer.git("-C", str(tmp_path / "linked"), "submodule", "--quiet", "add", str(tmp_path / "inner"), "module")
+    match = scan(tmp_path / "outer").match(key_id)
+    assert match["repository"].endswith("outer/.git/worktrees/linked/modules/module")
 
 
 def test_what_lies_beyond_a_shallow_boundary_is_left_out_and_told(
