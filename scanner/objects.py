@@ -39,6 +39,7 @@ _FOLDER: Final = re.compile("[0-9a-f]{2}")
 _LOOSE: Final = re.compile("[0-9a-f]{38}|[0-9a-f]{62}")
 _PACK: Final = re.compile(r".*\.(?:idx|pack)", re.DOTALL)
 _QUOTED: Final = re.compile(r"\\([0-7]{3}|.)", re.DOTALL)
+_QUOTED_PATH: Final = re.compile(r"\"(?:[^\\\"]|\\(?:[0-3][0-7]{2}|[abtnvfr\"\\]))*\"", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def find(path: Path) -> Layout:
     git_dir = root if is_git_dir(root) else _git_dir(root)
     common = git_dir
     if (git_dir / "commondir").is_file():
-        common = Path(os.path.realpath(git_dir / os.fsdecode(small(git_dir / "commondir").strip())))
+        common = Path(os.path.realpath(git_dir / os.fsdecode(_string(git_dir / "commondir").strip())))
     objects = common / "objects"
     if not objects.is_dir():
         raise SourceFailure(f"{root} has no object folder", "is the repository damaged?")
@@ -98,7 +99,7 @@ def _git_dir(root: Path) -> Path:
         if is_git_dir(inside):
             return Path(os.path.realpath(inside))
         raise SourceFailure(f"{inside} is no repository", "HEAD, objects or refs are missing")
-    text = small(inside)
+    text = _string(inside)
     if not text.startswith(b"gitdir:"):
         raise SourceFailure(f"{root} is no repository")
     pointed = root / os.fsdecode(text[len(b"gitdir:") :].strip())
@@ -119,6 +120,11 @@ def small(path: Path, unread: Callable[[OSError], object] | None = None) -> byte
         return b""
 
 
+def _string(path: Path, unread: Callable[[OSError], object] | None = None) -> bytes:
+    """Return what `small` does as far as git reads it: to the first NUL, which no path may hold."""
+    return small(path, unread).partition(b"\0")[0]
+
+
 def _stores(own: Path) -> tuple[tuple[Path, ...], tuple[Skipped, ...]]:
     """Follow alternates as git does, but not to another user's: that would read what the scanned one only names."""
     stores, skipped, owner = [own], list[Skipped](), own.stat().st_uid
@@ -132,7 +138,7 @@ def _stores(own: Path) -> tuple[tuple[Path, ...], tuple[Skipped, ...]]:
         for path in alternates:
             if path in stores:
                 continue
-            if not path.is_dir():
+            if not os.path.isdir(path):  # noqa: PTH112 - of a name that is too long Path raises an error
                 why = f"alternate of {store} that is not there"
                 skipped.append(Skipped(outcome=Outcome.FAILED, what=str(path), why=why))
             elif path.stat().st_uid != owner:
@@ -149,14 +155,14 @@ def _stores(own: Path) -> tuple[tuple[Path, ...], tuple[Skipped, ...]]:
 
 def _alternates(store: Path, unread: Callable[[OSError], object]) -> Iterator[Path]:
     """Yield what `info/alternates` names (gitrepository-layout(5)): a path a line, relative to the object folder."""
-    for line in os.fsdecode(small(store / "info" / "alternates", unread)).split("\n"):
+    for line in os.fsdecode(_string(store / "info" / "alternates", unread)).split("\n"):
         if line and not line.startswith("#"):
-            yield Path(os.path.realpath(store / unquote(line)))
+            yield Path(os.path.realpath(store / unquote(line).partition("\0")[0]))
 
 
 def unquote(text: str) -> str:
-    """Undo git's C-style quoting of a path; text that is not quoted stays as it is."""
-    if len(text) < 2 or not text.startswith('"') or not text.endswith('"'):
+    """Undo git's C-style quoting of a path; text that is not quoted, or quoted wrongly, stays as it is."""
+    if _QUOTED_PATH.fullmatch(text) is None:
         return text
     raw = _QUOTED.sub(lambda m: chr(_ESCAPES[m[1]] if m[1] in _ESCAPES else int(m[1], 8) & 255), _narrow(text[1:-1]))
     return os.fsdecode(raw.encode("latin-1"))
@@ -168,7 +174,7 @@ def _narrow(text: str) -> str:
 
 def resolve(layout: Layout, name: str = "HEAD", depth: int = 0) -> str | None:
     """Return the object id that a ref holds, None for an unborn one. Read as files: a ref backend is not asked."""
-    text = small((layout.git_dir if name == "HEAD" else layout.common) / name).decode("utf-8", "replace").strip()
+    text = _string((layout.git_dir if name == "HEAD" else layout.common) / name).decode("utf-8", "replace").strip()
     if text.startswith("ref: ") and depth < _DEEPEST:
         target = text[5:].strip()
         safe = target.startswith("refs/") and ".." not in target.split("/")

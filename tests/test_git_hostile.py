@@ -185,6 +185,40 @@ def test_damage_in_the_middle_of_a_large_pack_costs_the_damaged_objects_only(
     assert again.summary["read"]["objects"] == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "status"),
+    [
+        ("objects/info/alternates", b"/nowhere\0x\n", 2),
+        ("objects/info/alternates", b'"/nowhere\\000x"\n', 2),
+        ("objects/info/alternates", b'"\\8"\n', 2),
+        ("objects/info/alternates", b"/" + b"x" * 5000, 2),
+        ("HEAD", b"ref: refs/heads/\0main\n", 1),
+        ("HEAD", b"ref: refs/heads/" + b"x" * 5000, 1),
+        ("config", b"[lfs]\n\tstorage = /a\0b\n", 1),
+        ("config", b'[lfs]\n\tstorage = "/a\\000b"\n', 1),
+        ("config", b"[lfs]\n\tstorage = /" + b"x" * 5000, 1),
+    ],
+)
+def test_a_name_that_no_file_can_have_ends_no_scan(  # noqa: PLR0917 - what is parametrised, and three fixtures
+    tmp_path: Path, rng: random.Random, scan: Scan, name: str, text: bytes, status: int
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, leaked = leak(rng)
+    repository.commit("leak", {"leak": leaked})
+    (tmp_path / "r" / ".git" / name).write_bytes(text)
+    scanned = scan(tmp_path / "r" / ".git")
+    assert (scanned.status, scanned.findings.keys()) == (status, {key_id})
+
+
+def test_a_linked_work_tree_whose_commondir_holds_a_nul_is_read(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak": text})
+    repository.git("worktree", "add", "--quiet", "-b", "linked", str(tmp_path / "linked"))
+    (tmp_path / "r" / ".git" / "worktrees" / "linked" / "commondir").write_bytes(b"../..\0x\n")
+    assert scan(tmp_path / "linked").findings.keys() == {key_id}
+
+
 def test_damaged_loose_objects_are_failures(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
     repository = Repository(tmp_path / "r", bare=True)
     key_id, text = leak(rng)
