@@ -365,6 +365,13 @@ def unrpm(file: File, budget: Budget) -> Parts:
     yield Part("payload", archive.rest(), thin=True)
 
 
+def unpack_git(file: File, budget: Budget) -> Parts:
+    """Refuse git's bundles and packs: only git resolves their deltas, and it reads them from files of their own."""
+    del file, budget
+    yield from ()  # what opens a container expects trouble when it takes the parts
+    raise Broken("holds a repository's objects, which are read only where it is a file by itself")
+
+
 def _up(count: int, step: int) -> int:
     """Round up to a multiple of step."""
     return -(-count // step) * step

@@ -1,4 +1,4 @@
-"""Bundles: the pack in one is put into a repository of ours, in the cache beside the clones."""
+"""Bundles, and packs by themselves: put into a repository of ours, in the cache beside the clones."""
 
 from __future__ import annotations
 
@@ -11,19 +11,27 @@ from pathlib import Path
 from typing import IO, Final
 
 from firedamp.scanner.fetch import own
-from firedamp.scanner.objects import environment
+from firedamp.scanner.objects import environment, small
 from firedamp.storage.errors import SourceFailure
 
 _SIGNATURES: Final = (b"# v2 git bundle\n", b"# v3 git bundle\n")
+_PACKS: Final = (b"PACK\0\0\0\x02", b"PACK\0\0\0\x03")
 _LONGEST_LINE: Final = 8192
+_CAME_FROM: Final = "came-from"
+"""Says of which state of which file this is the content: while that stays, it is not unpacked again."""
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether path is a git bundle, by its first line (gitformat-bundle(5))."""
+    """Whether path is a git bundle or a pack, by its first bytes."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.readline(_LONGEST_LINE) in _SIGNATURES
+        return begins_bundle(file.read(32))
+
+
+def begins_bundle(head: bytes) -> bool:
+    """Whether a bundle or a pack begins so (gitformat-bundle(5), gitformat-pack(5))."""
+    return head.startswith((*_SIGNATURES, *_PACKS))
 
 
 def unbundled(path: Path, folder: Path) -> Path:
@@ -31,14 +39,20 @@ def unbundled(path: Path, folder: Path) -> Path:
     return folder / (hashlib.blake2b(os.fsencode(path.absolute()), digest_size=12).hexdigest() + ".bundle.git")
 
 
-def unbundle(path: Path, folder: Path) -> Path:
+def unbundle(path: Path, folder: Path, largest: int | None = None) -> Path:
     """Put the pack of a bundle into a repository of ours below folder and return its path.
 
     Nothing of it is run or checked out, and what no ref names is kept. Raises SourceFailure for a bundle that is
-    damaged, or needs objects that it does not have.
+    damaged, has more than largest bytes, or needs objects that it does not have.
     """
+    status = path.stat()
+    if largest is not None and status.st_size > largest:
+        raise SourceFailure(f"the bundle {path} has more than {largest >> 20} MiB", "name it as a target of its own")
     own(folder)
     unpacked = unbundled(path, folder)
+    came_from = f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode()
+    if small(unpacked / _CAME_FROM) == came_from:
+        return unpacked
     with tempfile.TemporaryDirectory(dir=folder, prefix="bundle-") as beside:
         inside = Path(beside, "bundle")
         with path.open("rb") as file:
@@ -54,6 +68,7 @@ def unbundle(path: Path, folder: Path) -> Path:
         for name, value in refs.items():
             if name == "HEAD":
                 (inside / "HEAD").write_text(value + "\n")
+        (inside / _CAME_FROM).write_bytes(came_from)
         shutil.rmtree(unpacked, ignore_errors=True)
         inside.rename(unpacked)
     return unpacked
@@ -62,6 +77,10 @@ def unbundle(path: Path, folder: Path) -> Path:
 def _header(file: IO[bytes], path: Path) -> tuple[dict[str, str], list[str]]:
     """Read a bundle's header and leave the descriptor where the pack begins: refs, and what `git init` must be told."""
     refs, options = dict[str, str](), list[str]()
+    if file.read(len(_PACKS[0])) in _PACKS:
+        os.lseek(file.fileno(), 0, os.SEEK_SET)
+        return refs, options
+    file.seek(0)
     end = len(file.readline(_LONGEST_LINE))
     while (line := file.readline(_LONGEST_LINE)) not in {b"\n", b""}:
         end += len(line)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from io import FileIO
 from typing import BinaryIO, Final
 
+from firedamp.scanner.bundle import begins_bundle
 from firedamp.scanner.crew import steps
 from firedamp.scanner.holes import Dense
 from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested
@@ -207,7 +208,7 @@ class FolderSource:
         return keys
 
     def _looked(self, file: Listed) -> Generator[Item, None, bool]:
-        """Yield what a file worth a look holds; return whether it was read to its end."""
+        """Yield what a file worth a look holds; return whether it is read to its end and need not be met again."""
         try:
             handle = open_file(file.path)
         except OSError as error:
@@ -216,9 +217,12 @@ class FolderSource:
         with Dense(handle) as stream:
             status = os.fstat(handle)
             data = stream.read(WINDOW + 1)
+            bundle = begins_bundle(data)
+            if bundle:
+                yield Nested(file.path)
             while 0 < len(data) <= WINDOW and (more := stream.read(WINDOW + 1 - len(data))):
                 data += more
-            whole = len(data) <= WINDOW and not stream.holes
+            whole = len(data) <= WINDOW and not stream.holes and not bundle
             blob = blob_id(data) if whole else _hashed(stream)
             place = FileProvenance(path=shown(file.path), mode=stat.S_IMODE(status.st_mode))
             known = blob in self._met
@@ -227,17 +231,17 @@ class FolderSource:
             self._gone += [met for met in self._held.pop(file.path, []) if met.blob != blob]
             if known:
                 yield Known(blob)
-                return blob not in self._unread
+                return not bundle and blob not in self._unread
             if whole:
                 yield Blob(blob, data, path=file.path)
             else:
                 tail = tail_in(handle, data)
-                if self._container_of(data[:_HEAD], tail) is not None:
+                if not bundle and self._container_of(data[:_HEAD], tail) is not None:
                     yield Blob(blob, data[:_HEAD], tail=tail, path=file.path)
                 for window, line, column in windows(stream):
                     if self._interesting(window):
                         yield Blob(blob, window, line, column, window=True, path=file.path)
-        return blob not in self._unread
+        return not bundle and blob not in self._unread
 
     def unread(self, blob: str) -> None:
         """Do not remember this blob's files: part of it could not be looked through."""

@@ -352,7 +352,7 @@ class _Opener:
         if is_git_dir(Path(target)):
             return self.repository(target)
         if is_bundle(Path(target)):
-            return self._git(functools.partial(unbundle, Path(target), folder), os.path.realpath(target))
+            return self._bundle(target)
         return self._folder(target, self._walk)
 
     def repository(self, path: str) -> Source:
@@ -360,7 +360,12 @@ class _Opener:
         for organisation in self._organisations:
             if (listed := organisation.source(path)) is not None:
                 return listed
+        if is_bundle(Path(path)):
+            return self._bundle(path, self._common.settings().scan.unpack_bytes)
         return self._git(functools.partial(Path, path), os.path.realpath(path))
+
+    def _bundle(self, path: str, largest: int | None = None) -> Source:
+        return self._git(functools.partial(unbundle, Path(path), self._clones, largest), os.path.realpath(path))
 
     def _organisation(self, target: str) -> Source:
         """Make the source of an organisation. One folder of clones, and one crew of fetches, serves all of a scan's."""

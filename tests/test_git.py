@@ -421,6 +421,55 @@ def test_a_bundle_is_read(tmp_path: Path, rng: random.Random, scan: Scan) -> Non
     assert scan(tmp_path / "cut.bundle").status == 2
 
 
+def test_bundles_and_packs_in_a_folder_are_read_as_long_as_they_are_there(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    keys = []
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    for name in ("a.bundle", "b.pack"):
+        repository = Repository(tmp_path / name)
+        key_id, text = leak(rng)
+        keys.append(key_id)
+        repository.commit("leak", {"leak": text})
+        if name == "a.bundle":
+            repository.git("bundle", "create", "--quiet", str(folder / name), "--all")
+        else:
+            repository.git("gc", "--quiet")
+            (pack,) = (tmp_path / name / ".git" / "objects" / "pack").glob("*.pack")
+            pack.rename(folder / name)
+    for _ in range(2):
+        scanned = scan(folder, options=("--offline", "--show-secrets"))
+        assert (scanned.status, scanned.findings.keys()) == (1, {*keys})
+        assert scanned.match(keys[0])["repository"] == str(folder / "a.bundle")
+        assert all(found["secret"] for found in scanned.findings.values())
+    assert scanned.summary["read"]["objects"] == 0, "the second time nothing is read again"
+    config = tmp_path / "c.toml"
+    config.write_text("[scan]\nunpack_bytes = 100\n")
+    scanned = scan(folder, options=("--offline", "--config", str(config)))
+    assert (scanned.status, scanned.summary["failed"]["count"]) == (2, 2)
+    (folder / "a.bundle").unlink()
+    (folder / "b.pack").unlink()
+    key_id, text = leak(rng)
+    (folder / "c").write_text(f"# v2 git bundle\n{text}")
+    scanned = scan(folder)
+    assert (scanned.status, scanned.findings.keys()) == (2, {key_id}), "a text that begins so is read as one, too"
+
+
+def test_a_bundle_in_an_archive_or_in_history_is_told(tmp_path: Path, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r")
+    repository.commit("one", {"a": "a"})
+    repository.git("bundle", "create", "--quiet", "../all.bundle", "--all")
+    (tmp_path / "all.bundle").rename(tmp_path / "r" / "all.bundle")
+    repository.commit("a bundle")
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.write(tmp_path / "r" / "all.bundle", "all.bundle")
+    for target in (tmp_path / "r" / ".git", tmp_path / "z.zip"):
+        scanned = scan(target)
+        assert scanned.status == 2
+        assert "file by itself" in scanned.summary["failed"]["items"][0]["why"]
+
+
 def test_the_delta_filter_loses_no_hiding_place_and_a_thorough_scan_reads_what_it_ruled_out(
     tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
