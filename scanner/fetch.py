@@ -75,6 +75,8 @@ def without_user(url: str) -> str:
             "a URL that was given cannot be read: its host or port is none",
             "is there a character in its password that must be percent-encoded?",
         ) from error
+    if "::" in url.partition("://")[0]:  # gitremote-helpers(7): what follows may be any URL
+        raise UsageFailure("a URL that was given is for one of git's helpers, and none is run", "give a plain URL")
     if not parts.scheme or "@" not in parts.netloc:
         return url
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
@@ -272,21 +274,26 @@ def _apart(url: str, login: Secret | None = None) -> tuple[str, dict[str, str]]:
     """Return a URL without its password, and the settings that hand the password to git.
 
     As a header from the environment, so that it stands in no configuration and no list of processes. ssh needs its
-    user, and has no password.
+    user, and takes no password from a URL: it would repeat it in its errors, as git does for its own protocol.
     """
     # A server that stops sending is given up: a kilobyte a second at least, over a minute.
     settings = [("http.lowSpeedLimit", "1000"), ("http.lowSpeedTime", "60"), ("gc.auto", "0")]
     parts = urlsplit(url)
     if parts.scheme in {"http", "https"}:
-        user = unquote_to_bytes(parts.netloc.rpartition("@")[0])
-        if login is not None and b":" not in user:
-            user = login.reveal().encode()
+        given_user = unquote_to_bytes(parts.netloc.rpartition("@")[0])
+        if login is not None and b":" not in given_user:
+            given_user = login.reveal().encode()
         url = without_user(url)
-        if user:
+        if given_user:
             # git sends the header wherever it is redirected, to other hosts too.
             settings += [
-                (f"http.{url}.extraHeader", f"Authorization: {basic(user)}"), ("http.followRedirects", "false"),
+                (f"http.{url}.extraHeader", f"Authorization: {basic(given_user)}"), ("http.followRedirects", "false"),
             ]  # fmt: skip
+    elif parts.scheme in {"ssh", "git+ssh", "ssh+git"}:
+        user, at, host = parts.netloc.rpartition("@")
+        url = urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}"))
+    else:
+        url = without_user(url)
     given = {"GIT_CONFIG_COUNT": str(len(settings))}
     for number, (name, value) in enumerate(settings):
         given |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}

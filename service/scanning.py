@@ -6,6 +6,7 @@ import fnmatch
 import functools
 import hashlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -53,6 +54,9 @@ _READERS: Final = 2
 
 _FETCHES: Final = 4
 """Repositories of an organisation that are fetched, or asked for their refs, at the same time."""
+
+_LOGIN: Final = re.compile(r":[^/\\:@]+@")
+"""A password before a host."""
 
 _REPOSITORIES: Final = "repositories"
 """The folder in our cache where clones and unpacked bundles are kept."""
@@ -353,6 +357,11 @@ class _Opener:
             return self.repository(target)
         if is_bundle(Path(target)):
             return self._bundle(target)
+        if _LOGIN.search(target) is not None and not os.path.lexists(target):
+            raise UsageFailure(
+                "a target that was given is no file, and looks like a URL with a password in it",
+                "it is not repeated here; a URL begins as https://, ssh:// or git@host:",
+            )
         return self._folder(target, self._walk)
 
     def repository(self, path: str) -> Source:

@@ -24,6 +24,7 @@ from tests.scans import Scan, Scanned, scanner
 
 from firedamp.scanner import listing
 from firedamp.scanner.git import read_again
+from firedamp.service import cli
 from firedamp.storage.records import GitProvenance
 
 
@@ -419,6 +420,28 @@ def test_a_bundle_is_read(tmp_path: Path, rng: random.Random, scan: Scan) -> Non
     assert scan(tmp_path / "thin.bundle").status == 2
     (tmp_path / "cut.bundle").write_bytes((tmp_path / "all.bundle").read_bytes()[:-30])
     assert scan(tmp_path / "cut.bundle").status == 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ssh://key:EXAMPLEPASSWORD@127.0.0.1:1/x", "git+ssh://key:EXAMPLEPASSWORD@127.0.0.1:1/x",
+        "git://key:EXAMPLEPASSWORD@127.0.0.1:1/x", "http::http://key:EXAMPLEPASSWORD@127.0.0.1:1/x",
+        "key:EXAMPLEPASSWORD@127.0.0.1:x", "https:/key:EXAMPLEPASSWORD@127.0.0.1/x",
+    ],
+)  # fmt: skip
+def test_a_password_that_git_takes_nowhere_is_neither_repeated_nor_kept(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    (tmp_path / "ssh").write_text('#!/bin/sh\necho "$@" >&2\nexit 255\n')
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    config, database = tmp_path / "c.toml", tmp_path / "f.db"
+    config.write_text("[verify]\nenabled = false\n")
+    assert cli.main(["scan", url, "--config", str(config), "--db", str(database)]) == 2
+    out, err = capfd.readouterr()
+    assert "PASSWORD" not in out + err
+    assert not database.exists() or b"PASSWORD" not in database.read_bytes()
 
 
 def test_bundles_and_packs_in_a_folder_are_read_as_long_as_they_are_there(
