@@ -25,7 +25,7 @@ _ELSEWHERE: Final = re.compile(rf"{_REPOSITORIES.pattern}|refs")
 """Parts of a git folder that are read in other ways, or hold ids only. Linked work trees have their own submodules."""
 _NOTHING: Final = re.compile(r"(?!)")
 _LFS_STORAGE: Final = re.compile(
-    rb"^[ \t]*\[lfs\][^\[]*?^[ \t]*storage[ \t]*=[ \t]*([^\n\0]+)", re.IGNORECASE | re.MULTILINE
+    rb"^[ \t]*\[lfs\](?:[^\[]*\n)?[ \t]*storage[ \t]*=[ \t]*([^\n\0]+)", re.IGNORECASE | re.MULTILINE
 )
 _OID: Final = re.compile(r"[0-9a-f]{64}")
 _NO_TEXT: Final = frozenset({"index", "commondir", "gitdir"})

@@ -133,11 +133,17 @@ def _shown(git: ObjectAccess, index: Path, width: int) -> Ids | None:
     return from_hex(names, width) if names else None
 
 
-def _loose(folder: Path, width: int, hidden: Collection[Path]) -> Iterator[str]:
+def _loose(folder: Path, width: int, hidden: Collection[Path]) -> Iterator[str | Skipped]:
     """Yield the ids of the loose objects in one of their folders."""
-    without = {path.name for path in hidden if path.parent == folder}
+    without, strangers = {path.name for path in hidden if path.parent == folder}, 0
     with os.scandir(folder) as entries:
         for entry in entries:
             name = folder.name + entry.name
-            if len(name) == 2 * width and re.fullmatch("[0-9a-f]+", name) and entry.name not in without:
-                yield name
+            if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", name) and entry.name not in without:
+                if len(name) == 2 * width:
+                    yield name
+                else:
+                    strangers += 1
+    if strangers:
+        why = "objects named by another hash than the configuration says, which git passes by"
+        yield Skipped(outcome=Outcome.FAILED, what=shown(str(folder)), why=why, count=strangers)

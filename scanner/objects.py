@@ -32,7 +32,9 @@ _SMALL: Final = 1 << 20
 _DEEPEST: Final = 5
 """How deep git itself follows alternates."""
 _PIPE: Final = 1 << 20
-_SHA256: Final = re.compile(rb"^\s*objectformat\s*=\s*\"?sha256\b", re.IGNORECASE | re.MULTILINE)
+_SHA256: Final = re.compile(
+    rb"^[ \t]*\[extensions\](?:[^\[]*\n)?[ \t]*objectformat[ \t]*=[ \t]*\"?sha256\b", re.IGNORECASE | re.MULTILINE
+)
 _PROMISOR: Final = re.compile(rb"^\s*(?:promisor\s*=\s*\"?true|partialclone\s*=)", re.IGNORECASE | re.MULTILINE)
 _ESCAPES: Final = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
 _FOLDER: Final = re.compile("[0-9a-f]{2}")

@@ -210,6 +210,28 @@ def test_a_name_that_no_file_can_have_ends_no_scan(  # noqa: PLR0917 - what is p
     assert (scanned.status, scanned.findings.keys()) == (status, {key_id})
 
 
+@pytest.mark.parametrize("real", ["sha1", "sha256"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_objects_of_another_hash_than_the_configuration_says_are_told(
+    tmp_path: Path, rng: random.Random, scan: Scan, real: str, packed: bool
+) -> None:
+    repository = Repository(tmp_path / "r", f"--object-format={real}")
+    repository.commit("leak", {"leak": leak(rng)[1]})
+    if packed:
+        repository.git("gc", "--quiet")
+    said = "[extensions]\n\tobjectformat = sha256\n" if real == "sha1" else ""
+    (tmp_path / "r" / ".git" / "config").write_text(f"[core]\n\tbare = false\n{said}")
+    assert scan(tmp_path / "r" / ".git").status == 2
+
+
+def test_only_an_extension_names_the_hash(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak": text})
+    repository.git("config", "hidden.objectFormat", "sha256")
+    assert scan(tmp_path / "r" / ".git").findings.keys() == {key_id}
+
+
 def test_a_linked_work_tree_whose_commondir_holds_a_nul_is_read(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
     repository = Repository(tmp_path / "r")
     key_id, text = leak(rng)
