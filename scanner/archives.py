@@ -365,7 +365,7 @@ def unrpm(file: File, budget: Budget) -> Parts:
     yield Part("payload", archive.rest(), thin=True)
 
 
-def unpack_git(file: File, budget: Budget) -> Parts:
+def ungit(file: File, budget: Budget) -> Parts:
     """Refuse git's bundles and packs: only git resolves their deltas, and it reads them from files of their own."""
     del file, budget
     yield from ()  # what opens a container expects trouble when it takes the parts

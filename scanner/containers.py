@@ -94,7 +94,7 @@ FORMATS: Final[tuple[Format, ...]] = (
         archives.uncpio,
     ),
     Format("rpm", rb"\xed\xab\xee\xdb", archives.unrpm),
-    Format("git", rb"# v[23] git bundle\n|PACK\x00{3}[\x02\x03]", archives.unpack_git, raw=True),
+    Format("git", rb"# v[23] git bundle\n|PACK\x00{3}[\x02\x03]", archives.ungit, raw=True),
     Format("sqlite", rb"SQLite format 3\x00(?s:.{84})", documents.unsqlite, raw=True),
     Format("plist", rb"bplist00", documents.unplist, raw=True),
     Format("pdf", rb"%PDF-(?:\d\.\d[\r\n]|(?s:.*?)\d\s+obj\b)", documents.unpdf, raw=True),

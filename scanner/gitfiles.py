@@ -17,7 +17,7 @@ from firedamp.scanner.objects import Layout, loose_folders, small, unquote
 from firedamp.scanner.reading import OVERLAP, WINDOW, Hits, after, begun
 from firedamp.scanner.source import Blob
 from firedamp.scanner.stub import tail_in
-from firedamp.scanner.walk import open_file
+from firedamp.scanner.walk import open_file, shown
 from firedamp.storage.records import Outcome, Skipped
 
 _REPOSITORIES: Final = re.compile(r"objects|modules|worktrees[/\\][^/\\]+[/\\]modules")
@@ -100,7 +100,7 @@ def lfs_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path | S
     if kept is None or not os.path.isdir(kept):  # noqa: PTH112 - of a name that is too long Path raises an error
         return
     if kept.stat().st_uid != layout.common.stat().st_uid:
-        yield Skipped(outcome=Outcome.LEFT_OUT, what=str(kept), why="LFS content that belongs to another user")
+        yield Skipped(outcome=Outcome.LEFT_OUT, what=shown(str(kept)), why="LFS content that belongs to another user")
         return
     yield from (path for path in sorted(_below(kept, unread=unread)) if _OID.fullmatch(path.name))
 
