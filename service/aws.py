@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import datetime
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from firedamp.storage import nonce
-from firedamp.storage.errors import AwsFailure
+from firedamp.storage.errors import AwsFailure, Failure
 from firedamp.storage.records import OwnCall
 from firedamp.storage.secret import Secret
 
@@ -35,6 +36,8 @@ _HOME_REGION: Final = "us-east-1"
 """Where IAM and the global services are recorded (CloudTrail guide, "global service events")."""
 _IAM_HOMES: Final = {"aws": _HOME_REGION, "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 """IAM's region in each partition (AWS General Reference, "IAM endpoints"); other partitions have one of their own."""
+_DIGITS: Final = 6
+"""Of an MFA code (STS API, AssumeRole: TokenCode)."""
 
 
 class Aws:
@@ -54,23 +57,18 @@ class Aws:
     ) -> None:
         self._now, self._random, self._write_down, self._user_agent = now, random, write_down, user_agent
         self._sessions: dict[str | None, boto3.Session] = {}
+        self._entering = threading.Lock()
         self._clients: dict[tuple[str, str | None, str | None, str | None], Any] = {}
         self._about: ContextVar[str | None] = ContextVar("about", default=None)
 
     def session(self, profile: str | None = None) -> boto3.Session:
-        """Return the session of a profile. Raises AwsFailure when there is no such profile."""
-        if profile not in self._sessions:
-            import boto3
-            from botocore.exceptions import BotoCoreError
+        """Return the session of a profile, whose credentials are at hand if it has any: a code is asked for here.
 
-            try:
-                session = share_models(boto3.Session(profile_name=profile))
-                _cache_roles(session)
-            except BotoCoreError as error:
-                raise AwsFailure(
-                    f"the AWS profile {profile} cannot be used: {error}", "aws configure list-profiles"
-                ) from error
-            self._sessions[profile] = session
+        Raises AwsFailure when there is no such profile, or when its credentials cannot be had.
+        """
+        with self._entering:  # two threads would ask for two codes
+            if profile not in self._sessions:
+                self._sessions[profile] = _entered(profile)
         return self._sessions[profile]
 
     def leaked(self, key_id: str, secret: Secret, token: Secret | None, partition: str = "aws") -> Aws:
@@ -165,8 +163,9 @@ class Aws:
 
     def identity(self, profile: str | None = None) -> str:
         """Return the ARN that a profile acts as. Raises AwsFailure with the reason when it acts as nobody."""
-        with failures("the profile's identity cannot be asked"):
-            return self.sts(profile=profile).get_caller_identity()["Arn"]
+        client, name = self.sts(profile=profile), self.session(profile).profile_name
+        with failures(f"who the AWS profile {name} is cannot be asked"):
+            return client.get_caller_identity()["Arn"]
 
     def _marker(self, service: str, session: boto3.Session, purpose: str) -> Callable[..., None]:
         def mark(request: AWSPreparedRequest, event_name: str, **_: object) -> None:
@@ -192,7 +191,7 @@ class Aws:
 @contextlib.contextmanager
 def failures(what: str) -> Iterator[None]:
     """Turn what botocore raises into an AwsFailure that says what was tried, and AWS's own reason."""
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, RefreshWithMFAUnsupportedError
 
     try:
         yield
@@ -200,6 +199,10 @@ def failures(what: str) -> Iterator[None]:
         told = error.response.get("Error", {})
         code, message = told.get("Code", "no code"), told.get("Message", "no message")
         raise AwsFailure(f"{what}: {code}: {message}", _hint(code)) from error
+    except NoCredentialsError as error:
+        raise AwsFailure(f"{what}: it has no credentials", "aws configure sso, or aws configure") from error
+    except RefreshWithMFAUnsupportedError as error:
+        raise AwsFailure(f"{what}: the session that an MFA code began has ended", "start the command again") from error
     except BotoCoreError as error:
         raise AwsFailure(f"{what}: {error}", "firedamp doctor says what is set up") from error
 
@@ -234,7 +237,55 @@ def _models(folders: str | None) -> Loader:
     return create_loader(folders)
 
 
-def _cache_roles(session: boto3.Session) -> None:
+def _entered(profile: str | None) -> boto3.Session:
+    """Return a new session, which has taken its credentials from the user's chain of providers."""
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        session = share_models(boto3.Session(profile_name=profile))
+        _prepare_roles(session)
+    except BotoCoreError as error:
+        raise AwsFailure(f"the AWS profile {profile} cannot be used: {error}", "aws configure list-profiles") from error
+    try:
+        credentials = session.get_credentials()
+        if credentials is not None:
+            credentials.get_frozen_credentials()
+    except Failure:
+        raise
+    except Exception as error:  # a program's words that are no JSON, a file that is gone: each raises what it likes
+        raise AwsFailure(
+            f"the AWS profile {session.profile_name} cannot be used: {_told(error)}",
+            _way_in(error, session.profile_name),
+        ) from error
+    return session
+
+
+def _told(error: Exception) -> str:
+    """Return an error in its own words, with its kind where those alone say little."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    if isinstance(error, ClientError):
+        return f"{error.response['Error'].get('Code')}: {error.response['Error'].get('Message')}"
+    return str(error) if isinstance(error, BotoCoreError | OSError) else f"{type(error).__name__}: {error}"
+
+
+def _way_in(error: Exception, profile: str) -> str:
+    """Return what makes a profile usable whose credentials cannot be had."""
+    from botocore.exceptions import ClientError, LoginError, SSOError, TokenRetrievalError
+
+    if isinstance(error, SSOError | TokenRetrievalError):
+        return f"aws sso login --profile {profile}"
+    if isinstance(error, LoginError):
+        return f"aws login --profile {profile}"
+    if not isinstance(error, ClientError):
+        return f"look at the profile {profile} in ~/.aws/config and ~/.aws/credentials"
+    if "MultiFactorAuthentication" in str(error):
+        return f"again, with a new code (each works once) of the device that mfa_serial of {profile} names"
+    return f"look at role_arn of the profile {profile}, at the role's trust policy and at what its source profile may"
+
+
+def _prepare_roles(session: boto3.Session) -> None:
     """Share the AWS CLI's cache of assumed roles: MFA is asked for once an hour, not once a process."""
     from pathlib import Path
 
@@ -243,3 +294,23 @@ def _cache_roles(session: boto3.Session) -> None:
     core: Any = session._session  # noqa: SLF001 - boto3 has no public door to the provider chain
     provider = core.get_component("credential_provider").get_provider("assume-role")
     provider.cache = JSONFileCache(str(Path("~/.aws/cli/cache").expanduser()))
+    provider._prompter = lambda prompt: _code(prompt, session.profile_name)  # noqa: SLF001 - as above
+
+
+def _code(prompt: str, profile: str) -> str:
+    """Return the code of an MFA device as it is typed, without the spaces that devices show in it."""
+    import getpass
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", getpass.GetPassWarning)  # no terminal: it would read standard input
+            code = "".join(getpass.getpass(prompt).split())
+    except (EOFError, getpass.GetPassWarning) as error:
+        raise AwsFailure(
+            f"the AWS profile {profile} needs an MFA code, and nobody types one here",
+            f"aws sts get-caller-identity --profile {profile}   in a terminal: what it caches is used here, too",
+        ) from error
+    if len(code) != _DIGITS or not code.isdecimal():
+        raise AwsFailure(f"the AWS profile {profile} needs an MFA code, and that was none", "again, with six digits")
+    return code

@@ -154,7 +154,8 @@ def _role(aws: Aws, role: str, profile: str | None, config: Config, store: Store
     try:
         arn = aws.identity(profile)
     except AwsFailure as failure:
-        return Check(name, State.MISSING, f"{who}: {failure.what}", "aws configure sso   or set a profile under [aws]")
+        hint = failure.hint or "aws configure sso"
+        return Check(name, State.MISSING, f"{who}: {failure.what}", f"{hint}\nor set a profile under [aws]")
     known = permitted.named(config, store.watched(), arn)
     if role == "watch":
         known = permitted.with_trails(known, aws, profile)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
+import pty
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from firedamp.service.aws import Aws, failures
 from firedamp.service.loopback import Loopback, LoopbackKey
+from firedamp.service.loopback_identity import one_time_code
 from firedamp.storage import nonce
 from firedamp.storage.errors import AwsFailure
 from firedamp.storage.records import OwnCall
@@ -117,3 +123,116 @@ def test_a_leaked_key_is_used_in_its_own_partition_whatever_our_region_is(monkey
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     leaked = make().leaked("AKIAIOSFODNN7EXAMPLE", Secret("x"), None, "aws-cn")
     assert leaked.iam().meta.endpoint_url == "https://iam.cn-north-1.amazonaws.com.cn"
+
+
+BROKEN = {
+    "no JSON": "credential_process = echo words",
+    "expired": "credential_process = echo '"
+    '{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "Expiration": "2020-01-01T00:00:00Z"}'
+    "'",
+    "no program": "credential_process = /no/such/program",
+    "no quote": 'credential_process = "no end',
+    "no token": "role_arn = arn:aws:iam::123456789012:role/r\nweb_identity_token_file = /no/such/file",
+    "sso": "sso_session = corp\nsso_account_id = 123456789012\nsso_role_name = r",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_profile_whose_credentials_cannot_be_had_is_named_with_what_to_do(
+    kind: str, aws: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = "[sso-session corp]\nsso_start_url = https://x.example/start\nsso_region = us-east-1\n"
+    configure(aws, aws.admin, monkeypatch, f"[profile broken]\n{BROKEN[kind]}\n{session}")
+    with pytest.raises(AwsFailure, match="the AWS profile broken cannot be used: ") as caught:
+        make().identity("broken")
+    expected = "aws sso login --profile broken" if kind == "sso" else "look at the profile broken in ~/.aws/config"
+    assert caught.value.hint.startswith(expected)
+
+
+def test_a_profile_without_credentials_and_one_whose_role_is_refused_say_so(
+    aws: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = f"[profile role]\nrole_arn = arn:aws:iam::{aws.account}:role/none\nsource_profile = default\n"
+    configure(aws, aws.admin, monkeypatch, f"[profile bare]\nregion = us-east-1\n{role}")
+    with pytest.raises(AwsFailure, match="who the AWS profile bare is cannot be asked: it has no credentials"):
+        make().identity("bare")
+    with pytest.raises(AwsFailure, match="the AWS profile role cannot be used: AccessDenied") as caught:
+        make().identity("role")
+    assert "trust policy" in caught.value.hint
+
+
+class Device:
+    """An MFA device, and a profile that needs it: `mfa`."""
+
+    def __init__(self, aws: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+        iam, now = aws.client("iam"), datetime.now(UTC)
+        device = iam.create_virtual_mfa_device(VirtualMFADeviceName="admin")["VirtualMFADevice"]
+        self._seed = device["Base32StringSeed"].decode()
+        first, second = (one_time_code(self._seed, now - timedelta(seconds=each)) for each in (30, 0))
+        iam.enable_mfa_device(
+            UserName="admin", SerialNumber=device["SerialNumber"], AuthenticationCode1=first, AuthenticationCode2=second
+        )
+        trust = {"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": aws.account},
+                                "Condition": {"Bool": {"aws:MultiFactorAuthPresent": "true"}}}]}  # fmt: skip
+        role = iam.create_role(RoleName="ops", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+        profile = f"role_arn = {role}\nsource_profile = default\nmfa_serial = {device['SerialNumber']}\n"
+        configure(aws, aws.admin, monkeypatch, f"[profile mfa]\n{profile}")
+
+    def code(self) -> str:
+        """Return the code it shows now, as it shows it."""
+        code = one_time_code(self._seed, datetime.now(UTC))
+        return f"{code[:3]} {code[3:]}"
+
+
+ASK = """
+import os
+from datetime import UTC, datetime
+from firedamp.service.aws import Aws
+from firedamp.storage.errors import Failure
+try:
+    print(Aws(now=lambda: datetime.now(UTC), random=os.urandom, write_down=print).identity("mfa"))
+except Failure as failure:
+    print(failure)
+"""
+
+
+def typed(keys: Sequence[str]) -> str:
+    """Ask for the identity in a terminal, type what is given, and return what the terminal shows."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-c", ASK])  # noqa: S606 - Python itself
+    shown, left = b"", list(keys)
+    while True:
+        try:
+            shown += os.read(terminal, 1000)
+        except OSError:
+            break
+        if left and shown.endswith(b": "):
+            time.sleep(0.05)  # what is typed before the echo is off is thrown away
+            os.write(terminal, left.pop(0).encode())
+    os.close(terminal)
+    os.waitpid(child, 0)
+    return shown.decode()
+
+
+def test_an_mfa_code_is_typed_as_the_device_shows_it(aws: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(aws, monkeypatch)
+    for keys, said in (
+        ("000000\n", "a new code (each works once)"),
+        ("\n", "six digits"),
+        ("\x04", "nobody types one"),
+    ):
+        assert said in typed([keys])
+    shown = typed([device.code() + "\n"])
+    assert "assumed-role/ops/" in shown
+    assert "assumed-role/ops/" in make().identity("mfa"), "what a terminal began, a service goes on with"
+
+
+def test_without_a_terminal_no_code_is_read_from_anywhere(aws: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(aws, monkeypatch)
+    done = subprocess.run(
+        [sys.executable, "-c", ASK], input=device.code(), capture_output=True, text=True, check=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert done.stdout.startswith("the AWS profile mfa needs an MFA code, and nobody types one here")
+    assert done.stderr == ""
