@@ -323,10 +323,11 @@ def _asked(ask: Callable[[], Any], condition: str, gone: str = "") -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Since when the watch is proven. since None: it is not; looked None: nobody ever looked."""
+    """Since when the watch is proven. since None: it is not; looked None: nobody ever looked; late: not of late."""
 
     looked: datetime | None
     since: datetime | None
+    late: bool = False
     blind: tuple[Standing, ...] = ()
     unsure: tuple[Standing, ...] = ()
 
@@ -339,12 +340,13 @@ class Proof:
         if gaps:
             oldest = min(each.since for each in self.blind)
             return f"the watch is blind since {rfc3339(oldest)}: {'; '.join(gaps)}"
-        if self.since is None:
+        if self.late:
             return f"the watch is not proven: it was looked at {rfc3339(self.looked)}, too long ago"
+        unsure = "; ".join(each.check.condition for each in self.unsure)
+        if self.since is None:
+            return f"the watch is not proven: {f'not known: {unsure}' if unsure else 'only single canaries are known'}"
         known = f"the watch is proven since {rfc3339(self.since)}"
-        if not self.unsure:
-            return known
-        return f"{known}, except: {'; '.join(each.check.condition for each in self.unsure)} (not known)"
+        return f"{known}, except: {unsure} (not known)" if unsure else known
 
 
 def proof(standings: Sequence[Standing], now: datetime) -> Proof:
@@ -357,5 +359,6 @@ def proof(standings: Sequence[Standing], now: datetime) -> Proof:
     sound = [
         each.since for each in standings if isinstance(each.check, Sound) and not each.check.condition.startswith(KEY)
     ]
-    proven = max(sound) if sound and not blind and abs(now - looked) < _LOOKED else None
-    return Proof(looked, proven, blind, unsure)
+    late = abs(now - looked) >= _LOOKED
+    proven = max(sound) if sound and not blind and not late else None
+    return Proof(looked, proven, late, blind, unsure)

@@ -199,7 +199,7 @@ class Driller:
         """Drill in every region with a user of its own, made for it and taken back whatever happens."""
         found, profile = self._accounts.profile(account)
         if not found:
-            raise UsageFailure(f"no profile acts in account {account}, and no canary there can be read back")
+            raise UsageFailure(f"no canary of account {account} can be read back, and {self._accounts.nobody(account)}")
         mint = minting.make_mint(self._aws, self._store, profile, "drill")
         handed: list[Minted] = []
         with failures("a key for the drill cannot be made"):

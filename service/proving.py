@@ -89,16 +89,16 @@ class Accounts:
         minted = (key.profile for key in store.watched() if isinstance(key, Canary))
         self._profiles = list(dict.fromkeys([named] if named else [*ours, *minted]))
         self._account: dict[str | None, str] = {}
-        self.broken: dict[str | None, str] = {}
+        self._broken: dict[str | None, str] = {}
 
     def profile(self, account: str) -> tuple[bool, str | None]:
         """Return whether a profile acts in an account, and which: None is the SDK's own choice."""
         for profile in self._profiles:
-            if profile not in self._account and profile not in self.broken:
+            if profile not in self._account and profile not in self._broken:
                 try:
                     self._account[profile] = account_of_profile(self._aws, profile)
                 except AwsFailure as failure:
-                    self.broken[profile] = str(failure)
+                    self._broken[profile] = str(failure)
             if self._account.get(profile) == account:
                 return True, profile
         return False, None
@@ -106,7 +106,11 @@ class Accounts:
     def iam(self, account: str) -> IAMClient | str:
         """Return a client of IAM in an account, or why there is none."""
         found, profile = self.profile(account)
-        return self._aws.iam(profile, "net") if found else f"no profile acts in account {account}"
+        return self._aws.iam(profile, "net") if found else self.nobody(account)
+
+    def nobody(self, account: str) -> str:
+        """Return why no profile acts in an account: the ones that should may be broken."""
+        return "; ".join([f"no profile acts in account {account}", *self._broken.values()])
 
 
 def _aws_checks(aws: Aws, accounts: Accounts, store: Store, config: Config) -> Iterator[Check]:
@@ -120,7 +124,7 @@ def _aws_checks(aws: Aws, accounts: Accounts, store: Store, config: Config) -> I
                 client = _in_region(aws, profile)
                 yield from blind.trail(account, client, config.watch.blind_after, _now())
             else:
-                yield Unsure(condition=f"trail of account {account}", why="no profile acts in this account")
+                yield Unsure(condition=f"trail of account {account}", why=accounts.nobody(account))
     for url in urls:
         if url.scheme != "sqs":
             continue

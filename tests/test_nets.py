@@ -406,7 +406,10 @@ def test_the_watch_is_proven_since_its_last_part_became_sound() -> None:
     assert proof([], now).words.startswith("the watch is not proven")
     assert proof([stand(Sound(condition=blind.HEARTBEAT), 1)], now).looked is None
     assert proof(sound, now).words == "the watch is proven since 2026-11-20T13:00:00Z"
-    assert "except: q" in proof([*sound, stand(Unsure(condition="q", why=""), 1)], now).words
+    unsure = stand(Unsure(condition="q", why=""), 1)
+    assert "except: q" in proof([*sound, unsure], now).words
+    assert proof([unsure], now).words == "the watch is not proven: not known: q"
+    assert proof([sound[-1]], now).words == "the watch is not proven: only single canaries are known"
     dark = proof([*sound, stand(Blind(condition="t", why="off"), 2)], now)
     assert (dark.since, dark.words) == (None, "the watch is blind since 2026-11-20T12:00:00Z: t (off)")
     assert "too long ago" in proof(sound, now + HOUR).words
@@ -487,7 +490,8 @@ def test_nets_without_a_profile_says_so(
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
     assert main(["canary", "nets", "--config", config]) == 2
     out = capsys.readouterr().out
-    assert f"? {TRAIL}: no profile acts in this account" in out
+    assert f"? {TRAIL}: no profile acts in account {ACCOUNT}; who the AWS profile default is cannot be asked: it" in out
+    assert "too long ago" not in out
     assert "? queue notices: the AWS profile nobody cannot be used" in out
 
 
