@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -36,6 +37,9 @@ _HOME_REGION: Final = "us-east-1"
 """Where IAM and the global services are recorded (CloudTrail guide, "global service events")."""
 _IAM_HOMES: Final = {"aws": _HOME_REGION, "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 """IAM's region in each partition (AWS General Reference, "IAM endpoints"); other partitions have one of their own."""
+_DENIED_IN: Final = re.compile(r"with an explicit deny in (an? [a-zA-Z -]+(?:policy|boundary))")
+_NOT_ALLOWED_BY: Final = re.compile(r"because no ([a-zA-Z -]+(?:policy|boundary)) allows")
+"""How a refusal names the policy that decided (IAM guide, "Troubleshoot access denied error messages")."""
 _DIGITS: Final = 6
 """Of an MFA code (STS API, AssumeRole: TokenCode)."""
 
@@ -198,7 +202,7 @@ def failures(what: str) -> Iterator[None]:
     except ClientError as error:
         told = error.response.get("Error", {})
         code, message = told.get("Code", "no code"), told.get("Message", "no message")
-        raise AwsFailure(f"{what}: {code}: {message}", _hint(code)) from error
+        raise AwsFailure(f"{what}: {code}: {message}", _hint(code, message)) from error
     except NoCredentialsError as error:
         raise AwsFailure(f"{what}: it has no credentials", "aws configure sso, or aws configure") from error
     except RefreshWithMFAUnsupportedError as error:
@@ -212,8 +216,12 @@ def _text(header: object) -> str:
     return header.decode() if isinstance(header, bytes) else str(header)
 
 
-def _hint(code: str) -> str:
+def _hint(code: str, message: str) -> str:
     if "AccessDenied" in code or "Unauthorized" in code:
+        if denied := _DENIED_IN.search(message):
+            return f"{denied[1]} denies it: no other policy can allow that, only a change there, or another profile"
+        if (bound := _NOT_ALLOWED_BY.search(message)) and bound[1] != "identity-based policy":
+            return f"its {bound[1]} must allow it, too"
         return "the policies that firedamp needs stand in deploy/policies; firedamp doctor names what is missing"
     if "ExpiredToken" in code:
         return "log in again: the session has ended"

@@ -88,6 +88,29 @@ def test_what_aws_refuses_says_what_was_tried_and_what_to_do(aws: Loopback, monk
         make().identity()
 
 
+@pytest.mark.parametrize(
+    ("reason", "hint"),
+    [
+        ("with an explicit deny in a service control policy", "a service control policy denies it: no other policy"),
+        ("with an explicit deny in a permissions boundary", "a permissions boundary denies it"),
+        ("with an explicit deny in an identity-based policy", "an identity-based policy denies it"),
+        ("because no session policy allows the iam:ListUsers action", "its session policy must allow it, too"),
+        ("because no permissions boundary allows the iam:ListUsers action", "its permissions boundary must allow it"),
+        ("because no identity-based policy allows the iam:ListUsers action", "the policies that firedamp needs"),
+        ("", "the policies that firedamp needs"),
+    ],
+)
+def test_what_is_denied_elsewhere_than_in_the_callers_own_policy_is_said(
+    reason: str, hint: str, aws: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(aws, aws.admin, monkeypatch)
+    message = f"User: arn:aws:iam::1:user/a is not authorized to perform: iam:ListUsers on resource: * {reason}"
+    aws.refuse_next("iam:ListUsers", "AccessDenied", message)
+    with pytest.raises(AwsFailure) as caught, failures("users cannot be listed"):
+        make().iam().list_users()
+    assert caught.value.hint.startswith(hint)
+
+
 def test_a_role_is_assumed_once_for_many_processes(aws: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     trust = {"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": aws.account}}]}
     role = aws.client("iam").create_role(RoleName="audit", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
