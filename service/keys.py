@@ -28,7 +28,7 @@ from firedamp.service.options import Common, Format, KeyOptions
 from firedamp.service.rights import Rights
 from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
 from firedamp.storage.keyid import CANARY_ACCOUNTS, account_of
-from firedamp.storage.records import Canary, Finding, KeyAction, Sight, Status, Verification
+from firedamp.storage.records import Canary, Finding, KeyAction, Severity, Sight, Status, Verification
 from firedamp.storage.store import Store
 from firedamp.storage.times import rfc3339
 
@@ -187,12 +187,12 @@ class Desk:
                 undenied = failure
             self.step("disable", "iam:UpdateAccessKey", lambda: iam.update_access_key(
                 UserName=story.user or "", AccessKeyId=self.key_id, Status="Inactive"))  # fmt: skip
-            if not by_itself:
-                self._prove_inactive(iam, story.user)
-        self._prove_rejected()
+            unlisted = None if by_itself else self._prove_inactive(iam, story.user)
+        if not self._prove_rejected() and unlisted is not None:
+            raise Failure(f"{self.key_id} was made inactive, but that is not proved: {unlisted.what}", unlisted.hint)
         if undenied is not None:
             raise Failure(
-                f"{self.key_id} is inactive, but sessions made from it are not denied: {undenied.what}",
+                f"{self.key_id} is inactive, but sessions made from it are not proved to be denied: {undenied.what}",
                 f"firedamp key revoke-sessions {self.key_id}, with a profile that may",
             )
         return 0
@@ -259,27 +259,39 @@ class Desk:
         document = json.dumps(policy)
         self.step("revoke-sessions", "iam:PutUserPolicy", lambda: iam.put_user_policy(
             UserName=user, PolicyName=SESSIONS_POLICY, PolicyDocument=document))  # fmt: skip
-        kept = self.step("revoke-sessions", "iam:GetUserPolicy", lambda: iam.get_user_policy(
-            UserName=user, PolicyName=SESSIONS_POLICY)["PolicyDocument"])  # fmt: skip
+        try:
+            kept = self.step("revoke-sessions", "iam:GetUserPolicy", lambda: iam.get_user_policy(
+                UserName=user, PolicyName=SESSIONS_POLICY)["PolicyDocument"])  # fmt: skip
+        except AwsFailure as failure:
+            raise Failure(
+                f"{SESSIONS_POLICY} was put, but cannot be read back for proof: {failure.what}", failure.hint
+            ) from failure
         if kept not in (policy, document):
             raise Failure(f"the policy {SESSIONS_POLICY} of {user} is not what was put there", "look at it in IAM")
         print(f"sessions made before {border} are denied ({SESSIONS_POLICY})", file=sys.stderr)
 
-    def _prove_inactive(self, iam: IAMClient, user: str) -> None:
-        with failures("the keys of the user cannot be listed"):
-            keys = {
-                each["AccessKeyId"]: each["Status"] for each in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
-            }
+    def _prove_inactive(self, iam: IAMClient, user: str) -> AwsFailure | None:
+        """See that IAM lists the key as inactive. Return why that cannot be seen; raises Failure when it is not so."""
+        try:
+            with failures("the keys of the user cannot be listed"):
+                listed = iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
+        except AwsFailure as failure:
+            return failure
+        keys = {each["AccessKeyId"]: each["Status"] for each in listed}
         if keys.get(self.key_id) != "Inactive":
             raise Failure(f"{self.key_id} is still {keys.get(self.key_id)} after it was made inactive", "try again")
         print(f"{self.key_id} is inactive", file=sys.stderr)
+        return None
 
-    def _prove_rejected(self) -> None:
-        """Ask STS with the leaked key until it is refused; changes take seconds to arrive everywhere."""
+    def _prove_rejected(self) -> bool:
+        """Ask STS with the leaked key until it is refused; changes take seconds to arrive everywhere.
+
+        Return False when there is no secret to ask with. Raises Failure when STS does not refuse it.
+        """
         credential = self.credential()
         if credential is None:
             print("the secret cannot be read back, so STS was not asked for proof", file=sys.stderr)
-            return
+            return False
         for attempt in range(_TRIES):
             said = self.ask(credential)
             if said.status is Status.REJECTED:
@@ -292,6 +304,7 @@ class Desk:
             if finding.has_secret:
                 known = replace(said, at=_now())
                 self.store.set_verification(finding.fingerprint, known, verifier.grade(finding, known))
+        return True
 
     def ask(self, credential: Credential) -> Verification:
         """Ask STS about one credential, once."""
@@ -333,7 +346,7 @@ READ_CALLS: Final = (
 
 def _asked(iam: IAMClient, story: Story) -> Story:
     """Ask the account. The first call says whose key it is; every further one may be refused on its own."""
-    with failures(f"whose key {story.key_id} is"):
+    with failures("its last use cannot be asked"):
         used: Any = iam.get_access_key_last_used(AccessKeyId=story.key_id)
     user, unknown = used.get("UserName"), list[str]()
     if user is None:
@@ -352,35 +365,43 @@ def _asked(iam: IAMClient, story: Story) -> Story:
     keys = ask("the user's keys", lambda: iam.list_access_keys(UserName=user)["AccessKeyMetadata"], [])
     mine: Any = next((each for each in keys if each["AccessKeyId"] == story.key_id), {})
     groups = ask(
-        "the user's groups", lambda: [g["GroupName"] for g in iam.list_groups_for_user(UserName=user)["Groups"]], []
+        "the user's groups", lambda: [g["GroupName"] for g in iam.list_groups_for_user(UserName=user)["Groups"]], None
     )
     boundary = str(whole.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", ""))
     return replace(
         story, user=user, arn=whole.get("Arn"), status=mine.get("Status"), created=mine.get("CreateDate"),
         last_used=last.get("LastUsedDate"), last_service=last.get("ServiceName"), last_region=last.get("Region"),
         other_keys=tuple(f"{k['AccessKeyId']} ({k['Status']})" for k in keys if k["AccessKeyId"] != story.key_id),
-        groups=tuple(groups), rights=_rights(iam, user, groups, boundary, ask), unknown=tuple(unknown),
+        groups=tuple(groups or ()), rights=_rights(iam, user, groups, boundary, ask), unknown=tuple(unknown),
     )  # fmt: skip
 
 
-def _rights(iam: IAMClient, user: str, groups: Sequence[str], boundary: str, ask: Callable[..., Any]) -> Rights:
+def _rights(iam: IAMClient, user: str, groups: Sequence[str] | None, boundary: str, ask: Callable[..., Any]) -> Rights:
     documents: list[str] = []
     attached: dict[str, str] = {}
-    unread: list[str] = []
-    for name in ask("inline policies", lambda: iam.list_user_policies(UserName=user)["PolicyNames"], []):
+    unread: list[str] = ["policies of groups"] if groups is None else []
+
+    def listed(what: str, call: Callable[..., Any]) -> Any:
+        found = ask(what, call, None)
+        if found is None:
+            unread.append(what)
+        return found or []
+
+    for name in listed("inline policies", lambda: iam.list_user_policies(UserName=user)["PolicyNames"]):
         found = ask(f"policy {name}", lambda name=name: iam.get_user_policy(UserName=user, PolicyName=name), None)
         _add(found, name, documents, unread)
-    for each in ask(
-        "attached policies", lambda: iam.list_attached_user_policies(UserName=user)["AttachedPolicies"], []
-    ):
+    for each in listed("attached policies", lambda: iam.list_attached_user_policies(UserName=user)["AttachedPolicies"]):
         attached[each["PolicyArn"]] = each["PolicyName"]
-    for group in groups:
-        named = ask("group policies", lambda g=group: iam.list_group_policies(GroupName=g)["PolicyNames"], [])
+    for group in groups or ():
+        named = listed(
+            f"inline policies of group {group}", lambda g=group: iam.list_group_policies(GroupName=g)["PolicyNames"]
+        )
         for name in named:
             found = ask(f"policy {name}", lambda g=group, n=name: iam.get_group_policy(GroupName=g, PolicyName=n), None)
             _add(found, name, documents, unread)
-        more = ask(
-            "group policies", lambda g=group: iam.list_attached_group_policies(GroupName=g)["AttachedPolicies"], []
+        more = listed(
+            f"attached policies of group {group}",
+            lambda g=group: iam.list_attached_group_policies(GroupName=g)["AttachedPolicies"],
         )
         for each in more:
             attached[each["PolicyArn"]] = each["PolicyName"]
@@ -396,7 +417,7 @@ def _rights(iam: IAMClient, user: str, groups: Sequence[str], boundary: str, ask
 
 def _add(found: Any, name: str, documents: list[str], unread: list[str], field: str = "PolicyDocument") -> None:
     if found is None:
-        unread.append(name)
+        unread.append(f"policy {name}")
     else:
         documents.append(found[field] if isinstance(found[field], str) else json.dumps(found[field]))
 
@@ -404,8 +425,11 @@ def _add(found: Any, name: str, documents: list[str], unread: list[str], field: 
 def _tell_roles(story: Story) -> None:
     """Say which sessions a policy of the user does not reach: those of roles are under the roles' policies."""
     able = story.rights
-    roles = ("any role",) if able is not None and able.administrator else () if able is None else able.roles
-    if roles:
+    roles = ("any role",) if able is None or able.administrator else able.roles
+    for each in story.unknown:
+        print(f"not known: {show.safe(each)}", file=sys.stderr)
+    if roles or story.unknown:
+        roles = roles or ("which is not known",)
         print(
             f"sessions of roles that it assumed ({', '.join(map(show.safe, roles))}) are not ended by this: "
             "revoke them at each role",
@@ -414,12 +438,16 @@ def _tell_roles(story: Story) -> None:
 
 
 def _keep_grade(store: Store, story: Story) -> None:
-    """Remember how bad the key is, now that its rights are known: the list of findings is sorted by it."""
+    """Remember how bad the key is, now that its rights are known: the list of findings is sorted by it.
+
+    Who may not read every policy does not make it less bad than somebody knew it to be.
+    """
     if story.rights is None:
         return
     for finding in story.findings:
         if finding.verification.status in {Status.ACTIVE, Status.UNCHECKED, Status.UNKNOWN} and not finding.canary:
-            store.set_verification(finding.fingerprint, finding.verification, story.rights.severity)
+            known = (finding.severity if story.rights.unread else None) or Severity.INFO
+            store.set_verification(finding.fingerprint, finding.verification, max(known, story.rights.severity))
 
 
 def _write(common: Common, story: Story) -> None:

@@ -69,7 +69,7 @@ def mint(options: CanaryOptions, common: Common, store: Store) -> int:
     profile = profile_of(options, common.settings())
     account = account_of_profile(aws, profile)
     making = make_mint(aws, store, profile)
-    with alone(common), failures("IAM does not let a canary be made"):
+    with alone(common), failures(f"IAM does not let a canary be {'made' if options.count else 'taken back'}"):
         todo = list(minter.pending(store.mintings(), account, MintPurpose.CANARY))
         if options.count == 0:
             return _told(_each(todo, making.take_back, common), "taken back", common)

@@ -82,7 +82,7 @@ class Rights:
     roles: tuple[str, ...] = ()
     """Roles it may assume, as patterns."""
     unread: tuple[str, ...] = ()
-    """Policies that could not be read: what they allow is not known."""
+    """Policies that could not be read: what they allow is not known, with or without a gate."""
 
     @property
     def severity(self) -> Severity:
@@ -114,7 +114,7 @@ class Rights:
             said.append("quarantined by AWS: it knows of the leak, and denies the calls that thieves like most")
         if self.boundary:
             said.append(f"bounded by {self.boundary}: the actual rights may be fewer")
-        said += [f"policy {name} could not be read: what it allows is not known" for name in self.unread]
+        said += [f"{each} could not be read: what is allowed there is not known" for each in self.unread]
         return tuple(said) or ("no right that matters was found",)
 
 
@@ -129,8 +129,9 @@ def read(
     gate = any(each.everything and _wants_mfa(each, allow=False) for each in denies)
     locked = [each for each in denies if each.everything and _addresses(each, allow=False)]
     ranges = [each for one in locked for each in _addresses(one, allow=False)]
-    if allows and all(_addresses(each, allow=True) for each in allows):
-        ranges += [each for one in allows for each in _addresses(one, allow=True)]
+    known = allows if not unread else []  # what cannot be read may allow it all, from everywhere
+    if known and all(_addresses(each, allow=True) for each in known):
+        ranges += [each for one in known for each in _addresses(one, allow=True)]
 
     def can(action: str) -> bool:
         return any(each.covers(action) for each in allows) and not any(
@@ -145,7 +146,7 @@ def read(
     administrator = any(each.everything for each in allows) and not deny_all
     return Rights(
         administrator=administrator, escalation=() if administrator or deny_all else escalation,
-        mfa_gated=gate or (bool(allows) and all(_wants_mfa(each, allow=True) for each in allows)),
+        mfa_gated=gate or (bool(known) and all(_wants_mfa(each, allow=True) for each in known)),
         address_locked=tuple(dict.fromkeys(ranges)), deny_all=deny_all,
         quarantined=any(QUARANTINE in name for name in attached), boundary=boundary,
         roles=() if administrator or deny_all else tuple(dict.fromkeys(roles)), unread=tuple(unread),

@@ -402,9 +402,58 @@ def test_a_key_is_made_inactive_though_its_sessions_may_not_be_denied(
     status, _, told = run(capsys, "key", "disable", key.id, "--profile", "admin", "--yes")
     assert status == 2
     assert "STS refuses the key" in told
-    assert "sessions made from it are not denied: iam:PutUserPolicy" in told
+    assert "sessions made from it are not proved to be denied: iam:PutUserPolicy" in told
     assert f"sessions of roles that it assumed ({role}) are not ended by this" in told
     assert aws.client("iam").list_access_keys(UserName="dev")["AccessKeyMetadata"][0]["Status"] == "Inactive"
+
+
+def test_what_may_not_be_read_back_is_told_as_done_and_not_proved(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = at_home()
+    aws.refuse_next("iam:GetUserPolicy", "AccessDenied", "not allowed", times=10)
+    status, _, told = run(capsys, "key", "revoke-sessions", key.id, "--profile", "admin", "--yes")
+    assert status == 2
+    assert "RevokeOlderSessions was put, but cannot be read back for proof: iam:GetUserPolicy" in told
+    assert "firedamp: RevokeOlderSessions" in told
+    aws.refuse_next("iam:GetUserPolicy", "AccessDenied", times=0)
+    aws.refuse_next("iam:ListAccessKeys", "AccessDenied", "not allowed", times=10)
+    status, _, told = run(capsys, "key", "disable", key.id, "--profile", "admin", "--yes")
+    assert (status, "STS refuses the key" in told) == (0, True), told
+
+
+def test_a_key_whose_end_nobody_can_be_asked_about_is_not_called_dead(
+    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = aws.add_user("dev")
+    leak(tmp_path / "gone" / "credentials", key)
+    run(capsys, "scan", str(tmp_path), "--offline")
+    (tmp_path / "gone" / "credentials").unlink()
+    configure(aws, monkeypatch)
+    aws.refuse_next("iam:ListAccessKeys", "AccessDenied", "not allowed", times=10)
+    status, _, told = run(capsys, "key", "disable", key.id, "--yes")
+    assert status == 2
+    assert f"{key.id} was made inactive, but that is not proved: the keys of the user cannot be listed" in told
+
+
+@pytest.mark.parametrize("refused", ["ListUserPolicies", "ListAttachedUserPolicies", "ListGroupsForUser"])
+def test_rights_that_may_not_be_read_are_not_taken_for_none(
+    refused: str, aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gated = allow("s3:*", Condition={"Bool": {"aws:MultiFactorAuthPresent": "true"}})
+    key = aws.add_user("dev", inline={"admin": allow("*"), "gated": gated})
+    leak(tmp_path / "credentials", key)
+    run(capsys, "scan", str(tmp_path), "--offline")
+    configure(aws, monkeypatch)
+    assert run(capsys, "key", "show", key.id)[1]["severity"] == "critical"
+    aws.client("iam").delete_user_policy(UserName="dev", PolicyName="admin")
+    aws.refuse_next(f"iam:{refused}", "AccessDenied", "not allowed", times=10)
+    _, story, _ = run(capsys, "key", "show", key.id)
+    assert story["severity"] == "high", "what cannot be read may need no MFA"
+    assert "not allowed" in str(story["unknown"])
+    assert run(capsys, "findings", "list")[1]["severity"] == "CRITICAL", "somebody who saw more knew it"
+    status, _, told = run(capsys, "key", "revoke-sessions", key.id)
+    assert (status, "sessions of roles that it assumed (which is not known)" in told) == (0, True)
 
 
 def test_the_key_that_one_works_with_is_disabled_without_a_false_alarm(
