@@ -40,6 +40,7 @@ _IAM_HOMES: Final = {"aws": _HOME_REGION, "aws-cn": "cn-north-1", "aws-us-gov": 
 _DENIED_IN: Final = re.compile(r"with an explicit deny in (an? [a-zA-Z -]+(?:policy|boundary))")
 _NOT_ALLOWED_BY: Final = re.compile(r"because no ([a-zA-Z -]+(?:policy|boundary)) allows")
 """How a refusal names the policy that decided (IAM guide, "Troubleshoot access denied error messages")."""
+_SKEWED: Final = re.compile(r"Signature (?:expired|not yet current)")
 _DIGITS: Final = 6
 """Of an MFA code (STS API, AssumeRole: TokenCode)."""
 
@@ -217,12 +218,16 @@ def _text(header: object) -> str:
 
 
 def _hint(code: str, message: str) -> str:
+    if code == "RequestTimeTooSkewed" or _SKEWED.search(message):
+        return "set the clock of this machine: it is not AWS's (timedatectl, or the clock of the host it runs on)"
     if "AccessDenied" in code or "Unauthorized" in code:
         if denied := _DENIED_IN.search(message):
             return f"{denied[1]} denies it: no other policy can allow that, only a change there, or another profile"
         if (bound := _NOT_ALLOWED_BY.search(message)) and bound[1] != "identity-based policy":
             return f"its {bound[1]} must allow it, too"
         return "the policies that firedamp needs stand in deploy/policies; firedamp doctor names what is missing"
+    if code in {"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId"}:
+        return "AWS does not know the access key that asks, or it is inactive: use another profile"
     if "ExpiredToken" in code:
         return "log in again: the session has ended"
     return ""
@@ -288,9 +293,12 @@ def _way_in(error: Exception, profile: str) -> str:
         return f"aws login --profile {profile}"
     if not isinstance(error, ClientError):
         return f"look at the profile {profile} in ~/.aws/config and ~/.aws/credentials"
-    if "MultiFactorAuthentication" in str(error):
+    code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+    if "MultiFactorAuthentication" in message:
         return f"again, with a new code (each works once) of the device that mfa_serial of {profile} names"
-    return f"look at role_arn of the profile {profile}, at the role's trust policy and at what its source profile may"
+    if "AccessDenied" in code:
+        return f"look at role_arn of the profile {profile}, the role's trust policy and what its source profile may"
+    return _hint(code, message)
 
 
 def _prepare_roles(session: boto3.Session) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import random
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.builders import make_key_id, make_secret
 
 from firedamp.service.aws import Aws, failures
 from firedamp.service.loopback import Loopback, LoopbackKey
@@ -182,6 +184,24 @@ def test_a_profile_without_credentials_and_one_whose_role_is_refused_say_so(
     with pytest.raises(AwsFailure, match="the AWS profile role cannot be used: AccessDenied") as caught:
         make().identity("role")
     assert "trust policy" in caught.value.hint
+
+
+def test_a_clock_that_is_wrong_is_said_to_be_so(aws: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(aws, aws.admin, monkeypatch)
+    for hours in (1, -1):
+        aws.wall = lambda hours=hours: datetime.now(UTC) + timedelta(hours=hours)
+        with pytest.raises(AwsFailure, match="SignatureDoesNotMatch: Signature") as caught:
+            make().identity()
+        assert caught.value.hint.startswith("set the clock of this machine")
+
+
+def test_a_key_that_aws_does_not_know_is_said_to_be_so(
+    aws: Loopback, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(aws, LoopbackKey(make_key_id(rng), Secret(make_secret(rng))), monkeypatch)
+    with pytest.raises(AwsFailure, match="InvalidClientTokenId") as caught:
+        make().identity()
+    assert "does not know the access key" in caught.value.hint
 
 
 class Device:
