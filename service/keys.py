@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from firedamp.scanner import verify as verifier
@@ -63,6 +64,8 @@ class Story:
     rights: Rights | None = None
     unknown: tuple[str, ...] = ()
     """What could not be asked, and why."""
+    asked: datetime | None = None
+    """When AWS answered, by its own clock: sessions bear the time of that one."""
 
 
 def key(options: KeyOptions, common: Common) -> int:
@@ -91,6 +94,11 @@ def key(options: KeyOptions, common: Common) -> int:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _latest(story: Story) -> datetime:
+    """Return the time, by our clock or by AWS's if that is ahead: a session of just now must not escape by a minute."""
+    return max(_now(), story.asked or _now())
 
 
 class Desk:
@@ -182,7 +190,7 @@ class Desk:
         with self._aws.about(self.key_id):
             # The sessions first: with the key itself, nothing can be done after it is inactive.
             try:
-                self._deny_sessions(iam, story.user, _now() + _SETTLING)
+                self._deny_sessions(iam, story.user, _latest(story) + _SETTLING)
             except Failure as failure:  # no reason to let the key live
                 undenied = failure
             self.step("disable", "iam:UpdateAccessKey", lambda: iam.update_access_key(
@@ -203,7 +211,7 @@ class Desk:
         _tell_roles(story)
         if self.go() and story.user is not None:
             with self._aws.about(self.key_id):
-                self._deny_sessions(self.iam(), story.user, _now())
+                self._deny_sessions(self.iam(), story.user, _latest(story))
         return 0
 
     def go(self, obstacle: Failure | None = None) -> bool:
@@ -349,6 +357,7 @@ def _asked(iam: IAMClient, story: Story) -> Story:
     with failures("its last use cannot be asked"):
         used: Any = iam.get_access_key_last_used(AccessKeyId=story.key_id)
     user, unknown = used.get("UserName"), list[str]()
+    date = used["ResponseMetadata"]["HTTPHeaders"].get("date")
     if user is None:
         return replace(story, unknown=("AWS names no user for this key",))
     last: Any = used.get("AccessKeyLastUsed", {})
@@ -373,6 +382,7 @@ def _asked(iam: IAMClient, story: Story) -> Story:
         last_used=last.get("LastUsedDate"), last_service=last.get("ServiceName"), last_region=last.get("Region"),
         other_keys=tuple(f"{k['AccessKeyId']} ({k['Status']})" for k in keys if k["AccessKeyId"] != story.key_id),
         groups=tuple(groups or ()), rights=_rights(iam, user, groups, boundary, ask), unknown=tuple(unknown),
+        asked=None if date is None else parsedate_to_datetime(date),
     )  # fmt: skip
 
 

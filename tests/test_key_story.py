@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from tests.builders import make_key_id, make_secret
-from tests.scenes import allow
+from tests.scenes import allow, code, session_key
 
 from firedamp.service import cli
 from firedamp.service.aws import Aws
@@ -232,6 +232,17 @@ def test_sessions_can_be_revoked_alone(
     assert status == 0
     assert "are denied" in told
     aws.client("s3", key).list_buckets()
+
+
+def test_a_session_of_just_now_is_denied_though_our_clock_is_behind(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = at_home()
+    aws.wall = aws.clock = lambda: datetime.now(UTC) + timedelta(minutes=4)
+    minted = session_key(aws.client("sts", key).get_session_token()["Credentials"])
+    assert code(aws.client("s3", minted).list_buckets) == "OK"
+    assert run(capsys, "key", "revoke-sessions", key.id, "--profile", "admin", "--yes")[0] == 0
+    assert code(aws.client("s3", minted).list_buckets) == "AccessDenied"
 
 
 def rotated(capsys: pytest.CaptureFixture[str], key: LoopbackKey, *more: str) -> tuple[int, str]:
