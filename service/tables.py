@@ -79,7 +79,7 @@ def write(
         for each in findings
     ]  # fmt: skip
     below = () if report is None else _summary(findings, report, now, place_of, changed)
-    _print(("key", "account", "status", "where"), rows, below, out)
+    _print(("key", "account", "status", "where"), rows, (*_undecided(findings), *below), out)
 
 
 def _print(columns: Sequence[str], rows: Sequence[Sequence[Cell]], below: Iterable[str], out: TextIO) -> None:
@@ -227,6 +227,13 @@ def _commit(sight: Sight) -> str:
     if place.in_head is not None:
         parts.append("still in HEAD" if place.in_head else "not in HEAD")
     return safe(", ".join(parts))
+
+
+def _undecided(findings: Sequence[Reported]) -> Iterator[str]:
+    """Say why AWS's answer decides nothing: the clock, the network or a proxy can be mended here."""
+    said = [each.finding.verification for each in findings]
+    for detail, count in Counter(each.detail for each in said if each.status is Status.UNKNOWN).items():
+        yield f"UNKNOWN ({count:,}): {safe(detail)}"
 
 
 def _summary(

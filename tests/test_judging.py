@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,18 @@ def test_an_answer_that_decides_nothing_takes_nothing_back_and_is_no_second_alar
     assert run(capsys, "verify", key.id)[0] == 1
     with Store(database()) as store:
         assert [alert.kind for _, alert in store.alerts()] == [AlertKind.LEAK]
+
+
+def test_the_table_says_why_an_answer_decides_nothing(
+    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    aws.wall = lambda: datetime.now(UTC) + timedelta(hours=1)
+    key = aws.add_user("deploy")
+    (tmp_path / "one").write_text(f"aws_access_key_id = {key.id}\naws_secret_access_key = {key.secret.reveal()}\n")
+    for arguments in (["scan", str(tmp_path)], ["verify", "--all"], ["findings"]):
+        cli.main(arguments)
+        assert "UNKNOWN (1): clock: AWS says that our time is wrong" in capsys.readouterr().out
 
 
 def test_offline_contacts_nobody_and_canaries_are_never_sent(
