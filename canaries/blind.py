@@ -45,6 +45,7 @@ HEARTBEAT: Final = "the outgoing heartbeat"
 """Told by the watch after each round, not by the nets."""
 KEY: Final = "key "
 """How the conditions of single canaries begin: a new canary does not make the whole watch new."""
+_FEEDS: Final = "the feeds"
 _DIGEST: Final = timedelta(hours=2, minutes=30)
 """Digest files are written every hour (CloudTrail guide, "digest file structure"), late ones included."""
 _LOOKED: Final = timedelta(minutes=30)
@@ -72,6 +73,13 @@ class Reach:
 
     marks: Sequence[Watermark]
     heard: Sequence[Heard] = ()
+
+
+def configured(urls: Sequence[str]) -> Check:
+    """Say whether anything is read at all: without a feed, every other part may be sound and no use is seen."""
+    if not urls:
+        return Unsure(condition=_FEEDS, why="none is configured ([watch] feeds), so no record of a use is read")
+    return Sound(condition=_FEEDS, told=f"{len(urls)} configured")
 
 
 def feeds(urls: Sequence[str], reach: Reach, limit: timedelta, now: datetime) -> Iterator[Check]:
@@ -360,5 +368,6 @@ def proof(standings: Sequence[Standing], now: datetime) -> Proof:
         each.since for each in standings if isinstance(each.check, Sound) and not each.check.condition.startswith(KEY)
     ]
     late = abs(now - looked) >= _LOOKED
-    proven = max(sound) if sound and not blind and not late else None
+    fed = all(each.check.condition != _FEEDS for each in unsure)
+    proven = max(sound) if sound and fed and not blind and not late else None
     return Proof(looked, proven, late, blind, unsure)

@@ -52,6 +52,7 @@ def nets(options: CanaryOptions, common: Common, store: Store) -> int:
     )  # fmt: skip
     checks = [
         *caught.checks,
+        blind.configured(config.watch.feeds),
         *blind.feeds(config.watch.feeds, Reach(store.watermarks(), store.heard()), config.watch.blind_after, _now()),
         *blind.channels([each.name for each in config.channel], store.channel_standings(), _now()),
         blind.service(store.instance(), _now()),

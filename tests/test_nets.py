@@ -480,6 +480,16 @@ def test_nets_looks_at_everything_and_says_since_when_the_watch_is_proven(
     assert main(["canary", "nets", "--format", "csv"]) == 2
 
 
+def test_nets_without_a_feed_prove_nothing(
+    aws: Loopback, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(aws, monkeypatch)
+    assert main(["canary", "nets"]) == 2
+    out = capsys.readouterr().out
+    assert "? the feeds: none is configured" in out
+    assert "the watch is not proven: not known: the feeds; the service" in out
+
+
 def test_nets_without_a_profile_says_so(
     aws: Loopback, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -506,7 +516,9 @@ def test_a_use_that_is_not_logged_ends_the_command_with_one(
         owner = Owner(account_id=ACCOUNT, user_name="svc")
         store.watch(Canary(key_id=key.id, name="svc", owner=owner, since=START))
         store.claim("h:1", datetime.now(UTC), HOUR)
-    assert main(["canary", "nets"]) == 1
+    config = str(setting(tmp_path, '[watch]\nfeeds = ["lookup://eu-west-1"]\n'))
+    assert main(["watch", "--once", "--config", config, "--quiet"]) == 0
+    assert main(["canary", "nets", "--config", config]) == 1
     assert f"{key.id} was used but not logged: sts in us-east-1" in capsys.readouterr().out
 
 

@@ -42,6 +42,11 @@ def feed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Feed:
     return Feed(tmp_path, capsys)
 
 
+def test_a_watch_over_no_key_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("watch", "--feed", tmp_path.as_uri(), "--once") == 0
+    assert "no key is watched: firedamp canary mint" in capsys.readouterr().err
+
+
 def test_an_incident_is_one_line_with_every_field(feed: Feed) -> None:
     denied = {"errorCode": "AccessDenied", "eventSource": "s3.amazonaws.com", "awsRegion": "eu-west-1"}
     feed.put(
