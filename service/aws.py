@@ -227,7 +227,13 @@ def _hint(code: str, message: str) -> str:
             return f"its {bound[1]} must allow it, too"
         return "the policies that firedamp needs stand in deploy/policies; firedamp doctor names what is missing"
     if code in {"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId"}:
-        return "AWS does not know the access key that asks, or it is inactive: use another profile"
+        # A session of GetSessionToken without MFA is known, and IAM says so of it all the same.
+        return (
+            "use another profile: this one's key is unknown to AWS or inactive, or its session (of GetSessionToken "
+            "without MFA, or of GetFederationToken) is none that IAM takes"
+        )
+    if "Throttl" in code or code in {"RequestLimitExceeded", "TooManyRequestsException", "SlowDown"}:
+        return "the same again in a minute: AWS answers this account more slowly than it is asked"
     if "ExpiredToken" in code:
         return "log in again: the session has ended"
     return ""

@@ -162,7 +162,9 @@ def _role(aws: Aws, role: str, profile: str | None, config: Config, store: Store
     try:
         lacks = permitted.lacking(aws, profile, role, known, _source(arn))
     except AwsFailure as failure:
-        return Check(name, State.UNKNOWN, f"{arn}; what it may do cannot be asked: {failure.what}")
+        ask = "allow it iam:SimulatePrincipalPolicy, then the rest is asked"
+        hint = ask if "AccessDenied" in failure.what else failure.hint
+        return Check(name, State.UNKNOWN, f"{arn}; what it may do cannot be asked: {failure.what}", hint)
     if not lacks:
         return Check(name, State.FINE, f"{arn} ({who})")
     needed = [each for each in lacks if each.sure]

@@ -90,6 +90,13 @@ def test_what_aws_refuses_says_what_was_tried_and_what_to_do(aws: Loopback, monk
         make().identity()
 
 
+def test_a_throttled_call_says_to_wait(aws: Loopback) -> None:
+    with pytest.raises(AwsFailure, match="Throttling") as caught, failures("users cannot be listed"):
+        aws.refuse_next("iam:ListUsers", "Throttling", "Rate exceeded")
+        aws.client("iam").list_users()
+    assert caught.value.hint.startswith("the same again in a minute")
+
+
 @pytest.mark.parametrize(
     ("reason", "hint"),
     [
@@ -195,13 +202,21 @@ def test_a_clock_that_is_wrong_is_said_to_be_so(aws: Loopback, monkeypatch: pyte
         assert caught.value.hint.startswith("set the clock of this machine")
 
 
-def test_a_key_that_aws_does_not_know_is_said_to_be_so(
+def test_a_key_that_aws_does_not_know_and_a_session_that_iam_does_not_take_are_said_to_be_so(
     aws: Loopback, rng: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(aws, LoopbackKey(make_key_id(rng), Secret(make_secret(rng))), monkeypatch)
     with pytest.raises(AwsFailure, match="InvalidClientTokenId") as caught:
         make().identity()
-    assert "does not know the access key" in caught.value.hint
+    assert "unknown to AWS or inactive" in caught.value.hint
+    session = aws.client("sts").get_session_token()["Credentials"]
+    for name, field in (("ACCESS_KEY_ID", "AccessKeyId"), ("SECRET_ACCESS_KEY", "SecretAccessKey"),
+                        ("SESSION_TOKEN", "SessionToken")):  # fmt: skip
+        monkeypatch.setenv(f"AWS_{name}", session[field])
+    assert make().identity().endswith(":user/admin")
+    with pytest.raises(AwsFailure, match="InvalidClientTokenId") as caught, failures("users cannot be listed"):
+        make().iam().list_users()
+    assert "GetSessionToken without MFA" in caught.value.hint
 
 
 class Device:
