@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from firedamp.storage import nonce
@@ -41,6 +41,7 @@ _DENIED_IN: Final = re.compile(r"with an explicit deny in (an? [a-zA-Z -]+(?:pol
 _NOT_ALLOWED_BY: Final = re.compile(r"because no ([a-zA-Z -]+(?:policy|boundary)) allows")
 """How a refusal names the policy that decided (IAM guide, "Troubleshoot access denied error messages")."""
 _SKEWED: Final = re.compile(r"Signature (?:expired|not yet current)")
+_CREDENTIALS: Final = frozenset({"AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration"})
 _DIGITS: Final = 6
 """Of an MFA code (STS API, AssumeRole: TokenCode)."""
 
@@ -156,7 +157,7 @@ class Aws:
                 made: Any = session.client(
                     service, region_name=region or session.region_name or _HOME_REGION, config=config
                 )  # type: ignore[call-overload]
-            except BotoCoreError as error:
+            except (BotoCoreError, ValueError) as error:  # the second: an endpoint that is no URL
                 raise AwsFailure(f"{service} cannot be called: {error}", "firedamp doctor says what is set up") from (
                     error
                 )
@@ -259,13 +260,15 @@ def _models(folders: str | None) -> Loader:
 def _entered(profile: str | None) -> boto3.Session:
     """Return a new session, which has taken its credentials from the user's chain of providers."""
     import boto3
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ProfileNotFound
 
     try:
         session = share_models(boto3.Session(profile_name=profile))
         _prepare_roles(session)
     except BotoCoreError as error:
-        raise AwsFailure(f"the AWS profile {profile} cannot be used: {error}", "aws configure list-profiles") from error
+        name = profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
+        hint = "aws configure list-profiles" if isinstance(error, ProfileNotFound) else "mend that file"
+        raise AwsFailure(f"the AWS profile {name} cannot be used: {error}", hint) from error
     try:
         credentials = session.get_credentials()
         if credentials is not None:
@@ -274,8 +277,7 @@ def _entered(profile: str | None) -> boto3.Session:
         raise
     except Exception as error:  # a program's words that are no JSON, a file that is gone: each raises what it likes
         raise AwsFailure(
-            f"the AWS profile {session.profile_name} cannot be used: {_told(error)}",
-            _way_in(error, session.profile_name),
+            f"the AWS profile {session.profile_name} cannot be used: {_told(error)}", _way_in(error, session)
         ) from error
     return session
 
@@ -289,11 +291,16 @@ def _told(error: Exception) -> str:
     return str(error) if isinstance(error, BotoCoreError | OSError) else f"{type(error).__name__}: {error}"
 
 
-def _way_in(error: Exception, profile: str) -> str:
+def _way_in(error: Exception, session: boto3.Session) -> str:
     """Return what makes a profile usable whose credentials cannot be had."""
-    from botocore.exceptions import ClientError, LoginError, SSOError, TokenRetrievalError
+    from botocore.exceptions import BotoCoreError, ClientError, LoginError, SSOError, TokenRetrievalError
 
-    if isinstance(error, SSOError | TokenRetrievalError):
+    profile, core = session.profile_name, cast("Any", session)._session  # noqa: SLF001 - no public door to its settings
+    # What is no error of botocore's is a cached token that cannot be read.
+    broken = not isinstance(error, BotoCoreError | ClientError)
+    if isinstance(error, SSOError | TokenRetrievalError) or (
+        broken and any(each.startswith("sso_") for each in core.get_scoped_config())
+    ):
         return f"aws sso login --profile {profile}"
     if isinstance(error, LoginError):
         return f"aws login --profile {profile}"
@@ -313,9 +320,22 @@ def _prepare_roles(session: boto3.Session) -> None:
 
     from botocore.utils import JSONFileCache
 
+    class Cache(JSONFileCache):
+        """One that a file cut short, or a home that cannot be written, makes no obstacle: the role is asked again."""
+
+        def __contains__(self, key: str) -> bool:
+            try:
+                return bool(self[key]["Credentials"].keys() >= _CREDENTIALS)
+            except (KeyError, TypeError, AttributeError):
+                return False
+
+        def __setitem__(self, key: str, value: object) -> None:
+            with contextlib.suppress(OSError):
+                super().__setitem__(key, value)
+
     core: Any = session._session  # noqa: SLF001 - boto3 has no public door to the provider chain
     provider = core.get_component("credential_provider").get_provider("assume-role")
-    provider.cache = JSONFileCache(str(Path("~/.aws/cli/cache").expanduser()))
+    provider.cache = Cache(str(Path("~/.aws/cli/cache").expanduser()))
     provider._prompter = lambda prompt: _code(prompt, session.profile_name)  # noqa: SLF001 - as above
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pty
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from tests.builders import make_key_id, make_secret
+from tests.scenes import make_role
 
 from firedamp.service.aws import Aws, failures
 from firedamp.service.loopback import Loopback, LoopbackKey
@@ -91,8 +93,8 @@ def test_what_aws_refuses_says_what_was_tried_and_what_to_do(aws: Loopback, monk
 
 
 def test_a_throttled_call_says_to_wait(aws: Loopback) -> None:
+    aws.refuse_next("iam:ListUsers", "Throttling", "Rate exceeded")
     with pytest.raises(AwsFailure, match="Throttling") as caught, failures("users cannot be listed"):
-        aws.refuse_next("iam:ListUsers", "Throttling", "Rate exceeded")
         aws.client("iam").list_users()
     assert caught.value.hint.startswith("the same again in a minute")
 
@@ -133,6 +135,41 @@ def test_a_role_is_assumed_once_for_many_processes(aws: Loopback, monkeypatch: p
     after = len(aws.client("cloudtrail").lookup_events(
         LookupAttributes=[{"AttributeKey": "EventName", "AttributeValue": "AssumeRole"}])["Events"])  # fmt: skip
     assert before == after == 1
+
+
+def test_a_cache_that_is_cut_short_or_cannot_be_written_is_no_obstacle(
+    aws: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = make_role(aws, "audit", {"AWS": aws.account})
+    configure(aws, aws.admin, monkeypatch, f"[profile audit]\nrole_arn = {role}\nsource_profile = default\n")
+    cache = Path.home() / ".aws" / "cli" / "cache"
+    make().identity("audit")
+    (cached,) = cache.iterdir()
+    for broken in ('{"Credentials": {"Acc', "{}", "[]", '{"Credentials": {"AccessKeyId": "x"}}'):
+        cached.write_text(broken)
+        assert "assumed-role/audit/" in make().identity("audit")
+        assert "SessionToken" in cached.read_text(), "it is written anew"
+    cached.unlink()
+    cache.rmdir()
+    cache.write_text("no folder")
+    assert "assumed-role/audit/" in make().identity("audit")
+
+
+def test_a_setting_that_no_client_can_be_made_with_ends_in_words(
+    aws: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(aws, aws.admin, monkeypatch)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "no url")
+    with pytest.raises(AwsFailure, match="Invalid endpoint: no url"):
+        make().identity()
+    monkeypatch.setenv("AWS_PROFILE", "none-such")
+    with pytest.raises(AwsFailure, match="the AWS profile none-such cannot be used"):
+        make().identity()
+    monkeypatch.delenv("AWS_PROFILE")
+    (Path.home() / ".aws" / "config").write_text("[default\n")
+    with pytest.raises(AwsFailure, match="the AWS profile default cannot be used: Unable to parse") as caught:
+        make().identity()
+    assert caught.value.hint == "mend that file"
 
 
 @pytest.mark.parametrize(
@@ -177,6 +214,13 @@ def test_a_profile_whose_credentials_cannot_be_had_is_named_with_what_to_do(
     configure(aws, aws.admin, monkeypatch, f"[profile broken]\n{BROKEN[kind]}\n{session}")
     with pytest.raises(AwsFailure, match="the AWS profile broken cannot be used: ") as caught:
         make().identity("broken")
+    if kind == "sso":
+        cached = Path.home() / ".aws" / "sso" / "cache" / f"{hashlib.sha1(b'corp').hexdigest()}.json"  # noqa: S324 - its name
+        cached.parent.mkdir(parents=True)
+        cached.write_text("{cut")
+        with pytest.raises(AwsFailure) as again:
+            make().identity("broken")
+        assert again.value.hint == caught.value.hint
     expected = "aws sso login --profile broken" if kind == "sso" else "look at the profile broken in ~/.aws/config"
     assert caught.value.hint.startswith(expected)
 
