@@ -27,6 +27,7 @@ from firedamp.service.aws import Aws, failures
 from firedamp.service.config import Config
 from firedamp.service.options import Common, Format, KeyOptions
 from firedamp.service.rights import Rights
+from firedamp.service.sessions import Holder, holder, is_temporary
 from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
 from firedamp.storage.keyid import CANARY_ACCOUNTS, account_of
 from firedamp.storage.records import Canary, Finding, KeyAction, Severity, Sight, Status, Verification
@@ -53,6 +54,8 @@ class Story:
     sights: tuple[Sight, ...]
     watched: bool
     user: str | None = None
+    role: str | None = None
+    """Of whose sessions the key is one."""
     arn: str | None = None
     status: str | None = None
     created: datetime | None = None
@@ -64,8 +67,11 @@ class Story:
     rights: Rights | None = None
     unknown: tuple[str, ...] = ()
     """What could not be asked, and why."""
-    asked: datetime | None = None
-    """When AWS answered, by its own clock: sessions bear the time of that one."""
+
+    @property
+    def holder(self) -> Holder | None:
+        """Whose policies decide what may be done with it."""
+        return Holder("User", self.user) if self.user else Holder("Role", self.role) if self.role else None
 
 
 def key(options: KeyOptions, common: Common) -> int:
@@ -81,6 +87,11 @@ def key(options: KeyOptions, common: Common) -> int:
             _write(common, story)
             return 0
         desk.refuse_canaries()
+        if options.action != "revoke-sessions" and is_temporary(options.key_id):
+            raise UsageFailure(
+                f"{options.key_id} is a temporary key: it ends by itself, and nobody can {options.action} it",
+                f"firedamp key revoke-sessions {options.key_id} denies it everything until then",
+            )
         match options.action:
             case "disable":
                 return desk.disable()
@@ -94,11 +105,6 @@ def key(options: KeyOptions, common: Common) -> int:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _latest(story: Story) -> datetime:
-    """Return the time, by our clock or by AWS's if that is ahead: a session of just now must not escape by a minute."""
-    return max(_now(), story.asked or _now())
 
 
 class Desk:
@@ -190,7 +196,7 @@ class Desk:
         with self._aws.about(self.key_id):
             # The sessions first: with the key itself, nothing can be done after it is inactive.
             try:
-                self._deny_sessions(iam, story.user, _latest(story) + _SETTLING)
+                self._deny_sessions(iam, Holder("User", story.user), _SETTLING)
             except Failure as failure:  # no reason to let the key live
                 undenied = failure
             self.step("disable", "iam:UpdateAccessKey", lambda: iam.update_access_key(
@@ -206,12 +212,16 @@ class Desk:
         return 0
 
     def revoke(self) -> int:
-        """Deny every session that was made from the key until now, and prove that the denial stands."""
-        story = self.plan((f"iam:PutUserPolicy ({SESSIONS_POLICY})",))
+        """Deny every session that was made from the key until now, and prove that the denial stands.
+
+        Of a temporary key: every session of its user or role, for IAM cannot tell one from another.
+        """
+        of = holder(_arn(self.findings)) if is_temporary(self.key_id) else None
+        story = self.plan((f"iam:Put{'User' if of is None else of.kind}Policy ({SESSIONS_POLICY})",))
         _tell_roles(story)
-        if self.go() and story.user is not None:
+        if self.go() and story.holder is not None:
             with self._aws.about(self.key_id):
-                self._deny_sessions(self.iam(), story.user, _latest(story))
+                self._deny_sessions(self.iam(), story.holder)
         return 0
 
     def go(self, obstacle: Failure | None = None) -> bool:
@@ -233,14 +243,16 @@ class Desk:
                 "has power over it",
                 "sign in as root: Security credentials, Access keys",
             )
-        if story.user is None:
-            raise Failure(
-                f"{self.key_id} cannot be acted on: {'; '.join(story.unknown)}",
-                "use a profile of its account (--profile), or --with-leaked-key",
-            )
+        if story.holder is None:
+            hint = "use a profile of its account (--profile), or --with-leaked-key"
+            if is_temporary(self.key_id):
+                hint = f"firedamp verify {self.key_id} asks, while it lives"
+            raise Failure(f"{self.key_id} cannot be acted on: {'; '.join(story.unknown)}", hint)
         out = sys.stderr
-        print(f"{self.key_id} of {story.arn or story.user} in account {story.account or 'unknown'}", file=out)
-        if story.last_used is not None:
+        print(f"{self.key_id} of {story.arn or story.holder.name} in account {story.account or 'unknown'}", file=out)
+        if is_temporary(self.key_id):
+            print(f"it is denied with every other session of {story.holder.name} that was made until now", file=out)
+        elif story.last_used is not None:
             used = f"{rfc3339(story.last_used)} at {story.last_service} in {story.last_region}"
             print(f"what uses it will break; last use: {used}", file=out)
         else:
@@ -249,33 +261,38 @@ class Desk:
             print(f"{'calling' if self.options.yes else 'would call'} {call}", file=out)
         return story
 
-    def _deny_sessions(self, iam: IAMClient, user: str, until: datetime) -> None:
-        """Deny what sessions minted until then may do: AWS cannot end them (IAM guide, "Revoke role sessions").
+    def _deny_sessions(self, iam: IAMClient, of: Holder, longer: timedelta = timedelta()) -> None:
+        """Deny what sessions minted until now, or so much longer, may do: AWS cannot end them.
 
-        IAM compares whole seconds, so the second that has begun is denied too.
+        (IAM guide, "Revoke IAM role temporary credentials".) Sessions bear the time of AWS's clock, and IAM compares
+        whole seconds: where our clock is behind, it is denied once more, and the second that has begun is denied too.
         """
-        border = rfc3339(until.replace(microsecond=0) + timedelta(seconds=1))
-        policy = {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Deny", "Action": "*", "Resource": "*",
-                    "Condition": {"DateLessThan": {"aws:TokenIssueTime": border}},
-                }
-            ],
-        }  # fmt: skip
-        document = json.dumps(policy)
-        self.step("revoke-sessions", "iam:PutUserPolicy", lambda: iam.put_user_policy(
-            UserName=user, PolicyName=SESSIONS_POLICY, PolicyDocument=document))  # fmt: skip
+        api: Any = iam
+        named = {f"{of.kind}Name": of.name, "PolicyName": SESSIONS_POLICY}
+        put, get = (getattr(api, f"{verb}_{of.kind.lower()}_policy") for verb in ("put", "get"))
+
+        def deny(until: datetime) -> tuple[str, dict[str, Any], Any]:
+            border = rfc3339(until.replace(microsecond=0) + longer + timedelta(seconds=1))
+            condition = {"DateLessThan": {"aws:TokenIssueTime": border}}
+            statement = {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": condition}
+            policy = {"Version": "2012-10-17", "Statement": [statement]}
+            document = json.dumps(policy)
+            call = f"iam:Put{of.kind}Policy"
+            return border, policy, self.step("revoke-sessions", call, lambda: put(**named, PolicyDocument=document))
+
+        began = _now()
+        border, policy, answer = deny(began)
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if date is not None and parsedate_to_datetime(date) > began + timedelta(seconds=1):
+            border, policy, _ = deny(parsedate_to_datetime(date))
         try:
-            kept = self.step("revoke-sessions", "iam:GetUserPolicy", lambda: iam.get_user_policy(
-                UserName=user, PolicyName=SESSIONS_POLICY)["PolicyDocument"])  # fmt: skip
+            kept = self.step("revoke-sessions", f"iam:Get{of.kind}Policy", lambda: get(**named)["PolicyDocument"])
         except AwsFailure as failure:
             raise Failure(
                 f"{SESSIONS_POLICY} was put, but cannot be read back for proof: {failure.what}", failure.hint
             ) from failure
-        if kept not in (policy, document):
-            raise Failure(f"the policy {SESSIONS_POLICY} of {user} is not what was put there", "look at it in IAM")
+        if kept not in (policy, json.dumps(policy)):
+            raise Failure(f"the policy {SESSIONS_POLICY} of {of.name} is not what was put there", "look at it in IAM")
         print(f"sessions made before {border} are denied ({SESSIONS_POLICY})", file=sys.stderr)
 
     def _prove_inactive(self, iam: IAMClient, user: str) -> AwsFailure | None:
@@ -354,13 +371,39 @@ READ_CALLS: Final = (
 
 def _asked(iam: IAMClient, story: Story) -> Story:
     """Ask the account. The first call says whose key it is; every further one may be refused on its own."""
+    if is_temporary(story.key_id):
+        return _of_session(iam, story)
     with failures("its last use cannot be asked"):
         used: Any = iam.get_access_key_last_used(AccessKeyId=story.key_id)
-    user, unknown = used.get("UserName"), list[str]()
-    date = used["ResponseMetadata"]["HTTPHeaders"].get("date")
-    if user is None:
+    if used.get("UserName") is None:
         return replace(story, unknown=("AWS names no user for this key",))
     last: Any = used.get("AccessKeyLastUsed", {})
+    story = replace(
+        story, last_used=last.get("LastUsedDate"), last_service=last.get("ServiceName"),
+        last_region=last.get("Region"),
+    )  # fmt: skip
+    return _of_user(iam, story, used["UserName"])
+
+
+def _of_session(iam: IAMClient, story: Story) -> Story:
+    """Tell whose session a temporary key is of, and what its user can do: IAM itself knows of long-term keys only."""
+    arn = _arn(story.findings)
+    of = holder(arn)
+    if of is None:
+        why = "AWS was not asked whose session it is" if arn is None else "no policy of a user or role is over it alone"
+        return replace(story, arn=arn, unknown=(why,))
+    if of.kind == "User":
+        return _of_user(iam, story, of.name)
+    return replace(story, role=of.name, arn=arn, unknown=("what its role may do is not read",))
+
+
+def _arn(findings: Sequence[Finding]) -> str | None:
+    """Return who a key is, as AWS said when it was verified."""
+    return next((each.verification.arn for each in findings if each.verification.arn), None)
+
+
+def _of_user(iam: IAMClient, story: Story, user: str) -> Story:
+    unknown = list[str]()
 
     def ask(what: str, call: Callable[[], Any], otherwise: Any) -> Any:
         try:
@@ -379,10 +422,8 @@ def _asked(iam: IAMClient, story: Story) -> Story:
     boundary = str(whole.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", ""))
     return replace(
         story, user=user, arn=whole.get("Arn"), status=mine.get("Status"), created=mine.get("CreateDate"),
-        last_used=last.get("LastUsedDate"), last_service=last.get("ServiceName"), last_region=last.get("Region"),
         other_keys=tuple(f"{k['AccessKeyId']} ({k['Status']})" for k in keys if k["AccessKeyId"] != story.key_id),
         groups=tuple(groups or ()), rights=_rights(iam, user, groups, boundary, ask), unknown=tuple(unknown),
-        asked=None if date is None else parsedate_to_datetime(date),
     )  # fmt: skip
 
 
@@ -479,13 +520,17 @@ def lines(story: Story) -> list[str]:
         said.append(f"  found {rfc3339(finding.first_seen)}, {answer.status}{at} {answer.detail}".rstrip())
     places = dict.fromkeys(show.place_line(sight) for sight in story.sights)
     said += [f"  stands in {place}" for place in places]
+    session = is_temporary(story.key_id)
+    if story.role is not None:
+        said.append(f"  session of role {story.role}: {story.arn}")
     if story.user is not None:
-        said.append(f"  user {story.arn or story.user}, key {story.status or 'of unknown status'}")
+        whose = f"user {story.arn or story.user}"
+        said.append(f"  session of {whose}" if session else f"  {whose}, key {story.status or 'of unknown status'}")
         if story.created is not None:
             said.append(f"  created {rfc3339(story.created)}")
         if story.last_used is not None:
             said.append(f"  last used {rfc3339(story.last_used)}: {story.last_service} in {story.last_region}")
-        else:
+        elif not session:
             said.append("  AWS knows of no use")
         said += [f"  the user's other key: {other}" for other in story.other_keys]
         said += [f"  in group {group}" for group in story.groups]
@@ -503,7 +548,7 @@ def as_json(story: Story) -> dict[str, show.Json]:
     return {
         "key": story.key_id, "account_id": story.account, "watched": story.watched,
         "verification": [finding.verification.status.value for finding in story.findings],
-        "places": places, "user": story.user, "arn": story.arn, "status": story.status,
+        "places": places, "user": story.user, "role": story.role, "arn": story.arn, "status": story.status,
         "created": None if story.created is None else rfc3339(story.created),
         "last_used": None if story.last_used is None else rfc3339(story.last_used),
         "last_service": story.last_service, "last_region": story.last_region,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 USERS: Final = "arn:aws:iam::*:user/*"
+ROLES_OF_IAM: Final = "arn:aws:iam::*:role/*"
 GROUPS: Final = "arn:aws:iam::*:group/*"
 POLICIES: Final = "arn:aws:iam::*:policy/*"
 QUEUES: Final = "arn:aws:sqs:*:*:*"
@@ -58,6 +59,8 @@ RESPOND: Final = (
     Need("iam:UpdateAccessKey", "makes a leaked key inactive", USERS),
     Need("iam:PutUserPolicy", "denies the sessions that were made from it", USERS),
     Need("iam:GetUserPolicy", "proves that the denial stands", USERS),
+    Need("iam:PutRolePolicy", "denies the sessions of a role when one of them leaked", ROLES_OF_IAM),
+    Need("iam:GetRolePolicy", "proves that the denial stands", ROLES_OF_IAM),
     Need("iam:ListAccessKeys", "proves that the key is inactive", USERS),
     Need("iam:CreateAccessKey", "the new key of a rotation", USERS),
     Need("iam:DeleteAccessKey", "takes the new key back when a rotation fails", USERS),
@@ -136,6 +139,7 @@ ROLES: Final = {
 _ABOUT: Final = {
     "*": "WithoutResource",
     USERS: "Users",
+    ROLES_OF_IAM: "Roles",
     GROUPS: "Groups",
     POLICIES: "ManagedPolicies",
     QUEUES: "Queues",

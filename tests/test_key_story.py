@@ -19,7 +19,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from tests.builders import make_key_id, make_secret
-from tests.scenes import allow, code, session_key
+from tests.scenes import allow, code, make_role, session_key
 
 from firedamp.service import cli
 from firedamp.service.aws import Aws
@@ -243,6 +243,43 @@ def test_a_session_of_just_now_is_denied_though_our_clock_is_behind(
     assert code(aws.client("s3", minted).list_buckets) == "OK"
     assert run(capsys, "key", "revoke-sessions", key.id, "--profile", "admin", "--yes")[0] == 0
     assert code(aws.client("s3", minted).list_buckets) == "AccessDenied"
+
+
+def test_a_leaked_session_is_told_by_its_holder_and_denied(
+    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = aws.add_user("dev", inline={"rights": allow("s3:*")})
+    role = make_role(aws, "deploy", {"AWS": aws.account}, rights=allow("*"))
+    sts = aws.client("sts")
+    of_user = session_key(aws.client("sts", key).get_session_token()["Credentials"])
+    of_role = session_key(sts.assume_role(RoleArn=role, RoleSessionName="ci")["Credentials"])
+    federated = session_key(sts.get_federation_token(Name="guest", Policy=allow("*"))["Credentials"])
+    for each in (of_user, of_role, federated):
+        token = "" if each.token is None else each.token.reveal()
+        (tmp_path / f"{each.id}.env").write_text(
+            f"AWS_ACCESS_KEY_ID={each.id}\nAWS_SECRET_ACCESS_KEY={each.secret.reveal()}\nAWS_SESSION_TOKEN={token}\n"
+        )
+    configure(aws, monkeypatch)
+    run(capsys, "scan", str(tmp_path), "--offline")
+    status, _, told = run(capsys, "key", "revoke-sessions", of_role.id)
+    assert (status, f"firedamp verify {of_role.id} asks, while it lives" in told) == (2, True)
+    run(capsys, "verify", "--all")
+    _, story, _ = run(capsys, "key", "show", of_user.id)
+    assert (story["user"], story["role"], story["severity"]) == ("dev", None, "high")
+    _, story, _ = run(capsys, "key", "show", of_role.id)
+    assert (story["user"], story["role"], story["unknown"]) == (None, "deploy", ["what its role may do is not read"])
+    for action in ("disable", "rotate"):
+        status, _, told = run(capsys, "key", action, of_user.id, "--yes")
+        assert (status, f"firedamp key revoke-sessions {of_user.id} denies it" in told) == (2, True)
+    for each, holder in ((of_user, "dev"), (of_role, "deploy")):
+        assert code(aws.client("s3", each).list_buckets) == "OK"
+        status, _, told = run(capsys, "key", "revoke-sessions", each.id, "--yes")
+        assert (status, f"denied with every other session of {holder}" in told) == (0, True)
+        assert code(aws.client("s3", each).list_buckets) == "AccessDenied"
+        assert cli.main(["key", "show", each.id]) == 0
+        assert f"session of {'user' if each is of_user else 'role'}" in capsys.readouterr().out
+    status, _, told = run(capsys, "key", "revoke-sessions", federated.id, "--yes")
+    assert (status, "no policy of a user or role is over it alone" in told) == (2, True)
 
 
 def rotated(capsys: pytest.CaptureFixture[str], key: LoopbackKey, *more: str) -> tuple[int, str]:
