@@ -46,7 +46,7 @@ class Store(FindingRows, IncidentRows, OutboxRows, JobRows, BaitRows):
                 self._db.execute(f"PRAGMA user_version = {len(STEPS)}")
             self._migrate()
         except (sqlite3.Error, OSError) as error:
-            raise StoreFailure(f"the database {path} cannot be opened: {error}", "see --db FILE") from error
+            raise StoreFailure(f"the database {path} cannot be opened: {error}", _remedy(path)) from error
 
     def __enter__(self) -> Self:
         return self
@@ -100,6 +100,13 @@ def _open(path: Path | None) -> sqlite3.Connection:
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
     return _prepared(sqlite3.connect(path, timeout=_BUSY_MS / 1000, check_same_thread=False, isolation_level=None))
+
+
+def _remedy(path: Path | None) -> str:
+    """Return what may make a database open: SQLite's own words name no cause."""
+    if path is not None and path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+        return f"{path.parent} cannot be written, and SQLite keeps files beside a database; --db FILE names another"
+    return "is the disk full, or the file another program's? --db FILE names another"
 
 
 def _prepared(db: sqlite3.Connection) -> sqlite3.Connection:

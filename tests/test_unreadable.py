@@ -168,3 +168,14 @@ def test_an_unreadable_repository_or_target_is_failed(tmp_path: Path, rng: rando
     assert key_id in found
     (tmp_path / "tree").chmod(0)
     assert scan(tmp_path / "tree")[0] == 2
+
+
+@pytest.mark.usefixtures("scan")  # skipped where modes count for nothing
+def test_a_database_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    firedamp = (sys.executable, "-m", "firedamp.service.cli", "findings", "--db", str(folder / "f.db"))
+    assert obedient(*firedamp).returncode == 0
+    folder.chmod(0o500)
+    told = obedient(*firedamp)
+    assert told.returncode == 2
+    assert f"{folder} cannot be written, and SQLite keeps files beside a database" in told.stderr
