@@ -38,7 +38,8 @@ from firedamp.storage.secret import Secret
 if TYPE_CHECKING:
     from types_boto3_iam import IAMClient
 
-    from firedamp.service.keys import Desk, Story
+    from firedamp.service.keys import Desk
+    from firedamp.service.story import Story
 
 _SYNCED: Final = ("Dropbox", "OneDrive", "Google Drive", "iCloud", "Nextcloud", "Library/Mobile Documents")
 _TRIES: Final = 8
