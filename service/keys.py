@@ -148,10 +148,23 @@ class Desk:
         if self.options.with_leaked_key:
             print(f"with the leaked key itself, read-only: {', '.join(READ_CALLS)}", file=sys.stderr)
         try:
+            self._must_be_of_our_account()
             with self._aws.about(self.key_id):
                 return asked(self.iam(), story)
         except AwsFailure as failure:
             return replace(story, unknown=(str(failure),))
+
+    def _must_be_of_our_account(self) -> None:
+        """Raise AwsFailure for a session of another account: a user or role here may have its holder's name.
+
+        A long-term key needs no such care: its own id is what IAM is asked about.
+        """
+        arn = arn_of(self.findings)
+        if arn is None or self.options.with_leaked_key or not is_temporary(self.key_id):
+            return
+        ours, its = self._aws.identity(self._profile).split(":")[4], arn.split(":")[4]
+        if ours != its:
+            raise AwsFailure(f"its session is of account {its}, and the profile acts in account {ours}")
 
     def disable(self) -> int:
         """Make the key inactive, deny the sessions made from it, and prove both."""
@@ -215,7 +228,7 @@ class Desk:
             )
         if story.holder is None:
             hint = "use a profile of its account (--profile), or --with-leaked-key"
-            if is_temporary(self.key_id):
+            if is_temporary(self.key_id) and arn_of(self.findings) is None:
                 hint = f"firedamp verify {self.key_id} asks, while it lives"
             raise Failure(f"{self.key_id} cannot be acted on: {'; '.join(story.unknown)}", hint)
         out = sys.stderr

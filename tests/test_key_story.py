@@ -282,6 +282,27 @@ def test_a_leaked_session_is_told_by_its_holder_and_denied(
     assert (status, "no policy of a user or role is over it alone" in told) == (2, True)
 
 
+def test_a_session_of_another_account_is_not_taken_for_one_of_a_namesakes(
+    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws.add_user("dev")
+    aws.add_account("210987654321")
+    theirs = aws.add_user("dev", account="210987654321")
+    minted = session_key(aws.client("sts", theirs).get_session_token()["Credentials"])
+    assert minted.token is not None
+    (tmp_path / ".env").write_text(
+        f"AWS_ACCESS_KEY_ID={minted.id}\nAWS_SECRET_ACCESS_KEY={minted.secret.reveal()}\n"
+        f"AWS_SESSION_TOKEN={minted.token.reveal()}\n"
+    )
+    configure(aws, monkeypatch)
+    assert run(capsys, "scan", str(tmp_path))[0] == 1
+    status, _, told = run(capsys, "key", "revoke-sessions", minted.id, "--yes")
+    assert status == 2
+    assert "its session is of account 210987654321, and the profile acts in account 123456789012" in told
+    assert "use a profile of its account" in told
+    assert aws.client("iam").list_user_policies(UserName="dev")["PolicyNames"] == []
+
+
 def rotated(capsys: pytest.CaptureFixture[str], key: LoopbackKey, *more: str) -> tuple[int, str]:
     status, _, told = run(capsys, "key", "rotate", key.id, "--profile", "admin", "--yes", *more)
     return status, told
