@@ -232,7 +232,8 @@ def _commit(sight: Sight) -> str:
 def _undecided(findings: Sequence[Reported]) -> Iterator[str]:
     """Say why AWS's answer decides nothing: the clock, the network or a proxy can be mended here."""
     said = [each.finding.verification for each in findings]
-    for detail, count in Counter(each.detail for each in said if each.status is Status.UNKNOWN).items():
+    why = Counter(each.detail for each in said if each.status is Status.UNKNOWN and each.detail)
+    for detail, count in why.items():
         yield f"UNKNOWN ({count:,}): {safe(detail)}"
 
 
