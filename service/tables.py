@@ -70,16 +70,16 @@ def write(
 ) -> None:
     """Write the table and, for a scan, what was read and what to do first. Nothing wraps where nobody looks.
 
-    whole names every place of a key, and what AWS said of it; why nothing is known is always said.
+    whole names every place of a key, and what AWS said of it; otherwise why nothing is known stands below the table.
     """
     place_of = functools.cache(place_of)
     rows = [
         (_key(each.finding, now, secrets), [(each.finding.account_id or "-", "")], _status(each),
-         [*_said(each.finding, whole=whole), *_places(each, place_of, None if whole else _COPIES)])
+         [*_said(each.finding), *_places(each, place_of, None)] if whole else [*_places(each, place_of, _COPIES)])
         for each in findings
     ]  # fmt: skip
     below = () if report is None else _summary(findings, report, now, place_of, changed)
-    _print(("key", "account", "status", "where"), rows, (*_undecided(findings), *below), out)
+    _print(("key", "account", "status", "where"), rows, below if whole else (*_undecided(findings), *below), out)
 
 
 def _print(columns: Sequence[str], rows: Sequence[Sequence[Cell]], below: Iterable[str], out: TextIO) -> None:
@@ -172,11 +172,9 @@ def _status(reported: Reported) -> list[Line]:
     return told
 
 
-def _said(finding: Finding, *, whole: bool) -> Iterator[Line]:
+def _said(finding: Finding) -> Iterator[Line]:
     """Yield what AWS said of a key, and when, or why it said nothing."""
     said = finding.verification
-    if not whole and said.status is not Status.UNKNOWN:
-        return
     when = [] if said.at is None else [f"asked {said.at:%Y-%m-%d %H:%M} UTC"]
     told = ": ".join(filter(None, (safe(said.arn or ""), safe(said.detail))))
     if when or told:
