@@ -488,7 +488,7 @@ def _points_somewhere(path: str) -> bool:
     except OSError:
         return True  # the git source will say what is wrong
     pointed = os.fsdecode(told.removeprefix(b"gitdir:").strip())
-    return "\0" not in pointed and os.path.isdir(os.path.join(path, pointed))  # noqa: PTH112, PTH118
+    return pointed != "" and "\0" not in pointed and os.path.isdir(os.path.join(path, pointed))  # noqa: PTH112, PTH118
 
 
 def elsewhere(status: os.stat_result) -> bool:

@@ -230,13 +230,14 @@ def detect_blob(blob: Blob) -> Iterator[Located | Skipped]:
 
 
 def _own(common: Common) -> frozenset[str]:
-    """Return what this program writes itself: its database, the output of this very run, and its cache.
+    """Return what this program writes itself: its databases, the output of this very run, and its cache.
 
     The compiled prefilter there looks like keys. As a walk names them: without links.
     """
-    database = os.path.realpath(common.db or default_db())
-    own = {database, database + "-wal", database + "-shm", os.path.realpath(_cache())}
-    return frozenset(own if common.output is None else own | {os.path.realpath(common.output)})
+    databases = {os.path.realpath(database) for database in (common.db or default_db(), default_db())}
+    own = {database + end for database in databases for end in ("", "-wal", "-shm")}
+    own.update(os.path.realpath(path) for path in (_cache(), common.output) if path is not None)
+    return frozenset(own)
 
 
 def _names(targets: Sequence[str]) -> tuple[str, ...]:

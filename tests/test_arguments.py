@@ -146,6 +146,18 @@ def test_a_scan_reads_nothing_that_firedamp_wrote_itself_whatever_links_lead_the
     assert left_out["firedamp's own files"] >= 2
 
 
+def test_a_scan_into_another_database_does_not_read_the_one_that_is_used_as_a_rule(
+    tmp_path: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "leak").write_text(f"{make_key_id(rng)}\n")
+    monkeypatch.setenv("FIREDAMP_DB", str(tmp_path / "usual.db"))
+    assert status("scan", str(tmp_path), "--offline") == 1
+    capsys.readouterr()
+    assert status("scan", str(tmp_path), "--offline", "--format", "jsonl", "--db", str(tmp_path / "other.db")) == 1
+    [finding, _] = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [match["path"] for match in finding["matches"]] == [str(tmp_path / "leak")]
+
+
 def test_an_accepted_finding_is_shown_again_when_the_same_content_turns_up_elsewhere(
     tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
 ) -> None:
