@@ -30,6 +30,7 @@ from firedamp.scanner.budget import (
     too_large,
     trouble_of,
 )
+from firedamp.scanner.names import may_hold_secret, part_with_key_id
 from firedamp.scanner.stub import TAIL, is_stub, tail_of
 from firedamp.storage.records import Outcome, Skipped
 
@@ -204,6 +205,7 @@ class _Walk:
         """Walk the parts of one container that stands at chain; file is what it is read from."""
         why = None
         count = unread = 0
+        named = set[str]()
         try:
             for part in parts:
                 count += bool(part.name)  # what has none is the container's own text
@@ -211,6 +213,9 @@ class _Walk:
                     why = f"holds more than {self._limits.members:,} members"
                     break
                 self.at = _joined(chain, part.name)
+                if (name := part_with_key_id(part.name)) is not None and name not in named:
+                    named.add(name)
+                    yield from self._name(chain, part.name, name)
                 if isinstance(part, Part):
                     yield from self._part(part, chain, depth)
                 elif unread < _TOLD:
@@ -234,6 +239,13 @@ class _Walk:
             yield _failed(chain, f"{unread - _TOLD:,} more members could not be read", unread - _TOLD)
         if why is not None:
             yield _failed(chain, f"{kind} {why}")
+
+    def _name(self, chain: str, whole: str, name: str) -> Iterator[Member]:
+        """Look at a member's name; one with room for a secret is told by the container, for a chain is stored."""
+        if may_hold_secret(whole):
+            yield from self._window(chain, whole.encode("utf-8", "replace"), (None, None), office=False)
+        else:
+            yield from self._window(_joined(chain, name), name.encode("utf-8", "replace"), (None, None), office=False)
 
     def _part(self, part: Part, chain: str, depth: int) -> Iterator[Member | Skipped]:
         body = part.body

@@ -20,6 +20,7 @@ from typing import BinaryIO, Final
 from firedamp.scanner.bundle import begins_bundle
 from firedamp.scanner.crew import steps
 from firedamp.scanner.holes import Dense
+from firedamp.scanner.names import may_hold_secret
 from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested
 from firedamp.scanner.stub import is_stub, tail_in, tail_of
 from firedamp.scanner.walk import (
@@ -112,7 +113,7 @@ class FolderSource:
     def blobs(self) -> Iterator[Item]:
         """Yield the files worth a look, the repositories, and what was not read."""
         for met in self._store.held(roots=[self.target]):
-            if isinstance(met.provenance, FileProvenance):
+            if isinstance(met.provenance, FileProvenance) and _name_at(met.provenance.path, met.blob) is None:
                 self._held.setdefault(real_path(met.provenance.path), []).append(met)
         known, early = self._remembered(), array("q")
         if self._walk.first:
@@ -188,6 +189,8 @@ class FolderSource:
             self._told.update(each.what for each in step.skipped)
             yield from step.skipped
             yield from (Nested(path) for path in step.nested)
+            for path in step.named:
+                yield from self._named(path)
             self._left_out.update(step.left_out)
             keys.extend(step.keys)
             for path in step.cleared:
@@ -206,6 +209,18 @@ class FolderSource:
         if early:
             yield self._checkpoint(Tally(), _sorted(keys + known))
         return keys
+
+    def _named(self, path: str) -> Iterator[Item]:
+        """Yield a name in which a key id may stand; one with room for a secret is told by its folder."""
+        folder, name = os.path.split(path)
+        blob = blob_id(os.fsencode(name))
+        place = FileProvenance(path=shown(folder if may_hold_secret(name) else path))
+        self._fresh.append(Met(source=self.name, blob=blob, provenance=place))
+        if blob in self._met:
+            yield Known(blob)
+        else:
+            yield Blob(blob, os.fsencode(name), lines=False)
+        self._met.setdefault(blob, []).append(place)
 
     def _looked(self, file: Listed) -> Generator[Item, None, bool]:
         """Yield what a file worth a look holds; return whether it is read to its end and need not be met again."""
@@ -276,7 +291,7 @@ class FolderSource:
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield places whose file is no longer there. What holds other content now was told with what was read."""
         for each in met:
-            if isinstance(each.provenance, FileProvenance) and not _is_file(real_path(each.provenance.path)):
+            if isinstance(each.provenance, FileProvenance) and not _stands(each.provenance.path, each.blob):
                 yield each
 
 
@@ -366,7 +381,14 @@ def windows(stream: BinaryIO | FileIO, first: bytes = b"") -> Iterator[tuple[byt
 
 
 def read_again(path: str, blob: str) -> Iterator[Blob]:
-    """Yield a file's content if it is still the blob that was found there: whole, or in windows if it is large."""
+    """Yield a file's content if it is still the blob that was found there: whole, or in windows if it is large.
+
+    A blob may also be the name of a file or folder.
+    """
+    name = _name_at(path, blob)
+    if name is not None:
+        yield Blob(blob, name, lines=False)
+        return
     try:
         handle = open_file(real_path(path))
     except OSError:
@@ -406,6 +428,21 @@ def _listed(path: str) -> Listed | Skipped:
     if elsewhere(status):
         return Skipped(outcome=Outcome.LEFT_OUT, what=shown(path), why="not downloaded from the cloud")
     return Listed(path, key_of(status), status.st_size)
+
+
+def _stands(path: str, blob: str) -> bool:
+    return _is_file(real_path(path)) or _name_at(path, blob) is not None
+
+
+def _name_at(path: str, blob: str) -> bytes | None:
+    """Return the name that is this blob: of what stands at path, or in the folder there."""
+    real = os.fsencode(real_path(path))
+    if blob_id(os.path.basename(real)) == blob:  # noqa: PTH119
+        return os.path.basename(real) if os.path.lexists(real) else None  # noqa: PTH119
+    try:
+        return next((name for name in os.listdir(real) if blob_id(name) == blob), None)  # noqa: PTH208
+    except OSError:
+        return None
 
 
 def _is_file(path: str) -> bool:

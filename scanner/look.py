@@ -77,7 +77,7 @@ class Look:
         from firedamp.scanner.containers import FORMATS, HEAD, container_of
 
         head = blob.data[:HEAD]
-        kind = None if blob.window else container_of(head, blob.tail or tail_of(blob.data))
+        kind = None if blob.window or not blob.lines else container_of(head, blob.tail or tail_of(blob.data))
         # The windows of a large container come after it, each as a blob of its own.
         inside = self._inside.get(blob.id, set()) if blob.window else set()
         broken = False
@@ -95,7 +95,9 @@ class Look:
         if kind is None or broken or any(each.raw for each in FORMATS if each.name == kind):
             # What the container gave already is not told a second time as raw bytes.
             for each in _named(self._text(blob.data, blob.first_line, blob.first_column), blob, ""):
-                if isinstance(each, Skipped) or not inside or _told(each) not in inside:
+                if isinstance(each, Located) and not blob.lines:
+                    yield replace(each, line=None, column=None)
+                elif isinstance(each, Skipped) or not inside or _told(each) not in inside:
                     yield each
 
     def _text(self, data: bytes, line: int, column: int) -> Iterator[Located | Skipped]:

@@ -17,7 +17,8 @@ class Blob:
     too large to hold; then first_line and first_column (in code points) say where the window begins, and window is set:
     no container begins in it. Of a container too large to hold, data is the beginning and tail the end, no more. path
     is the file with the content, where there is one: a container is opened from there.
-    spooled: it was put there to be opened, and nobody knows it by that path.
+    spooled: it was put there to be opened, and nobody knows it by that path. lines is False for a file's name, which
+    is looked at as it is and has none.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Blob:
     tail: bytes = b""
     path: str | None = None
     spooled: bool = False
+    lines: bool = True
 
 
 @dataclass(frozen=True, slots=True)

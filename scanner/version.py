@@ -18,6 +18,7 @@ SOURCES: Final = (
         "labels",
         "marks",
         "matching",
+        "names",
         "numbered",
         "packed",
         "pairing",

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple, Protocol
 
 from firedamp.scanner import rules
 from firedamp.scanner.holes import has_holes, pass_hole
+from firedamp.scanner.names import with_key_id
 from firedamp.scanner.stub import tail_in, tail_of
 from firedamp.storage.records import Outcome, Skipped
 
@@ -119,6 +120,8 @@ class Step:
     cleared: list[str] = field(default_factory=list)
     """Held paths that were read and hold nothing now."""
     nested: list[str] = field(default_factory=list)
+    named: list[str] = field(default_factory=list)
+    """Files and folders in whose own name a key id may stand."""
     skipped: list[Skipped] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     keys: array[int] = field(default_factory=lambda: array("q"))
@@ -254,7 +257,9 @@ class Walker:
         if folder.rule:
             chosen = [entry for entry in plain if rules.always(entry.name)]
             done.left_out[folder.rule] += len(plain) - len(chosen)
-            plain = chosen
+            plain, below = chosen, []
+        names = [entry.name for entry in plain] + [each.path[len(path) :] for each in below]
+        done.named += [path + name for name in with_key_id(names)]
         self._new(path, plain, files, done)
 
     def _link(self, path: str, name: str, done: Step) -> None:

@@ -1,0 +1,31 @@
+"""Names of files, folders and members of containers in which a key id stands, as it is. Pure.
+
+A name is looked at whole and by itself: what stands in it goes with no other name and no content.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from firedamp.storage.keyid import KEY_PREFIXES
+
+_KEY_ID: Final = re.compile(f"(?:{'|'.join(KEY_PREFIXES)})[A-Z0-9]{{16}}")
+_LONG: Final = re.compile(r"[A-Za-z0-9+/=_%-]{40}")
+
+
+def with_key_id(names: Sequence[str]) -> list[str]:
+    """Return the names that may hold a key id. They are looked at together first: few folders have one."""
+    return [name for name in names if _KEY_ID.search(name)] if _KEY_ID.search("\n".join(names)) else []
+
+
+def part_with_key_id(path: str) -> str | None:
+    """Return a path up to the name in it that may hold a key id, None where none does."""
+    found = _KEY_ID.search(path)
+    return None if found is None else path[: found.end()] + path[found.end() :].partition("/")[0]
+
+
+def may_hold_secret(name: str) -> bool:
+    """Whether a name has room for a secret or a token: it must not be kept or shown as a path is."""
+    return _LONG.search(name) is not None

@@ -1,0 +1,109 @@
+"""Keys in names: of files, of folders, of what archives hold. No secret in a name is kept as a path is."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from tests.builders import make_key_id
+from tests.containers import tarred, zipped
+from tests.scans import Scan, scanner
+
+
+@pytest.fixture
+def scan(capsys: pytest.CaptureFixture[str]) -> Scan:
+    return scanner(capsys)
+
+
+def a_secret(rng: random.Random) -> str:
+    """Return a secret that a file's name can hold."""
+    return "a1B" + "".join(rng.choices("ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789+", k=37))
+
+
+def places(scanned: dict[str, object]) -> set[tuple[object, ...]]:
+    matches = scanned["matches"]
+    assert isinstance(matches, list)
+    return {(m["path"], m["container"], m["line"], m["column"]) for m in matches}
+
+
+def test_a_key_in_the_name_of_a_file_or_folder_is_told_by_its_path(
+    tmp_path: Path, scan: Scan, rng: random.Random
+) -> None:
+    file, folder, empty = (make_key_id(rng) for _ in range(3))
+    root = tmp_path / "root"
+    (root / folder / "below").mkdir(parents=True)
+    (root / folder / "below" / "notes.txt").write_text("nothing")
+    (root / f"{empty}_accessKeys.csv").touch()
+    (root / f"{file}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for _ in range(2):  # the second scan opens nothing, and tells the same
+        found = scan(root)
+        assert found.status == 1
+        assert places(found.findings[file]) == {(str(root / f"{file}.png"), "", None, None)}
+        assert places(found.findings[folder]) == {(str(root / folder), "", None, None)}
+        assert places(found.findings[empty]) == {(str(root / f"{empty}_accessKeys.csv"), "", None, None)}
+
+
+def test_a_renamed_file_or_folder_holds_its_key_no_longer(tmp_path: Path, scan: Scan, rng: random.Random) -> None:
+    file, folder, root = make_key_id(rng), make_key_id(rng), tmp_path / "root"
+    (root / folder).mkdir(parents=True)
+    (root / folder / "notes.txt").write_text("nothing")
+    (root / f"{file}.csv").write_text("nothing")
+    assert scan(root).findings.keys() == {file, folder}
+    (root / f"{file}.csv").rename(root / "new.csv")
+    (root / folder).rename(root / "new")
+    found = scan(root)
+    assert (found.status, found.findings) == (0, {})
+
+
+def test_what_is_written_into_a_file_does_not_hide_the_key_in_its_name(
+    tmp_path: Path, scan: Scan, rng: random.Random
+) -> None:
+    name, inside = make_key_id(rng), make_key_id(rng)
+    file = tmp_path / "root" / f"{name}.csv"
+    file.parent.mkdir()
+    for content in (f"key = {inside}", "nothing", name):
+        file.write_text(content)
+        found = scan(file.parent).findings
+        assert (str(file), "", None, None) in places(found[name])
+        assert (inside in found) is (inside in content)
+    assert (str(file), "", 1, 1) in places(found[name])
+
+
+def test_a_pair_in_a_name_is_told_by_its_folder_and_its_secret_is_kept_nowhere(
+    tmp_path: Path, scan: Scan, rng: random.Random
+) -> None:
+    key, secret, root = make_key_id(rng), a_secret(rng), tmp_path / "root"
+    (root / "keys").mkdir(parents=True)
+    (root / "keys" / f"{key}:{secret}").touch()
+    (root / "keys" / "other").touch()
+    database = tmp_path / "db"
+    for _ in range(2):
+        found = scan(root, options=("--offline", "--db", str(database)))
+        assert found.findings[key]["has_secret"]
+        assert places(found.findings[key]) == {(str(root / "keys"), "", None, None)}
+    shown = scan(root, options=("--offline", "--db", str(database), "--show-secrets"))
+    assert shown.findings[key]["secret"] == secret, "it is read again from the name"
+    assert not any(secret.encode() in file.read_bytes() for file in tmp_path.glob("db*"))
+    (root / "keys" / f"{key}:{secret}").unlink()
+    assert not scan(root, options=("--offline", "--db", str(database))).findings
+
+
+def test_names_in_places_that_are_left_out_are_not_looked_at(tmp_path: Path, scan: Scan, rng: random.Random) -> None:
+    (tmp_path / "root" / "node_modules" / make_key_id(rng)).mkdir(parents=True)
+    (tmp_path / "root" / "file").write_text("nothing")
+    assert not scan(tmp_path / "root").findings
+
+
+def test_a_key_in_a_members_name_is_told_once_by_what_it_names(tmp_path: Path, scan: Scan, rng: random.Random) -> None:
+    file, folder, pair, secret = make_key_id(rng), make_key_id(rng), make_key_id(rng), a_secret(rng)
+    inner = tarred({f"{pair}:{secret}": b"nothing"})
+    outer = {f"a/{file}.csv": b"nothing", f"{folder}/one": b"1", f"{folder}/two": b"2", "inner.tar": inner}
+    archive = tmp_path / "root" / "outer.zip"
+    archive.parent.mkdir()
+    archive.write_bytes(zipped(outer))
+    found = scan(archive.parent, options=("--offline", "--show-secrets")).findings
+    assert places(found[file]) == {(str(archive), f"a/{file}.csv", None, None)}
+    assert places(found[folder]) == {(str(archive), folder, None, None)}
+    assert places(found[pair]) == {(str(archive), "inner.tar", None, None)}
+    assert found[pair]["secret"] == secret
