@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import Final
 
 from firedamp.scanner import labels
@@ -169,13 +170,23 @@ class _Matcher:
             # The last column of a row touches the first of the next.
             merged = [item for item in merged if not self.of(item).label.column]
         chain: list[tuple[int, bool, int]] = []
-        for item in merged:
+        for at, item in enumerate(merged):
             value = self.of(item)
-            if chain and not labels.touching(self.text, self.of(chain[-1]).end, value.start, lines):
+            if chain and (
+                not labels.touching(self.text, self.of(chain[-1]).end, value.start, lines)
+                or (lines and self.are_rows(merged[max(0, at - 2) : at + 2]))
+            ):
                 self.settle_chain(chain)
                 chain = []
             chain.append(item)
         self.settle_chain(chain)
+
+    def are_rows(self, four: Sequence[tuple[int, bool, int]]) -> bool:
+        """Whether an id and a secret that touch over a line's end each have a partner in their own line."""
+        values = [self.of(item) for item in four]
+        breaks = [self.text.find("\n", one.end, other.start) >= 0 for one, other in pairwise(values)]
+        kinds = [is_id for _, is_id, _ in four]
+        return breaks == [False, True, False] and kinds[0] is not kinds[1] is not kinds[2] is not kinds[3]
 
     def of(self, item: tuple[int, bool, int]) -> Value:
         _, is_id, at = item

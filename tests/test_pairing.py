@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import random
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -183,6 +185,12 @@ class TestSeveralPairs:
     def test_a_label_is_read_in_mail_urls_and_html(self, label: str, rng: random.Random) -> None:
         key_id, secret, decoy = make_key_id(rng), make_secret(rng), make_secret(rng)
         assert best(f"user {key_id}&amp;x\ncursor: {decoy}\n{label.format(secret)}\n")[key_id] == secret
+
+    @pytest.mark.parametrize("columns", [*itertools.permutations(("name", "id", "secret"))])
+    def test_rows_without_a_header_keep_to_themselves(self, columns: Sequence[str], rng: random.Random) -> None:
+        rows = [{"name": f"user{at}", "id": make_key_id(rng), "secret": make_secret(rng)} for at in range(4)]
+        text = "\n".join(",".join(row[column] for column in columns) for row in rows)
+        assert best(text) == {row["id"]: row["secret"] for row in rows}
 
 
 class TestDistance:
