@@ -53,14 +53,17 @@ _REMARK: Final = rb"(?:_[ \t]{0,8}\r?\n|//[^\n]{0,40}\n|/\*[^*\n]{0,40}\*/)"
 """What may follow an operator: a comment, or how Visual Basic goes on in the next line."""
 _INVISIBLE: Final = rb"(?:\xe2\x80[\x8b-\x8d]|\xc2\xad|<wbr ?/?>|&(?:shy|#8203|#173);)"
 """Where a browser may break a long word: zero-width spaces and soft hyphens."""
+_NEXT_LINE: Final = rb"[\"'`][ \t]{0,8}\r?\n\s{0,64}" + _OPEN
 _JOINED: Final = (
     rb"[\"'`]\s{0,40}" + _OPERATOR + rb"[ \t]{0,8}" + _REMARK + rb"?\s{0,64}" + _OPEN
-    + rb"|[\"'`][ \t]{0,8}\r?\n\s{0,64}" + _OPEN
+    + rb"|" + _NEXT_LINE
     + rb"|\\\r?\n[ \t]{0,64}"
     + rb"|" + _INVISIBLE
 )  # fmt: skip
 _LOOSE: Final = rb"[\"'`][ \t]{0,8},?\s{0,64}" + _OPEN
-_JOINS: Final = re.compile(rb"(?P<sure>" + _JOINED + rb")|[\"'`][ \t]{0,8}(?P<comma>,?)\s{0,64}" + _OPEN)
+_JOINS: Final = re.compile(
+    rb"(?P<line>" + _NEXT_LINE + rb")|(?P<sure>" + _JOINED + rb")|[\"'`][ \t]{0,8}(?P<comma>,?)\s{0,64}" + _OPEN
+)
 _LITERAL_END: Final = regex.compile(rb"(?r)[A-Za-z0-9+/]{0,41}")
 _LITERAL_START: Final = re.compile(rb"[A-Za-z0-9+/]{0,41}")
 _ID: Final = re.compile(b"|".join(kind.exact.pattern for kind in KINDS if kind.exact and kind.role is Role.KEY_ID))
@@ -74,7 +77,7 @@ def _concatenated(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
         joined: list[int] = []
         at, done, start = 0, low, low
         while (found := _JOINS.search(text, start, high)) is not None:
-            if found["sure"] is None and not _is_one_value(text, found):
+            if not (_goes_on(text, found, start) if found["line"] else found["sure"] or _is_one_value(text, found)):
                 start = found.start() + 1
                 continue
             parts.append(text[done : found.start()])
@@ -87,14 +90,36 @@ def _concatenated(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
             yield Run(low, high, b"".join(parts), tuple(segments), changed=changed(joined))
 
 
+def _beside(text: bytes, joint: re.Match[bytes]) -> tuple[bytes, bytes]:
+    """Return what of a value ends the literal before a joint, and what begins the one behind it."""
+    before, after = _LITERAL_END.match(text, 0, joint.start()), _LITERAL_START.match(text, joint.end())
+    return b"" if before is None else before[0], b"" if after is None else after[0]
+
+
 def _is_one_value(text: bytes, joint: re.Match[bytes]) -> bool:
     """Whether two literals that a comma or a blank parts are an id cut in two, or a secret that a blank cuts.
 
     Elsewhere they are items: words of a list, an id and its secret.
     """
-    before, after = _LITERAL_END.match(text, 0, joint.start()), _LITERAL_START.match(text, joint.end())
-    value = (b"" if before is None else before[0]) + (b"" if after is None else after[0])
+    value = b"".join(_beside(text, joint))
     return _ID.fullmatch(value) is not None or (not joint["comma"] and _SECRET.fullmatch(value) is not None)
+
+
+def _goes_on(text: bytes, joint: re.Match[bytes], start: int) -> bool:
+    """Whether the literal that ends a line goes on in the one that begins the next; start: of what is not joined yet.
+
+    Not where one is a value by itself, or empty: they are rows of a table, or items. Lines of one length are a long
+    value.
+    """
+    before, after = _beside(text, joint)
+    if joint.start() - len(before) == start:
+        return True
+    if text[joint.start() - 1 : joint.start()] == joint[0][:1] or text[joint.end() : joint.end() + 1] == joint[0][-1:]:
+        return False
+    values = (before, after)
+    if len(before) != len(after) and any(_SECRET.fullmatch(value) for value in values):
+        return False
+    return not any(_ID.fullmatch(value) for value in values)
 
 
 def _nothing(_inner: Shape) -> Iterator[Encoded]:

@@ -20,7 +20,7 @@ from backports import zstd
 from backports.zstd import zipfile as newer
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import make_key_id, make_secret
+from tests.builders import make_key_id, make_secret, make_token
 
 from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.inflate import LIMIT
@@ -375,6 +375,19 @@ def test_a_blank_joins_the_two_halves_of_a_secret(rng: random.Random) -> None:
     text = f'#define KEY "{secret[:7]}" "{secret[7:]}"\nf("{secret[:7]}", "{secret[7:]}")'.encode()
     [run] = runs("concatenation", text, Mark(9, 0))
     assert run.out == f'#define KEY "{secret}"\nf("{secret[:7]}", "{secret[7:]}")'.encode()
+
+
+def test_the_end_of_a_line_joins_no_values_that_are_whole(rng: random.Random) -> None:
+    for end, start in [(make_key_id(rng), "name"), ("name", make_key_id(rng)), (make_secret(rng), "name"), ("x", "")]:
+        text = f'"a","{end}"\n"{start}","b"'.encode()
+        assert runs("concatenation", text, Mark(9, 0)) == []
+
+
+@pytest.mark.parametrize("width", [4, 9, 20, 39, 40, 41, 64])
+def test_a_long_value_in_lines_is_joined_whatever_their_length(width: int, rng: random.Random) -> None:
+    token = make_token(rng, 20 * width - 5)
+    text = "\n  ".join(f"'{token[at : at + width]}'" for at in range(0, len(token), width)).encode()
+    assert b"".join(run.out for run in runs("concatenation", text, Mark(9, 0))).startswith(f"'{token[:1000]}".encode())
 
 
 def test_hex_is_read_in_pairs_as_the_mark_says() -> None:

@@ -19,7 +19,7 @@ import time
 import urllib.parse
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -392,6 +392,20 @@ REAL_PLACES: dict[str, Callable[[str, str], str]] = {
         f"aws_access_key_id={key} aws_secret_access_key={secret} and a line that is long".encode()
     ).decode(),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("between", [",", " ", ":", " = "])
+@pytest.mark.parametrize("columns", [*itertools.permutations(("name", "id", "secret"))])
+def test_an_id_without_a_secret_gets_none_from_another_row(
+    columns: Sequence[str], between: str, prefilter: Prefilter, rng: random.Random
+) -> None:
+    rows = [{"name": f"user{at}", "id": make_key_id(rng), "secret": make_secret(rng)} for at in range(4)]
+    rows[-1]["secret"] = ""
+    text = "".join(between.join(f'"{row[column]}"' for column in columns) + "\n" for row in rows)
+    found = [each.credential for each in detect(text.encode(), prefilter) if isinstance(each, Located)]
+    assert {(one.key_id, one.secret and one.secret.reveal()) for one in found} == {
+        (row["id"], row["secret"] or None) for row in rows
+    }
 
 
 @pytest.mark.parametrize("place", REAL_PLACES)
