@@ -68,6 +68,8 @@ class _Work:
     limits: Limits
     decoded: int
     hits: int
+    ids: set[str] = field(default_factory=set)
+    """The key ids seen: each is a credential at least, so that there are never more of them than of those."""
     cut: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
@@ -182,7 +184,7 @@ def _in_piece(
         work.hits -= len(hits)
         if not hits:
             continue
-        candidates = _candidates(layer.text, hits)
+        candidates = _candidates(layer.text, hits, work)
         credentials = pairing.pair(layer.text.decode("latin-1"), candidates)
         found = ((one.anchor, one) for one in credentials)
         # The marks of the file itself are looked for when its lines are known.
@@ -200,13 +202,20 @@ def _nests(decoder: int | None) -> bool:
     return decoder is not None and not DECODERS[decoder].joint
 
 
-def _candidates(text: bytes, hits: Iterable[Hit]) -> list[Candidate]:
+def _candidates(text: bytes, hits: Sequence[Hit], work: _Work) -> list[Candidate]:
+    """Return what stands at the hits, up to the key id that is one too many."""
     found: dict[tuple[int, int], Candidate] = {}
-    for hit in hits:
+    for at, hit in enumerate(hits):
         if hit.form.kind is not None and hit.form.size:
             one = keys.candidate(keys.KINDS[hit.form.kind], text, hit.end - hit.form.size)
-            if one is not None:
-                found[one.start, one.end] = one
+            if one is None:
+                continue
+            if one.role is Role.KEY_ID and one.value.reveal() not in work.ids:
+                if len(work.ids) == work.limits.credentials:
+                    work.cut["places worth a look"] += len(hits) - at
+                    break
+                work.ids.add(one.value.reveal())
+            found[one.start, one.end] = one
     return [found[span] for span in sorted(found)]
 
 

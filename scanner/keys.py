@@ -10,6 +10,7 @@ Sources: IAM guide, "Unique identifiers"; Bedrock guide, "API keys"; AppSync gui
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -308,6 +309,7 @@ _SEQUENCES: Final = frozenset(
 )
 
 
+@functools.lru_cache(maxsize=1 << 15)  # a log names one id in every line
 def is_example(key_id: str) -> bool:
     """Whether a key id is a documentation example or a placeholder: never true of a random real id.
 

@@ -7,6 +7,7 @@ Aidan Steele and Tal Be'ery: base32 of characters 5 to 20, its first bit says th
 from __future__ import annotations
 
 import base64
+import functools
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +35,7 @@ class KeyId:
     account: str | None
 
 
+@functools.lru_cache(maxsize=1 << 15)  # a log names one id in every line
 def parse(text: str) -> KeyId | None:
     """Read an access key id, or None when AWS cannot have issued it.
 

@@ -711,12 +711,29 @@ def test_joints_without_end_are_no_nesting(prefilter: Prefilter) -> None:
 
 
 def test_more_hits_or_credentials_than_the_limit_are_told(prefilter: Prefilter, rng: random.Random) -> None:
-    text = " ".join(make_key_id(rng) for _ in range(50)).encode()
-    for limits, what in ((Limits(hits=20), "places worth a look"), (Limits(credentials=20), "credentials")):
-        found = detect(text, prefilter, limits=limits)
-        assert sum(isinstance(each, Located) for each in found) == 20
-        [told] = [each for each in found if isinstance(each, Skipped)]
-        assert (told.outcome, told.what, told.count) == (Outcome.FAILED, what, 30)
+    ids = " ".join(make_key_id(rng) for _ in range(50))
+    ranked = "\n".join([*(make_secret(rng) for _ in range(12)), make_key_id(rng)])
+    for text, limits, what, found, left in (
+        (ids, Limits(hits=20), "places worth a look", 20, 30),
+        (ids, Limits(credentials=20), "places worth a look", 20, 30),
+        (ids + " " + ids, Limits(credentials=50, same=1), "matches", 50, 50),
+        (ranked, Limits(credentials=3), "credentials", 3, 5),
+    ):
+        told = detect(text.encode(), prefilter, limits=limits)
+        assert sum(isinstance(each, Located) for each in told) == found
+        [over] = [each for each in told if isinstance(each, Skipped)]
+        assert (over.what, over.count) == (what, left)
+        assert (over.outcome is Outcome.FAILED) is (what != "matches")
+
+
+def test_a_bomb_of_ids_costs_little_more_than_those_that_are_told(prefilter: Prefilter, rng: random.Random) -> None:
+    def seconds(count: int) -> float:
+        bomb = base64.b64encode(gzip.compress("\n".join(make_key_id(rng) for _ in range(count)).encode()))
+        began = time.process_time()
+        detect(bomb, prefilter, limits=Limits(credentials=500))
+        return time.process_time() - began
+
+    assert seconds(20_000) < 15 * seconds(500)
 
 
 def test_a_log_that_names_one_key_in_every_line_gives_its_first_places(
