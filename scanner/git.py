@@ -341,6 +341,21 @@ class GitSource:
                 for blob in {name, pointers.get(name, name)}.intersection(blobs):
                     self._placed[blob].append(place)
             self._walked = brief(commits).tobytes()
+            self._place_staged(git.layout)
+
+    def _place_staged(self, layout: Layout) -> None:
+        """Name the paths under which blobs in no commit are staged."""
+        nowhere = GitProvenance(repository=self.target, in_head=False)
+        loose = {blob for blob, places in self._placed.items() if nowhere in places}
+        if not loose:
+            return
+        from firedamp.scanner.history import staged
+
+        paths = [(blob, path) for blob, path in staged(layout) if blob in loose]
+        for blob in {blob for blob, _ in paths}:
+            self._placed[blob].remove(nowhere)
+        for blob, path in dict.fromkeys(paths):
+            self._placed[blob].append(GitProvenance(repository=self.target, path=path, in_head=False))
 
     def _walked_before(self, names: Collection[str]) -> Walked | None:
         """Return what the last whole walk over this repository found out."""
@@ -357,9 +372,9 @@ class GitSource:
                 case GitProvenance(commit=str(commit), path=str(path)) if met.blob in names:
                     places[met.blob, path] = commit
                     sought.add(met.blob)
-                case GitProvenance(commit=None, path=None):
+                case GitProvenance(commit=None):  # staged, or nowhere; a file beside the objects was sought as well
                     sought.add(met.blob)
-                case _:  # a commit's own text, or a file beside the objects
+                case _:  # a commit's own text
                     pass
         return Walked(np.frombuffer(state.value, np.int64), places, sought)
 
@@ -462,7 +477,8 @@ def read_again(place: GitProvenance, blob: str, cache: Path) -> Iterator[Blob]:
         content = gitfiles.read(file, _everything, layout.width)
         if isinstance(content, gitfiles.Content) and content.blob == blob:
             yield from gitfiles.pieces(file, blob, _everything)
-        return
+            return
+        # What was staged may stand at its path no more, but is an object.
     with ObjectAccess(layout) as git:
         reader = Reader(git=git, hits=_everything, container=lambda head, _: bool(head))
         for item in reader.read([Part(from_hex([blob], layout.width))]):

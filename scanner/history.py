@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firedamp.scanner.idset import Ids
-from firedamp.scanner.objects import ObjectAccess, lined, resolve, unquote
+from firedamp.scanner.objects import Layout, ObjectAccess, lined, resolve, unquote
 from firedamp.scanner.walk import shown
 from firedamp.storage.records import GitProvenance
 
@@ -178,6 +178,19 @@ def _in_head(git: ObjectAccess, head: str, blobs: Collection[str]) -> Iterator[t
         blob = entry[entry.rfind(b" ") + 1 :].decode("ascii", "replace")
         if blob in blobs:
             yield blob, _path(path)
+
+
+def staged(layout: Layout) -> Iterator[tuple[str, str]]:
+    """Yield (blob, path) of all that is in an index: the repository's, and those of its linked work trees.
+
+    An index is read by a git that sees nothing else of the work tree, and written by none.
+    """
+    for index in {layout.git_dir / "index", layout.common / "index", *layout.common.glob("worktrees/*/index")}:
+        if index.is_file():
+            with ObjectAccess(layout, index=index) as git:
+                for line in git.output("ls-files", "--stage"):
+                    entry, _, path = line.partition(b"\t")
+                    yield entry.split(b" ")[1].decode("ascii", "replace"), _path(path)
 
 
 def _path(quoted: bytes) -> str:

@@ -292,6 +292,49 @@ def test_an_empty_and_an_unborn_repository_are_read(tmp_path: Path, rng: random.
     assert key_id in scan(tmp_path / "unborn").findings
 
 
+def test_a_blob_that_is_only_staged_is_told_by_its_path_in_the_index(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository = Repository(tmp_path / "r")
+    (staged, staged_text), (linked, linked_text), (lost, lost_text) = leak(rng), leak(rng), leak(rng)
+    repository.commit("first", {"a": "a"})
+    repository.git("worktree", "add", "-q", str(tmp_path / "linked"))
+    for name, text in (("é/x\ny", staged_text), ("copy", staged_text), ("lost", lost_text)):
+        repository.write(name, text)
+        repository.git("add", name)
+    Repository.at(tmp_path / "linked").write("b", linked_text)
+    Repository.at(tmp_path / "linked").git("add", "b")
+    repository.git("rm", "-q", "--cached", "lost")
+    for name in ("é/x\ny", "copy", "lost"):
+        (tmp_path / "r" / name).unlink()
+    found = scan(tmp_path / "r", options=("--offline", "--show-secrets")).findings
+    assert {(each["path"], each["commit"]) for each in found[staged]["matches"]} == {("é/x\ny", None), ("copy", None)}
+    assert [each["path"] for each in found[linked]["matches"] if each["repository"]] == ["b"]
+    assert [each["path"] for each in found[lost]["matches"]] == [None]
+    assert all(each["secret"] for each in found.values()), "it is read again from the object"
+    again = scan(tmp_path / "r")
+    assert {each["path"] for each in again.findings[staged]["matches"]} == {"é/x\ny", "copy"}
+    repository.git("commit", "-q", "-m", "second")
+    places = {(each["path"], each["commit"] is None) for each in scan(tmp_path / "r").findings[staged]["matches"]}
+    assert places == {("é/x\ny", False), ("copy", False)}
+
+
+def test_an_index_that_cannot_be_read_leaves_a_staged_key_without_a_path(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.write("staged", text)
+    repository.git("add", "staged")
+    (tmp_path / "r" / "staged").unlink()
+    index = tmp_path / "r" / ".git" / "index"
+    index.write_bytes(b"DIRC" + bytes(100))
+    assert scan(tmp_path / "r").match(key_id)["path"] is None
+    index.unlink()
+    os.mkfifo(index)
+    assert scan(tmp_path / "r").match(key_id)["path"] is None
+
+
 def test_a_sha256_repository_is_read(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
     repository = Repository(tmp_path / "r", "--object-format=sha256")
     (packed, packed_text), (loose, loose_text) = leak(rng), leak(rng)
