@@ -20,6 +20,8 @@ NEAR: Final = 10 * 1024
 """Characters around an id in which its secret is looked for. The same bound as Veles'; see research, d.1."""
 _WORD_BEFORE: Final = 128
 _WORD_AFTER: Final = 512
+_LONGEST_RUN: Final = 2 * shape.TOKEN_LENGTHS.stop
+"""Characters of a run that goes on behind what is read: more than a token has, some of its signs escaped."""
 _CONTEXT: Final = re.compile(r"secret|smtp|se(?:ssion|curity)[ _.-]?token|aws[a-z_.-]{0,12}(?:key|pass)")
 _CONTEXT_PARTS: Final = ("secret", "smtp", "aws", "token")
 """A literal of each context word: its beginning, but for the last, which ends it up to nine characters behind `se`."""
@@ -81,9 +83,11 @@ def survey(text: str, found: Sequence[Candidate]) -> Survey:
     values = [Value(c.start, c.end, c.kind, c.value) for c in [*ids, *parts]]
     for low, high in _windows(len(text), ids, words):
         for run in shape.runs(text, low, high):
-            cut = (run.start == low and low > 0) or (run.end == high and high < len(text))
-            if not cut:
-                pieces = taken.beside(run)
+            whole = run
+            if run.end == high and high < len(text):
+                whole = next(shape.runs(text, run.start, min(len(text), run.start + _LONGEST_RUN)), run)
+            if run.start > low or low == 0:
+                pieces = taken.beside(whole)
                 values += (v for piece in pieces for v in _read(text, lowered, piece))
     values.sort(key=lambda v: (v.start, v.end))
     starts = [v.start for v in values]

@@ -455,9 +455,11 @@ class TestTokens:
         assert [(c.secret, c.token) for c in paired(text)] == [(Secret(secret), Secret(token))] * 2
 
     def test_a_token_of_unknown_make_is_known_by_its_label(self, rng: random.Random) -> None:
-        token = "Zz" + make_token(rng)
-        (credential,) = paired(f"AWS_SESSION_TOKEN={token}\nETAG={token[::-1]}\n")
-        assert (credential.kind, credential.secret) == (KeyKind.SESSION_TOKEN, Secret(token))
+        for length in (356, 480, 500, 700, 1990):
+            token = "Zz" + make_token(rng, length)
+            (credential,) = paired(f"AWS_SESSION_TOKEN={token}\nETAG={token[::-1]}\n")
+            assert (credential.kind, credential.secret) == (KeyKind.SESSION_TOKEN, Secret(token))
+        assert not paired(f"AWS_SESSION_TOKEN=Zz{make_token(rng, 5000)}\nETAG={token[::-1]}\n")
 
     def test_a_token_that_is_encoded_once_more_is_not_told_as_it_stands(self, rng: random.Random) -> None:
         encoded = base64.b64encode(make_token(rng, 240).encode()).decode()
