@@ -372,6 +372,15 @@ REAL_PLACES: dict[str, Callable[[str, str], str]] = {
     "base64 in a reply": lambda key, secret: "> " + "\n> ".join(
         textwrap.wrap(base64.b64encode((ini(key, secret) * 2).encode()).decode(), 76)
     ),
+    "base64 in lines in JSON in JSON": lambda key, secret: json.dumps(json.dumps(
+        base64.encodebytes(ini(key, secret).encode()).decode()
+    )),
+    "base64 in a mail in JSON": lambda key, secret: json.dumps(
+        quopri.encodestring(base64.b64encode(ini(key, secret).encode())).decode()
+    ),
+    "hex in a mail in a form": lambda key, secret: urllib.parse.quote(
+        quopri.encodestring(ini(key, secret).encode().hex().encode()).replace(b"\n", b"\r\n")
+    ),
     "adjacent literals": lambda key, secret: f"id = ('{key[:9]}'\n      '{key[9:]}')\naws_secret = '{secret}'\n",
     "adjacent literals on one line": lambda key, secret: (
         f'AWS_ID = "{key[:4]}" "{key[4:]}"\nAWS_SECRET = "{secret[:20]}" "{secret[20:]}"\n'
