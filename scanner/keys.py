@@ -216,9 +216,9 @@ KINDS: Final[tuple[Kind, ...]] = (
 # notation: backslash and a letter, \xHH and \uHHHH (also with the backslash lost), octal, percent, quoted-printable, a
 # terminal's colour.
 _ESCAPE_END: Final = re.compile(
-    rb"(?:\\[abefnrtv]|\\?[xX][0-9A-Fa-f]{2}|%?[uU][0-9A-Fa-f]{4}|\\[0-7]{1,3}|[%=][0-9A-Fa-f]{2}|\[[0-9;]{0,12}m)\Z"
+    rb"(?:\\[abefnrtv]|\\?[xX][0-9A-Fa-f]{2}|%?[uU][0-9A-Fa-f]{4}|\\[0-7]{1,3}|[%=][0-9A-Fa-f]{2}|\[[0-9;]{0,20}[mK])\Z"
 )
-_LONGEST_ESCAPE: Final = 16
+_LONGEST_ESCAPE: Final = 24
 _BENCODED: Final = (*(b"%d" % digit for digit in range(1, 10)), b"d", b"e", b"i", b"l")
 """What follows a value in bencode, which tells the length of each before it: the next one, or the end of the list."""
 _ALNUM: Final = frozenset(_UPPER + _LOWER + _DIGITS)

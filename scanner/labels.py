@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from firedamp.scanner.shape import COLOUR
 from firedamp.scanner.structure import GUTTER, NEWLINE
 
 LONGEST_ROW: Final = 4096
@@ -44,11 +45,12 @@ _ENCODED: Final = re.compile(
     rf"(?P<line>{NEWLINE}|%(?:25)*0[aA])(?:{GUTTER})?|(?P<space>%(?:25)*(?:20|09)|\\{{1,8}}t|&nbsp;)"
     r"|(?P<slash>%(?:25)*2[fF]|\\{1,8}/|&#47;)"
     r"|(?P<lt>&lt;|\\{1,8}u003[cC]|%(?:25)*3[cC])|(?P<gt>&gt;|\\{1,8}u003[eE]|%(?:25)*3[eE])"
+    rf"|{COLOUR}"
     r"|\\{1,8}(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[rbfv])|%(?:25)*[0-9a-fA-F]{2}|&(?:[a-z]{2,6}|#\w{1,5});"
-    r"|(?:\x1b|\\{1,8}u001[bB]|\\{1,8}033)\[[0-9;]{0,16}m|=3[dD]$"
+    r"|=3[dD]$"
 )
 _NUMBERED: Final = re.compile(rf"(?P<line>\n)(?:{GUTTER})")
-_SIGNS: Final = re.compile(r"[\\%&\x1b\r]|=3[dD]$")
+_SIGNS: Final = re.compile(r"[\\%&\x1b\r]|#033|=3[dD]$")
 _CAMEL: Final = re.compile(r"[sS]3[aAnN]?(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _STRONG: Final = re.compile(
     r"secret(?:access)?key|secretaccess|access(?:key)?secret|awssecret|s3secret|secretaws|amazonsecret|iamsecret|awssk$"

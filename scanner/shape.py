@@ -19,11 +19,10 @@ TOKEN_LENGTHS: Final = range(100, 2001)
 
 # `+` and `/` as they stand in URLs, in JSON (in JSON, in JSON …) and in XML.
 _SIGN: Final = r"%(?:25)*2[BbFf]|\\{1,8}(?:/|u002[bBfF]|x2[bBfF])|&(?:amp;)?(?:#0?4[37]|#[xX]0?2[bBfF]|plus|sol);"
+COLOUR: Final = r"(?:\x1b|\\{1,8}(?:u001[bB]|x1[bB]|033|e)|#033)\[[0-9;]{0,20}[mK]"
+"""What colours a terminal, or clears the rest of its line (grep does both): as it is, in strings, in syslog."""
 # An escape that ends in letters or digits would otherwise be read as the first characters of what follows it.
-_ESCAPE: Final = (
-    r"\\{1,8}(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[nrtbfv0])|%(?:25)*[0-9a-fA-F]{2}"
-    r"|(?:\x1b|\\{1,8}u001[bB]|\\{1,8}033)\[[0-9;]{0,16}m"
-)
+_ESCAPE: Final = rf"{COLOUR}|\\{{1,8}}(?:u[0-9a-fA-F]{{4}}|x[0-9a-fA-F]{{2}}|[nrtbfv0])|%(?:25)*[0-9a-fA-F]{{2}}"
 _RUNS: Final = re.compile(
     rf"(?=[A-Za-z0-9+/%\\&#;]{{40}})((?:[A-Za-z0-9+/]++|{_SIGN})++)|{_ESCAPE}",
 )

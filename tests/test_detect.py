@@ -403,6 +403,19 @@ REAL_PLACES: dict[str, Callable[[str, str], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("escape", ["\x1b", r"\u001b", r"\\u001b", r"\x1b", r"\033", r"\e", "#033"])
+@pytest.mark.parametrize("colour", ["[33m", "[38;2;255;200;30m", "[01;31m{}[K"])
+def test_a_colour_before_a_value_is_no_part_of_it(
+    escape: str, colour: str, prefilter: Prefilter, rng: random.Random
+) -> None:
+    on, off = escape + colour.replace("{}", escape), f"{escape}[0m"
+    for _ in range(10):
+        key, secret = make_key_id(rng), make_secret(rng)
+        text = f"{on}AccessKeyId{off}: {on}{key}{off}\n{on}SecretAccessKey{off}: {on}{secret}{off}\n"
+        found = [each.credential for each in detect(text.encode(), prefilter) if isinstance(each, Located)]
+        assert [(one.key_id, one.secret) for one in found] == [(key, Secret(secret))]
+
+
 @pytest.mark.parametrize("between", [",", " ", ":", " = "])
 @pytest.mark.parametrize("columns", [*itertools.permutations(("name", "id", "secret"))])
 def test_an_id_without_a_secret_gets_none_from_another_row(
