@@ -30,7 +30,7 @@ from firedamp.scanner.budget import (
     too_large,
     trouble_of,
 )
-from firedamp.scanner.names import may_hold_secret, part_with_key_id
+from firedamp.scanner.names import may_hold_secret, parts_with_key_id
 from firedamp.scanner.stub import TAIL, is_stub, tail_of
 from firedamp.storage.records import Outcome, Skipped
 
@@ -213,9 +213,10 @@ class _Walk:
                     why = f"holds more than {self._limits.members:,} members"
                     break
                 self.at = _joined(chain, part.name)
-                if (name := part_with_key_id(part.name)) is not None and name not in named:
-                    named.add(name)
-                    yield from self._name(chain, part.name, name)
+                for name in parts_with_key_id(part.name):
+                    if name not in named:
+                        named.add(name)
+                        yield from self._name(chain, part.name, name)
                 if isinstance(part, Part):
                     yield from self._part(part, chain, depth)
                 elif unread < _TOLD:
@@ -242,10 +243,8 @@ class _Walk:
 
     def _name(self, chain: str, whole: str, name: str) -> Iterator[Member]:
         """Look at a member's name; one with room for a secret is told by the container, for a chain is stored."""
-        if may_hold_secret(whole):
-            yield from self._window(chain, whole.encode("utf-8", "replace"), (None, None), office=False)
-        else:
-            yield from self._window(_joined(chain, name), name.encode("utf-8", "replace"), (None, None), office=False)
+        told, text = (chain, whole) if may_hold_secret(whole) else (_joined(chain, name), name.rpartition("/")[2])
+        yield from self._window(told, text.encode("utf-8", "replace"), (None, None), office=False)
 
     def _part(self, part: Part, chain: str, depth: int) -> Iterator[Member | Skipped]:
         body = part.body

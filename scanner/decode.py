@@ -77,7 +77,8 @@ def _concatenated(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
         joined: list[int] = []
         at, done, start = 0, low, low
         while (found := _JOINS.search(text, start, high)) is not None:
-            if not (_goes_on(text, found, start) if found["line"] else found["sure"] or _is_one_value(text, found)):
+            behind = done if joined else -1
+            if not (_goes_on(text, found, behind) if found["line"] else found["sure"] or _is_one_value(text, found)):
                 start = found.start() + 1
                 continue
             parts.append(text[done : found.start()])
@@ -105,14 +106,14 @@ def _is_one_value(text: bytes, joint: re.Match[bytes]) -> bool:
     return _ID.fullmatch(value) is not None or (not joint["comma"] and _SECRET.fullmatch(value) is not None)
 
 
-def _goes_on(text: bytes, joint: re.Match[bytes], start: int) -> bool:
-    """Whether the literal that ends a line goes on in the one that begins the next; start: of what is not joined yet.
+def _goes_on(text: bytes, joint: re.Match[bytes], behind: int) -> bool:
+    """Whether the literal that ends a line goes on in the one that begins the next. behind: the end of the last joint.
 
     Not where one is a value by itself, or empty: they are rows of a table, or items. Lines of one length are a long
     value.
     """
     before, after = _beside(text, joint)
-    if joint.start() - len(before) == start:
+    if joint.start() - len(before) == behind:
         return True
     if text[joint.start() - 1 : joint.start()] == joint[0][:1] or text[joint.end() : joint.end() + 1] == joint[0][-1:]:
         return False

@@ -6,13 +6,14 @@ A name is looked at whole and by itself: what stands in it goes with no other na
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from firedamp.storage.keyid import KEY_PREFIXES
 
 _KEY_ID: Final = re.compile(f"(?:{'|'.join(KEY_PREFIXES)})[A-Z0-9]{{16}}")
-_LONG: Final = re.compile(r"[A-Za-z0-9+/=_%-]{40}")
+# A slash parts folders more often than it stands in a secret: with one, only what is as long as a secret is.
+_LONG: Final = re.compile(r"[A-Za-z0-9+=_%-]{40}|(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/])")
 
 
 def with_key_id(names: Sequence[str]) -> list[str]:
@@ -20,10 +21,10 @@ def with_key_id(names: Sequence[str]) -> list[str]:
     return [name for name in names if _KEY_ID.search(name)] if _KEY_ID.search("\n".join(names)) else []
 
 
-def part_with_key_id(path: str) -> str | None:
-    """Return a path up to the name in it that may hold a key id, None where none does."""
-    found = _KEY_ID.search(path)
-    return None if found is None else path[: found.end()] + path[found.end() :].partition("/")[0]
+def parts_with_key_id(path: str) -> Iterator[str]:
+    """Yield a path up to each name in it that may hold a key id."""
+    for found in _KEY_ID.finditer(path):
+        yield path[: found.end()] + path[found.end() :].partition("/")[0]
 
 
 def may_hold_secret(name: str) -> bool:

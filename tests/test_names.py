@@ -98,12 +98,19 @@ def test_names_in_places_that_are_left_out_are_not_looked_at(tmp_path: Path, sca
 def test_a_key_in_a_members_name_is_told_once_by_what_it_names(tmp_path: Path, scan: Scan, rng: random.Random) -> None:
     file, folder, pair, secret = make_key_id(rng), make_key_id(rng), make_key_id(rng), a_secret(rng)
     inner = tarred({f"{pair}:{secret}": b"nothing"})
-    outer = {f"a/{file}.csv": b"nothing", f"{folder}/one": b"1", f"{folder}/two": b"2", "inner.tar": inner}
+    deep = f"src/main/java/com/example/resources/{folder}/{file}.csv"
+    outer = {
+        f"a/{file}.csv": b"nothing",
+        deep: b"nothing",
+        f"{folder}/one": b"1",
+        f"{folder}/two": b"2",
+        "inner.tar": inner,
+    }
     archive = tmp_path / "root" / "outer.zip"
     archive.parent.mkdir()
     archive.write_bytes(zipped(outer))
     found = scan(archive.parent, options=("--offline", "--show-secrets")).findings
-    assert places(found[file]) == {(str(archive), f"a/{file}.csv", None, None)}
-    assert places(found[folder]) == {(str(archive), folder, None, None)}
+    assert places(found[file]) == {(str(archive), name, None, None) for name in (f"a/{file}.csv", deep)}
+    assert {each[1] for each in places(found[folder])} == {folder, deep.rpartition("/")[0]}
     assert places(found[pair]) == {(str(archive), "inner.tar", None, None)}
     assert found[pair]["secret"] == secret
