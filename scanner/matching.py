@@ -8,12 +8,12 @@ a container, equal numbers of ids and secrets pair in order, which is right for 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import pairwise
 from typing import Final
 
 from firedamp.scanner import labels
@@ -37,6 +37,8 @@ _ANOTHER_STYLE: Final = 700
 _NO_LABEL: Final = 200
 _NO_SECRET_LABEL: Final = 600
 _WEAK_LABEL: Final = 300
+_COMMENT: Final = re.compile(r"[ \t](?:#|//|/\*|--)")
+"""What begins a remark on the value before it: what stands there has no better claim than a label."""
 _EXACT: Final = 1024
 """Ids times secrets up to which the cheapest pairs in order are found exactly."""
 
@@ -170,23 +172,31 @@ class _Matcher:
             # The last column of a row touches the first of the next.
             merged = [item for item in merged if not self.of(item).label.column]
         chain: list[tuple[int, bool, int]] = []
-        for at, item in enumerate(merged):
-            value = self.of(item)
+        for item in merged:
             if chain and (
-                not labels.touching(self.text, self.of(chain[-1]).end, value.start, lines)
-                or (lines and self.are_rows(merged[max(0, at - 2) : at + 2]))
+                not labels.touching(self.text, self.of(chain[-1]).end, self.of(item).start, lines)
+                or (lines and self.are_rows(chain[-1], item))
+                or _COMMENT.search(self.text, self.of(chain[-1]).end, self.of(item).start)
             ):
                 self.settle_chain(chain)
                 chain = []
             chain.append(item)
         self.settle_chain(chain)
 
-    def are_rows(self, four: Sequence[tuple[int, bool, int]]) -> bool:
+    def are_rows(self, one: tuple[int, bool, int], other: tuple[int, bool, int]) -> bool:
         """Whether an id and a secret that touch over a line's end each have a partner in their own line."""
-        values = [self.of(item) for item in four]
-        breaks = [self.text.find("\n", one.end, other.start) >= 0 for one, other in pairwise(values)]
-        kinds = [is_id for _, is_id, _ in four]
-        return breaks == [False, True, False] and kinds[0] is not kinds[1] is not kinds[2] is not kinds[3]
+        (start, is_id, _), (next_start, next_is_id, _) = one, other
+        if is_id is next_is_id or self.text.find("\n", start, next_start) < 0:
+            return False
+        befores, before_starts = (self.secrets, self.secret_starts) if is_id else (self.ids, self.id_starts)
+        after_starts = self.id_starts if is_id else self.secret_starts
+        before, after = bisect_left(before_starts, start) - 1, bisect_right(after_starts, next_start)
+        return (
+            before >= 0
+            and self.text.find("\n", befores[before].end, start) < 0
+            and after < len(after_starts)
+            and self.text.find("\n", next_start, after_starts[after]) < 0
+        )
 
     def of(self, item: tuple[int, bool, int]) -> Value:
         _, is_id, at = item

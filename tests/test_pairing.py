@@ -192,6 +192,18 @@ class TestSeveralPairs:
         text = "\n".join(",".join(row[column] for column in columns) for row in rows)
         assert best(text) == {row["id"]: row["secret"] for row in rows}
 
+    def test_rows_behind_the_columns_of_a_copy_keep_to_themselves(self, rng: random.Random) -> None:
+        rows = [(str(at), make_secret(rng), name, make_key_id(rng)) for at, name in enumerate(["ann", "bob", "eve"], 1)]
+        text = "COPY keys (id, secret_key, name, access_key) FROM stdin;\n" + "\n".join("\t".join(row) for row in rows)
+        assert best(text + "\n\\.\n") == {row[3]: row[1] for row in rows}
+
+    @pytest.mark.parametrize("remark", ["# {}", "// {}", "/* {} */", "-- {}"])
+    def test_a_remark_behind_an_id_goes_behind_what_is_called_its_secret(self, remark: str, rng: random.Random) -> None:
+        key_id, secret, other = make_key_id(rng), make_secret(rng), make_secret(rng)
+        text = f'access_key = "{key_id}" {remark.format(other)}\nsecret_key = "{secret}"\n'
+        assert ranks(text) == [(secret, 0)]
+        assert best(f"{key_id} {remark.format(other)}\n") == {key_id: other}, "where nothing else is"
+
 
 class TestDistance:
     @pytest.mark.parametrize(("gap", "secret_is_paired"), [(900, True), (1200, False)])
