@@ -1,7 +1,8 @@
 """7z archives (7zFormat.txt of the LZMA SDK): the directory is parsed here, the streams are the standard library's.
 
 Our own, because py7zr brings nine packages (among them a crypto library, brotli and psutil) into a process that should
-hold little, and wants each member whole. What liblzma cannot undo (PPMd, BCJ2, Deflate64) is said to be unread.
+hold little, and wants each member whole. What liblzma cannot undo (PPMd, BCJ2, Deflate64) is said to be unread: no
+package undoes BCJ2, which 7-Zip itself chooses for programs; inflate64 does not bound what a piece of input unpacks to.
 """
 
 from __future__ import annotations
