@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-_SHAPE: Final = re.compile(r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}")
+KEY_PREFIXES: Final = ("AKIA", "ASIA", "ABIA", "ACCA")
+_SHAPE: Final = re.compile(rf"(?:{'|'.join(KEY_PREFIXES)})[A-Z2-7]{{16}}")
 _ACCOUNTS: Final = 10**12
 
 CANARY_ACCOUNTS: Final[frozenset[str]] = frozenset(
