@@ -292,15 +292,19 @@ def due(said: Verification, now: datetime, again: Mapping[Status, timedelta], *,
 
 
 def grade(finding: Finding, said: Verification) -> Severity:
-    """Return how bad a finding is, as far as it and AWS's answer tell; the key's own rights are graded elsewhere."""
+    """Return how bad a finding is: by its rights, where they are known and it may live, else by AWS's answer."""
     if finding.canary or finding.example:
         return Severity.INFO
     match Status.ACTIVE if said.alive else said.status:
         case Status.ACTIVE:
-            return Severity.CRITICAL if said.is_root else Severity.HIGH
+            return Severity.CRITICAL if said.is_root else _rights(finding, Severity.HIGH)
         case Status.REJECTED | Status.EXPIRED | Status.CANARY:
             return Severity.INFO
         case Status.WRONG_SECRET:
             return Severity.LOW
         case Status.UNCHECKED | Status.UNKNOWN:
-            return Severity.MEDIUM if finding.has_secret else Severity.LOW
+            return _rights(finding, Severity.MEDIUM if finding.has_secret else Severity.LOW)
+
+
+def _rights(finding: Finding, otherwise: Severity) -> Severity:
+    return otherwise if finding.rights is None else finding.rights

@@ -29,6 +29,7 @@ from firedamp.storage.records import (
     Status,
     Verification,
 )
+from firedamp.storage.secret import Fingerprint
 from firedamp.storage.store import Store
 from firedamp.storage.times import rfc3339
 
@@ -91,7 +92,6 @@ def judge(
         user_agent=config.user_agent, timeout=config.timeout.total_seconds(), concurrency=config.concurrency,
         now=lambda: datetime.now(UTC), random=os.urandom,
     )  # fmt: skip
-    by_name = {finding.fingerprint: finding for finding in chosen}
     # An endpoint the user named is one server: no other partition exists behind it.
     partitions = config.partitions[:1] if configured_endpoint("sts", os.environ) else config.partitions
     try:
@@ -102,7 +102,7 @@ def judge(
             ),
         ):  # fmt: skip
             for name, said in judgement.items():
-                _keep(store, by_name[name], said)
+                _keep(store, name, said)
     finally:
         asker.close()
     return len(chosen)
@@ -137,11 +137,13 @@ def _keep_old(store: Store, finding: Finding) -> None:
         store.set_verification(finding.fingerprint, said)
 
 
-def _keep(store: Store, finding: Finding, said: Verification) -> None:
+def _keep(store: Store, name: Fingerprint, said: Verification) -> None:
     """Keep an answer; a key that AWS calls alive for the first time is an alert, committed with it.
 
-    An answer that decides nothing takes nothing back: whose the key is, as AWS said last, stays known.
+    An answer that decides nothing takes nothing back: whose the key is, as AWS said last, stays known. The finding is
+    read again: another process may have asked, or graded it, while AWS answered.
     """
+    (finding,) = store.finding(name)
     now, before = datetime.now(UTC), finding.verification
     if said.status is not Status.UNCHECKED:
         said = replace(said, at=now)
@@ -150,9 +152,7 @@ def _keep(store: Store, finding: Finding, said: Verification) -> None:
     alerts: list[Alert] = []
     if said.status is Status.ACTIVE and not before.alive:
         alerts.append(_leak(finding, said, store.sights([finding.fingerprint])[finding.fingerprint], now))
-    # One that lives as before keeps its grade: it may be that of its rights (firedamp key show).
-    graded = None if said.alive and before.alive else verifier.grade(finding, said)
-    store.set_verification(finding.fingerprint, said, graded, alerts)
+    store.set_verification(name, said, verifier.grade(finding, said), alerts)
 
 
 def _leak(finding: Finding, said: Verification, sights: Sequence[Sight], now: datetime) -> Alert:
@@ -162,13 +162,18 @@ def _leak(finding: Finding, said: Verification, sights: Sequence[Sight], now: da
         ("account", said.account_id or finding.account_id or "unknown"), ("first seen", rfc3339(finding.first_seen)),
         *(("place", place) for place in list(places)[:_PLACES]),
     ]  # fmt: skip
+    graded = Severity.HIGH if finding.rights is None else finding.rights
     if said.is_root:
+        graded = Severity.CRITICAL
         facts.append(("rights", "everything: this is the account's root user"))
+    elif finding.rights is not None:
+        facts.append(("rights", f"{graded.name.lower()}, as firedamp key show read them"))
     if len(places) > _PLACES:
         facts.append(("more places", str(len(places) - _PLACES)))
-    severity = Severity.CRITICAL if said.is_root else Severity.HIGH
+    # Named by the answer before it: two processes that meet the same change tell it once.
+    since = "first" if finding.verification.at is None else rfc3339(finding.verification.at)
     return Alert(
-        key=f"leak/{finding.fingerprint}/{rfc3339(now)}", kind=AlertKind.LEAK, severity=severity, at=now,
+        key=f"leak/{finding.fingerprint}/{since}", kind=AlertKind.LEAK, severity=max(graded, Severity.HIGH), at=now,
         key_id=finding.access_key_id, fingerprint=finding.fingerprint, facts=tuple(facts),
     )  # fmt: skip
 

@@ -368,9 +368,9 @@ def _keep_grade(store: Store, story: Story) -> None:
     if story.rights is None:
         return
     for finding in story.findings:
-        if finding.verification.status in {Status.ACTIVE, Status.UNCHECKED, Status.UNKNOWN} and not finding.canary:
-            known = (finding.severity if story.rights.unread else None) or Severity.INFO
-            store.set_verification(finding.fingerprint, finding.verification, max(known, story.rights.severity))
+        rights = max((finding.rights if story.rights.unread else None) or Severity.INFO, story.rights.severity)
+        graded = verifier.grade(replace(finding, rights=rights), finding.verification)
+        store.set_rights(finding.fingerprint, rights, graded)
 
 
 def _write(common: Common, story: Story) -> None:

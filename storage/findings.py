@@ -48,7 +48,7 @@ from firedamp.storage.times import rfc3339
 
 _FINDING = """fingerprint, kind, access_key_id, account_id, has_secret, has_token, rank, example, canary, expires,
     notes, status, verified_at, arn, verified_account, user_id, detail, partitions, state, state_reason, severity,
-    first_seen, last_seen"""
+    rights, first_seen, last_seen"""
 
 _KEPT: Final = timedelta(days=180)
 """How long it counts what an object folder claimed and what a source remembers, and how long scans are listed."""
@@ -117,7 +117,7 @@ class FindingRows(Rows):
     def _upsert_finding(self, finding: Finding) -> None:
         said = finding.verification
         self._db.execute(
-            f"""INSERT INTO finding ({_FINDING}) VALUES ({placeholders(23)})
+            f"""INSERT INTO finding ({_FINDING}) VALUES ({placeholders(24)})
             ON CONFLICT (fingerprint) DO UPDATE SET last_seen = max(last_seen, excluded.last_seen),
                 rank = min(rank, excluded.rank), has_token = max(has_token, excluded.has_token),
                 canary = excluded.canary, expires = coalesce(excluded.expires, expires),
@@ -128,7 +128,7 @@ class FindingRows(Rows):
                 None if finding.expires is None else rfc3339(finding.expires), json.dumps(finding.notes),
                 said.status, None if said.at is None else rfc3339(said.at), said.arn, said.account_id, said.user_id,
                 said.detail, json.dumps(said.partitions), finding.state, finding.state_reason, finding.severity,
-                rfc3339(finding.first_seen), rfc3339(finding.last_seen),
+                finding.rights, rfc3339(finding.first_seen), rfc3339(finding.last_seen),
             ),
         )  # fmt: skip
 
@@ -335,6 +335,13 @@ class FindingRows(Rows):
             for alert in alerts:
                 insert_alert(self._db, alert)
 
+    def set_rights(self, fingerprint: Fingerprint, rights: Severity, severity: Severity) -> None:
+        """Remember how bad a key's rights make it, and how bad the finding is with them."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE finding SET rights = ?, severity = ? WHERE fingerprint = ?", (rights, severity, fingerprint)
+            )
+
     def add_scan_run(self, run: ScanRun) -> None:
         """Remember how a scan of one target ended."""
         with self._writing():
@@ -384,7 +391,7 @@ def _provenance(row: Row) -> Provenance:
 
 
 def _finding(row: Row) -> Finding:
-    severity = row[20]
+    severity, rights = row[20:22]
     return Finding(
         fingerprint=Fingerprint(text(row[0])), kind=KeyKind(text(row[1])), access_key_id=maybe_text(row[2]),
         account_id=maybe_text(row[3]), has_secret=bool(row[4]), has_token=bool(row[5]), rank=number(row[6]),
@@ -396,5 +403,6 @@ def _finding(row: Row) -> Finding:
         ),
         state=TriageState(text(row[18])), state_reason=text(row[19]),
         severity=None if severity is None else Severity(number(severity)),
-        first_seen=time(row[21]), last_seen=time(row[22]),
+        rights=None if rights is None else Severity(number(rights)),
+        first_seen=time(row[22]), last_seen=time(row[23]),
     )  # fmt: skip

@@ -421,7 +421,21 @@ def _ages(db: Database) -> None:
     db.execute("UPDATE source_state SET at = strftime('%Y-%m-%dT%H:%M:%SZ', 'now')")
 
 
+def _rights(db: Database) -> None:
+    """Keep the grade of a key's rights apart: no answer of AWS changes it.
+
+    So far it stood in the severity alone: it is what no answer by itself had graded so.
+    """
+    db.execute("ALTER TABLE finding ADD COLUMN rights INTEGER CHECK (rights BETWEEN 0 AND 4)")
+    db.execute(
+        """UPDATE finding SET rights = severity
+        WHERE canary = 0 AND example = 0 AND coalesce(arn, '') NOT LIKE '%:root' AND severity <> CASE
+            WHEN status = 'ACTIVE' OR (status = 'UNKNOWN' AND arn IS NOT NULL) THEN 3
+            WHEN status IN ('UNCHECKED', 'UNKNOWN') THEN 1 + has_secret END"""
+    )
+
+
 STEPS: Final[tuple[Callable[[Database], None], ...]] = (
-    _first, _marks, _baiting, _net_indices, _claims, _heard, _ages,
+    _first, _marks, _baiting, _net_indices, _claims, _heard, _ages, _rights,
 )  # fmt: skip
 """The n-th step takes a database from version n to n + 1; `PRAGMA user_version` counts them."""

@@ -183,6 +183,8 @@ class Finding:
     state: TriageState = TriageState.OPEN
     state_reason: str = ""
     severity: Severity | None = None
+    rights: Severity | None = None
+    """How bad the key's rights make it while it lives, None until somebody read them (`key show`)."""
     first_seen: datetime
     last_seen: datetime
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tests.builders import make_key_id, make_secret
 
-from firedamp.service import cli
+from firedamp.service import cli, judging
+from firedamp.service.config import VerifyConfig
 from firedamp.service.loopback import Loopback
 from firedamp.storage.records import AlertKind
 from firedamp.storage.store import Store
@@ -78,6 +79,23 @@ def test_the_table_says_why_an_answer_decides_nothing(
     for arguments in (["scan", str(tmp_path)], ["verify", "--all"], ["findings"]):
         cli.main(arguments)
         assert "UNKNOWN (1): clock: AWS says that our time is wrong" in capsys.readouterr().out
+
+
+def test_a_key_that_two_processes_ask_about_at_once_is_one_alarm_and_keeps_what_the_other_learned(
+    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    key = aws.add_user("deploy")
+    (tmp_path / "one").write_text(f"aws_access_key_id = {key.id}\naws_secret_access_key = {key.secret.reveal()}\n")
+    run(capsys, "scan", str(tmp_path), "--offline")
+    with Store(database()) as store:
+        findings = store.findings()
+        judging.judge(store, findings, VerifyConfig(), every=True)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        judging.judge(store, findings, VerifyConfig(), every=True)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+        judging.judge(store, findings, VerifyConfig(), every=True)
+        assert [alert.kind for _, alert in store.alerts()] == [AlertKind.LEAK]
 
 
 def test_offline_contacts_nobody_and_canaries_are_never_sent(

@@ -19,7 +19,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from tests.builders import make_key_id, make_secret
-from tests.scenes import allow, code, make_role, session_key
+from tests.scenes import DENY_ALL, allow, code, make_role, session_key
 
 from firedamp.service import cli
 from firedamp.service.aws import Aws
@@ -121,6 +121,47 @@ def test_the_leaked_key_itself_is_used_only_when_asked_and_says_what_it_calls(
     status, _, told = run(capsys, "key", "disable", key.id, "--with-leaked-key", "--yes")
     assert status == 0
     assert "STS refuses the key" in told
+
+
+@pytest.mark.parametrize(
+    ("rights", "graded"),
+    [
+        (allow("*"), Severity.CRITICAL),
+        (allow("s3:*"), Severity.HIGH),
+        (allow("s3:*", Condition={"IpAddress": {"aws:SourceIp": "192.0.2.1"}}), Severity.MEDIUM),
+        (DENY_ALL, Severity.LOW),
+    ],
+)
+def test_a_key_whose_rights_were_known_first_keeps_their_grade_and_is_told_once_when_aws_says_that_it_lives(
+    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *,
+    rights: str, graded: Severity,
+) -> None:  # fmt: skip
+    key = aws.add_user("deploy", inline={"rights": rights})
+    leak(tmp_path / "keys", key)
+    configure(aws, monkeypatch)
+    run(capsys, "scan", str(tmp_path), "--offline")
+    run(capsys, "key", "show", key.id)
+
+    def verify(*, url: str = aws.url) -> tuple[Status, Severity | None]:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        run(capsys, "verify", key.id)
+        with Store(Path.home() / "firedamp.db") as store:
+            (finding,) = store.findings()
+        return finding.verification.status, finding.severity
+
+    assert verify(url="http://127.0.0.1:1") == (Status.UNKNOWN, graded), "no answer is no other grade"
+    assert verify() == verify() == (Status.ACTIVE, graded)
+    with Store(Path.home() / "firedamp.db") as store:
+        ((_, alert),) = store.alerts()
+    assert (alert.severity, alert.key_id) == (max(graded, Severity.HIGH), key.id), "loud once, however little it may do"
+    assert ("rights", f"{graded.name.lower()}, as firedamp key show read them") in alert.facts
+    iam = aws.client("iam")
+    iam.update_access_key(UserName="deploy", AccessKeyId=key.id, Status="Inactive")
+    assert verify() == (Status.REJECTED, Severity.INFO)
+    iam.update_access_key(UserName="deploy", AccessKeyId=key.id, Status="Active")
+    assert verify() == (Status.ACTIVE, graded)
+    with Store(Path.home() / "firedamp.db") as store:
+        assert len(store.alerts()) == 2, "it came back to life"
 
 
 def test_what_can_be_known_offline_is_told_offline(

@@ -45,6 +45,7 @@ from firedamp.storage.records import (
     TriageState,
     Verification,
 )
+from firedamp.storage.rows import Row
 from firedamp.storage.secret import Secret, fingerprint
 from firedamp.storage.store import Store
 
@@ -257,14 +258,14 @@ def test_what_is_remembered_of_a_target_that_is_scanned_no_more_goes_after_half_
         assert store.scan_runs() == []
 
 
-def of_version(version: int, folder: Path, statement: str) -> Path:
-    """Make a database as an older firedamp left it, and run a statement in it."""
+def of_version(version: int, folder: Path, statement: str, *rows: Row) -> Path:
+    """Make a database as an older firedamp left it, and run a statement in it, for each row when there are any."""
     path = folder / "x.db"
     with sqlite3.connect(path) as db:
         tables = sqlite_utils.Database(db, execute_plugins=False)
         for step in STEPS[:version]:
             step(tables)
-        db.execute(statement)
+        db.executemany(statement, rows or [()])
         db.execute(f"PRAGMA user_version = {version}")
     db.close()
     return path
@@ -283,6 +284,23 @@ def test_a_database_from_before_claims_were_kept_apart_reads_once_more(tmp_path:
         assert store.seen("1", 20) == []
         store.record(batch(seen=(SeenObjects(width=20, ids=b"x" * 20),)))
         assert store.seen("1", 20) == [b"x" * 20]
+
+
+def test_a_database_that_kept_the_grade_of_rights_in_the_severity_alone_tells_it_from_that_of_an_answer(
+    tmp_path: Path,
+) -> None:
+    rows = [("ACTIVE", None, 4), ("ACTIVE", "arn:aws:iam::1:root", 4), ("ACTIVE", None, 3), ("UNCHECKED", None, 1),
+            ("UNKNOWN", "arn:aws:iam::1:user/a", 3), ("UNKNOWN", None, 3), ("REJECTED", None, 0)]  # fmt: skip
+    path = of_version(
+        7, tmp_path,
+        """INSERT INTO finding (fingerprint, status, arn, severity, kind, has_secret, has_token, rank, example, canary,
+        notes, partitions, state, state_reason, detail, first_seen, last_seen)
+        VALUES (?, ?, ?, ?, 'aws-access-key', 1, 0, 0, 0, 0, '[]', '[]', 'open', '', '', ?5, ?5)""",
+        *((f"{number:032}", *row, NOW.isoformat()) for number, row in enumerate(rows)),
+    )  # fmt: skip
+    with Store(path) as store:
+        kept = {int(each.fingerprint): each.rights for each in store.findings()}
+    assert kept == {0: Severity.CRITICAL, 1: None, 2: None, 3: Severity.LOW, 4: None, 5: Severity.HIGH, 6: None}
 
 
 def test_every_answer_of_aws_is_kept_and_the_last_one_counts() -> None:
