@@ -11,11 +11,9 @@ import hmac
 import http.client
 import json
 import logging
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
@@ -23,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from firedamp.service import wording
 from firedamp.service.config import ChannelConfig, Reference
+from firedamp.storage.deadline import within
 from firedamp.storage.errors import Failure, UsageFailure
 from firedamp.storage.records import Alert, AlertKind, DeliveryState, Severity
 from firedamp.storage.secret import Secret
@@ -119,19 +118,10 @@ def send(channel: Channel, alert: Alert, *, repeat: bool, limit: float = LIMIT) 
     """Send an alert by one channel; return why it does not take it, nothing when it does.
 
     Whatever it raises, and however long it takes (limit is in seconds): a plugin of somebody else's that breaks or
-    hangs must not end the round for the other channels. One that hangs is left alone, and ends with the process.
+    hangs must not end the round for the other channels.
     """
-    ended = Future[str]()
-
-    def attempt() -> None:
-        try:
-            ended.set_result(_tried(channel, alert, repeat))
-        except BaseException as error:  # noqa: BLE001 - raised where the answer is waited for
-            ended.set_exception(error)
-
-    threading.Thread(target=attempt, daemon=True).start()
     try:
-        return ended.result(limit)
+        return within(limit, lambda: _tried(channel, alert, repeat))
     except TimeoutError:
         return _HANGS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import time
 import urllib.error
@@ -22,6 +23,7 @@ from firedamp.service.aws import Aws, failures
 from firedamp.service.config import Config
 from firedamp.service.minting import account_of_profile, our_aws
 from firedamp.service.options import CanaryOptions, Common, Format
+from firedamp.storage.deadline import within
 from firedamp.storage.errors import AwsFailure, Failure
 from firedamp.storage.keyid import account_of
 from firedamp.storage.records import Alert, Blind, Canary, Check, Sound, Unsure
@@ -36,6 +38,8 @@ _TIME: Final = timedelta(minutes=4)
 """How long one run asks IAM: `serve` starts the next after five minutes, and it goes on where this one ended."""
 _FORGET: Final = timedelta(days=2)
 _HEARTBEAT_TIMEOUT: Final = 10
+_HEARTBEAT_LIMIT: Final = 30.0
+"""Seconds of the whole call, redirects too. The time-out is for each word of the other side."""
 
 
 def nets(options: CanaryOptions, common: Common, store: Store) -> int:
@@ -193,8 +197,7 @@ def _call(url: str, store: Store, profile: str | None) -> None:
     if parts.scheme not in {"http", "https"}:
         raise Failure("the heartbeat is no http, https or cloudwatch URL")
     request = urllib.request.Request(url, headers={"User-Agent": "firedamp"})  # noqa: S310 - looked at above
-    with urllib.request.urlopen(request, timeout=_HEARTBEAT_TIMEOUT) as answer:  # noqa: S310
-        answer.read(1)
+    within(_HEARTBEAT_LIMIT, lambda: urllib.request.urlopen(request, timeout=_HEARTBEAT_TIMEOUT).close())  # noqa: S310
 
 
 def beat(config: Config, store: Store) -> None:
@@ -210,7 +213,7 @@ def beat(config: Config, store: Store) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         check: Check = Blind(condition=blind.HEARTBEAT, why=f"its URL answers {error.code}")
-    except (Failure, OSError, ValueError) as error:
+    except (Failure, OSError, ValueError, http.client.HTTPException) as error:
         # The URL is not said: it may hold a token.
         why = str(error) if isinstance(error, Failure) else type(error).__name__
         check = Blind(condition=blind.HEARTBEAT, why=why)

@@ -13,10 +13,12 @@ import datetime as dt
 import ipaddress
 import json
 import socket
+import socketserver
 import ssl
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -201,6 +203,29 @@ class FaultServer:
         handler.end_headers()
         handler.wfile.write(fault.body)
         handler.close_connection = bool(fault.missing)
+
+
+@contextmanager
+def trickling(said: bytes) -> Iterator[str]:
+    """Answer every request with these bytes, as they are, and then with a letter at a time; yield the URL."""
+    stopping = threading.Event()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.recv(65_536)
+                self.request.sendall(said)
+                while not stopping.wait(0.05):
+                    self.request.sendall(b"x")
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        stopping.set()
+        server.shutdown()
 
 
 def dead_port() -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from tests import faults
 
 from firedamp.service import alerts, wording
 from firedamp.service.alerting import make_channels
@@ -341,42 +342,20 @@ def test_a_clock_that_was_ahead_puts_nothing_off_and_a_crash_does_not_hide_that_
 
 
 def test_a_webhook_that_answers_nonsense_fails_alone() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(65_536)
-                connection.sendall(b"this is no HTTP\r\n\r\n")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        bad = make(f"webhook+http://127.0.0.1:{server.getsockname()[1]}/in?token=EXAMPLETOKEN")
+    with faults.trickling(b"this is no HTTP\r\n\r\n") as url:
+        bad = make(f"webhook+{url}/in?token=EXAMPLETOKEN")
         with pytest.raises(Failure, match="cannot be reached") as caught:
             bad.send(USED, False)
         assert "EXAMPLETOKEN" not in str(caught.value)
-        thread.join()
 
 
 def test_a_webhook_that_answers_a_letter_at_a_time_holds_up_no_other_channel() -> None:
-    out, ended = io.StringIO(), threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as server, Store(None) as store:
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-                while not ended.wait(0.05):
-                    connection.sendall(b"x")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        slow = replace(make(f"webhook+http://127.0.0.1:{server.getsockname()[1]}/in"), name="slow")
+    out = io.StringIO()
+    with faults.trickling(b"HTTP/1.1 200 OK\r\nX-Slow: ") as url, Store(None) as store:
+        slow = replace(make(f"webhook+{url}/in"), name="slow")
         for number in range(3):
             store.add_alert(replace(USED, key=str(number)))
         done = alerts.deliver(store, [slow, make("stdout://", out=out)], Clock(), limit=0.5)
-        ended.set()
-        thread.join()
     assert done.sent == ("it",) * 3
     assert [name for name, _ in done.failed] == ["slow"], "what hangs is not tried again in the same round"
     assert "backup-writer" in out.getvalue()

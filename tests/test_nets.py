@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from tests import faults
 from tests.profiles import configure
 from tests.scenes import allow, code, make_queue, start_trail
 
@@ -22,6 +23,7 @@ from firedamp.canaries.blind import QueueClients, Reach, proof
 from firedamp.canaries.feeds import FolderFeed, World
 from firedamp.canaries.nets import Caught, Nets
 from firedamp.canaries.pace import Pace
+from firedamp.service import proving
 from firedamp.service.cli import main
 from firedamp.service.loopback import ACCOUNT, Loopback, LoopbackKey
 from firedamp.storage.records import (
@@ -559,4 +561,9 @@ def test_the_heartbeat_goes_out_after_a_round_that_ended_well_and_only_then(
         assert poll(broken) == 0
         assert told in standing()
         assert "secret-part" not in standing()
+    monkeypatch.setattr(proving, "_HEARTBEAT_LIMIT", 0.5)
+    for said, told in ((b"this is no HTTP\r\n\r\n", "BadStatusLine"), (b"HTTP/1.1 200 OK\r\nX-Slow: ", "TimeoutError")):
+        with faults.trickling(said) as url:
+            assert poll(url) == 0, "and the watch goes on"
+            assert told in standing()
     assert capsys.readouterr().err.count("secret-part") == 0
