@@ -21,6 +21,7 @@ from urllib.request import getproxies
 from firedamp.scanner.candidates import Credential
 from firedamp.scanner.verify import Answer, Identity, Question, Refused, Trouble, in_time
 from firedamp.storage import nonce
+from firedamp.storage.deadline import within
 from firedamp.storage.records import KeyKind, OwnCall
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _LARGEST: Final = 64 << 10
 """Bytes of an answer that are read: STS's are below 2 KiB."""
+
+_LATE: Final = "no answer in time"
 
 _BODY: Final = b"Action=GetCallerIdentity&Version=2011-06-15"
 _STS: Final = {
@@ -121,7 +124,7 @@ class Asker:
 
         self._environ = os.environ if environ is None else environ
         self._user_agent = user_agent
-        self._now, self._random = now, random
+        self._now, self._random, self._timeout = now, random, timeout
         self._nonces: dict[int, str] = {}
         self._http: URLLib3Session = URLLib3Session(
             verify=self._environ.get("AWS_CA_BUNDLE") or True,  # type: ignore[arg-type] # a path too, says botocore
@@ -152,10 +155,9 @@ class Asker:
         agent = f"{self._user_agent} {nonce.mark(mark)}"
         try:
             request = _request(question, agent, self._environ)
-            reply = self._http.send(request)
-            body = reply.raw.read(_LARGEST + 1)
-            headers = {name.lower(): value for name, value in reply.headers.items()}
-            reply.raw.release_conn()
+            status, headers, body = within(self._timeout, lambda: self._exchange(request))
+        except TimeoutError:
+            return Trouble(_LATE)
         except (HTTPClientError, OSError, ValueError) as error:
             return Trouble(_why(error))
         except Exception as error:  # noqa: BLE001 - urllib3 raises its own kinds while a body is read
@@ -166,8 +168,14 @@ class Asker:
         if length.isdecimal() and int(length) != len(body):
             return Trouble("the answer broke off")
         if _is_bedrock(question.credential):
-            return read_bedrock(reply.status_code, headers, body)
-        return in_time(read_sts(reply.status_code, headers, body), self._now())
+            return read_bedrock(status, headers, body)
+        return in_time(read_sts(status, headers, body), self._now())
+
+    def _exchange(self, request: AWSPreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        reply = self._http.send(request)
+        body = reply.raw.read(_LARGEST + 1)
+        reply.raw.release_conn()
+        return reply.status_code, {name.lower(): value for name, value in reply.headers.items()}, body
 
     def close(self) -> None:
         """Close the connections."""
@@ -266,7 +274,7 @@ def _why(error: Exception) -> str:
         case exceptions.ProxyConnectionError():
             return "the proxy cannot be reached"
         case exceptions.ConnectTimeoutError() | exceptions.ReadTimeoutError():
-            return "no answer in time"
+            return _LATE
         case exceptions.EndpointConnectionError():
             return "the endpoint cannot be reached, or its name not resolved"
         case exceptions.ConnectionClosedError():

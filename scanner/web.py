@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
+from firedamp.storage.deadline import within
 from firedamp.storage.errors import SourceFailure
 
 if TYPE_CHECKING:
@@ -105,21 +106,26 @@ class Web:
         parts = urlsplit(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
             raise SourceFailure(f"{shown(url)} is not https", "a token is never sent in the clear")
-        try:
-            with self._session().request(
+        session = self._session()
+
+        def exchange() -> Answer:
+            with session.request(
                 method, url, headers={"User-Agent": self.user_agent, **headers}, data=body, timeout=_TIMEOUT,
                 stream=True, allow_redirects=False, auth=_as_it_is,
             ) as response:  # fmt: skip
-                content, begun = bytearray(), self.now()
-                # What has arrived, at once: a host that sends a letter at a time would never fill a larger piece.
+                content = bytearray()
                 while piece := response.raw.read1(1 << 16, decode_content=True):
                     content += piece
                     if len(content) > largest:
                         raise SourceFailure(f"{shown(url)}: the answer is larger than {largest:,} bytes")
-                    if self.now() - begun > _LONGEST:
-                        return "the answer does not come to its end"
                 lowered = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status_code, lowered, bytes(content), url)
+
+        try:
+            return within(_LONGEST, exchange)
+        except TimeoutError:
+            del self._local.session  # one that may still be in use
+            return "the answer does not come to its end"
         except (requests.RequestException, HTTPError) as error:
             return f"no answer ({type(error).__name__})"
 

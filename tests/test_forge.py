@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from tests import faults
 from tests.forges import Reply, Request, Server, paged
 
 from firedamp.scanner import web as waiting
@@ -573,23 +572,10 @@ def test_pages_that_name_themselves_end_at_once_and_are_a_failure(api: Api, web:
         list(CodeCommit(Loops(), lambda _: Secret("")).repositories())
 
 
-def test_an_answer_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
+@pytest.mark.parametrize("said", [b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Slow: "])
+def test_an_answer_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
     monkeypatch.setattr(waiting, "_LONGEST", 0.5)
-    done, begun = threading.Event(), time.monotonic()
-
-    def trickle(handler: Any) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", "100000")
-        handler.end_headers()
-        with suppress(OSError):
-            while not done.wait(0.1):
-                handler.wfile.write(b"x")
-
-    api.server.answer = trickle  # type: ignore[method-assign]
-    asking = Web(time.time, lambda _: None)
-    try:
-        with pytest.raises(SourceFailure, match="does not come to its end"):
-            asking.ask(api.url, {})
-        assert time.monotonic() - begun < 20, "it would go on for ever"
-    finally:
-        done.set()
+    begun = time.monotonic()
+    with faults.trickling(said) as url, pytest.raises(SourceFailure, match="does not come to its end"):
+        Web(time.time, lambda _: None).ask(url, {})
+    assert time.monotonic() - begun < 20, "it would go on for ever"

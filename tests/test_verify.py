@@ -248,6 +248,13 @@ def test_each_answer_and_each_failure_over_http(
     assert words in said.detail
 
 
+@pytest.mark.parametrize("said", [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Slow: "])
+def test_an_answer_that_trickles_is_none_in_time(ask: Callable[..., Verification], said: bytes) -> None:
+    with faults.trickling(said) as url:
+        answer = ask(url, timeout=0.5)
+    assert (answer.status, "no answer in time" in answer.detail) == (Status.UNKNOWN, True)
+
+
 def test_a_dead_endpoint_and_intercepted_tls_decide_nothing(ask: Callable[..., Verification], tmp_path: Path) -> None:
     assert ask(faults.dead_port()).status is Status.UNKNOWN
     with faults.FaultServer(faults.REJECTED, certificate=faults.untrusted_certificate(tmp_path)) as server:
