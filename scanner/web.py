@@ -6,11 +6,11 @@ to its own host only, and the words of a refusal are then the same everywhere, a
 
 from __future__ import annotations
 
-import email.utils
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -19,6 +19,7 @@ import msgspec
 
 from firedamp.storage.deadline import within
 from firedamp.storage.errors import SourceFailure
+from firedamp.storage.times import retry_after
 
 if TYPE_CHECKING:
     import requests
@@ -164,14 +165,9 @@ class Web:
         return 60.0 * float(1 << (tried - 1))
 
     def _after(self, answer: Answer) -> float | None:
-        """Read Retry-After: seconds or a date (RFC 9110, 10.2.3)."""
-        text = answer.headers.get("retry-after", "").strip()
-        if text.isdecimal():
-            return float(text[:9])
-        try:
-            return max(1.0, email.utils.parsedate_to_datetime(text).timestamp() - self.now())
-        except ValueError:
-            return None
+        """Return the seconds that Retry-After asks for, one at least."""
+        after = retry_after(answer.headers.get("retry-after", ""), datetime.fromtimestamp(self.now(), UTC))
+        return None if after is None else max(1.0, after.total_seconds())
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -71,4 +71,4 @@ def _from_secrets_manager(aws: Aws, name: str) -> str:
 
 def _try(channels: list[Channel], test: Alert) -> list[tuple[str, str]]:
     tried = [(channel.name, alerts.send(channel, test, repeat=False)) for channel in channels]
-    return [(name, why) for name, why in tried if why]
+    return [(name, str(why)) for name, why in tried if why is not None]

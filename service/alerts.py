@@ -23,10 +23,10 @@ from firedamp.service import wording
 from firedamp.service.config import ChannelConfig, Reference
 from firedamp.storage.deadline import within
 from firedamp.storage.errors import Failure, UsageFailure
-from firedamp.storage.records import Alert, AlertKind, DeliveryState, Severity
+from firedamp.storage.records import Alert, AlertKind, Delivery, DeliveryState, Severity
 from firedamp.storage.secret import Secret
 from firedamp.storage.store import Store
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import retry_after, rfc3339
 
 if TYPE_CHECKING:
     from types_boto3_sns import SNSClient
@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 
 _FIRST_WAIT: Final = timedelta(seconds=15)
 _LONGEST_WAIT: Final = timedelta(hours=1)
+"""However long a channel asks to be left alone: it must not silence itself for days."""
 _PATIENCE: Final = 4
 """Attempts after which a channel's failing is itself an alarm on the others."""
+_SHORT: Final = timedelta(minutes=2)
+"""About as long as these attempts take. The others are told at once of a channel that asks for more."""
 _TIMEOUT: Final = 20
 LIMIT: Final = 30.0
 """Seconds of a whole try. _TIMEOUT is for each word of the other side: one that says a letter at a time has no end."""
-_HANGS: Final = "no answer in time; it may have arrived all the same"
 _LEASE: Final = timedelta(minutes=1)
 """How long a try may take: then it is taken for cut off by a crash, and made again as a possible repeat."""
 _REFUSALS: Final = 3
@@ -48,6 +50,18 @@ one alert that it does not take must not hold up the rest."""
 
 Send = Callable[[Alert, bool], None]
 """Delivers one alert, or raises Failure. The flag says that it may be a repeat."""
+
+
+class Busy(Failure):
+    """A channel that says when it will take more."""
+
+    def __init__(self, what: str, after: timedelta) -> None:
+        super().__init__(what)
+        self.after = after
+
+
+class _Hangs(Failure):
+    """A channel that has not answered: its thread may still be at it."""
 
 
 class Clients(Protocol):
@@ -98,24 +112,35 @@ def deliver(store: Store, channels: Sequence[Channel], now: Callable[[], datetim
             tried = replace(delivery, attempts=delivery.attempts + 1, next_try=now() + _LEASE)
             if not store.begin_delivery(tried):
                 continue
-            why = send(channel, alert, repeat=delivery.attempts > 0, limit=limit)
-            if why:
-                failed.append((channel.name, why))
-                store.set_delivery(replace(tried, next_try=now() + _wait(delivery.attempts), error=why))
-                # Not only at the very attempt: a crash may have come between it and this line. Told twice, it is one.
-                if tried.attempts >= _PATIENCE and alert.kind is not AlertKind.CHANNEL:
-                    store.add_alert(_channel_alert(channel.name, why, alert, now()))
-                refused += 1
-                if refused == _REFUSALS or why == _HANGS:
-                    break
+            failure = send(channel, alert, repeat=delivery.attempts > 0, limit=limit)
+            if failure is None:
+                sent.append(channel.name)
+                store.set_delivery(replace(tried, state=DeliveryState.DELIVERED, delivered=now(), error=""))
                 continue
-            sent.append(channel.name)
-            store.set_delivery(replace(tried, state=DeliveryState.DELIVERED, delivered=now(), error=""))
+            failed.append((channel.name, str(failure)))
+            _put_off(store, tried, alert, failure, now())
+            refused += 1
+            if refused == _REFUSALS or isinstance(failure, _Hangs | Busy):
+                break
     return Delivered(tuple(sent), tuple(failed))
 
 
-def send(channel: Channel, alert: Alert, *, repeat: bool, limit: float = LIMIT) -> str:
-    """Send an alert by one channel; return why it does not take it, nothing when it does.
+def _put_off(store: Store, tried: Delivery, alert: Alert, failure: Failure, now: datetime) -> None:
+    """Try again later: as a channel asks that is busy, else with back-off; tell the others of one that fails long."""
+    wait = min(_LONGEST_WAIT, _FIRST_WAIT * (1 << min(tried.attempts - 1, 16)))
+    long = tried.attempts >= _PATIENCE
+    if isinstance(failure, Busy):
+        wait = min(_LONGEST_WAIT, max(_FIRST_WAIT, failure.after))
+        long |= wait > _SHORT
+        store.put_off(tried.channel, now + wait)
+    store.set_delivery(replace(tried, next_try=now + wait, error=str(failure)))
+    # Not only at the very attempt: a crash may have come between it and this line. Told twice, it is one.
+    if long and alert.kind is not AlertKind.CHANNEL:
+        store.add_alert(_channel_alert(tried.channel, str(failure), alert, now))
+
+
+def send(channel: Channel, alert: Alert, *, repeat: bool, limit: float = LIMIT) -> Failure | None:
+    """Send an alert by one channel; return why it does not take it, None when it does.
 
     Whatever it raises, and however long it takes (limit is in seconds): a plugin of somebody else's that breaks or
     hangs must not end the round for the other channels.
@@ -123,21 +148,17 @@ def send(channel: Channel, alert: Alert, *, repeat: bool, limit: float = LIMIT) 
     try:
         return within(limit, lambda: _tried(channel, alert, repeat))
     except TimeoutError:
-        return _HANGS
+        return _Hangs("no answer in time; it may have arrived all the same")
 
 
-def _tried(channel: Channel, alert: Alert, repeat: bool) -> str:
+def _tried(channel: Channel, alert: Alert, repeat: bool) -> Failure | None:
     try:
         channel.send(alert, repeat)
     except Failure as failure:
-        return str(failure)
+        return failure
     except Exception as error:  # noqa: BLE001 - its words are not told: they may hold the URL, and that a token
-        return f"the channel broke: {type(error).__name__}"
-    return ""
-
-
-def _wait(attempts: int) -> timedelta:
-    return min(_LONGEST_WAIT, _FIRST_WAIT * (1 << min(attempts, 16)))
+        return Failure(f"the channel broke: {type(error).__name__}")
+    return None
 
 
 def _channel_alert(name: str, why: str, alert: Alert, now: datetime) -> Alert:
@@ -251,6 +272,9 @@ def _webhook(url: str, key: Secret | None, alert: Alert, repeat: bool, now: date
             answer.read(1)
     except urllib.error.HTTPError as error:
         error.close()
+        after = retry_after(error.headers.get("Retry-After", ""), now) if error.code in {429, 503} else None
+        if after is not None:
+            raise Busy(f"the webhook answers {error.code} and asks to wait {after}", after) from error
         raise Failure(f"the webhook answers {error.code}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise Failure(f"the webhook cannot be reached: {_reason(error)}") from error

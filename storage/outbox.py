@@ -64,6 +64,14 @@ class OutboxRows(Rows):
             )  # fmt: skip
         return cursor.rowcount == 1
 
+    def put_off(self, channel: str, until: datetime) -> None:
+        """Let what waits for a channel now wait until a time: what comes later is tried when it comes."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE delivery SET next_try = max(next_try, ?) WHERE channel = ? AND state = 'waiting'",
+                (rfc3339(until), channel),
+            )
+
     def set_delivery(self, delivery: Delivery) -> None:
         """Remember how a try ended."""
         with self._writing():

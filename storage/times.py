@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 _SINCE_1970: Final = re.compile(r"\d{9,13}(\.\d{1,9})?", re.ASCII)
@@ -34,3 +35,15 @@ def parse_time(text: str) -> datetime | None:
     except OverflowError:  # the year 1 or 9999 in a far-off zone
         return None
     return time if time.year in _YEARS else None
+
+
+def retry_after(text: str, now: datetime) -> timedelta | None:
+    """Read a Retry-After header: seconds or a date (RFC 9110, 10.2.3). None when it is neither."""
+    text = text.strip()
+    if text.isdecimal():
+        return timedelta(seconds=int(text[:9]))
+    try:
+        time = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(timedelta(0), (time.replace(tzinfo=UTC) if time.tzinfo is None else time) - now)

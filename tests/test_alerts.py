@@ -51,7 +51,7 @@ class Hook:
     """A webhook on loopback that answers as told and remembers what it got."""
 
     def __init__(self) -> None:
-        self.status = 200
+        self.status, self.retry_after = 200, ""
         self.got: list[tuple[dict[str, str], bytes]] = []
         hook = self
 
@@ -61,6 +61,8 @@ class Hook:
                 hook.got.append((dict(self.headers), body))
                 self.send_response(hook.status)
                 self.send_header("Location", "/elsewhere")
+                if hook.retry_after:
+                    self.send_header("Retry-After", hook.retry_after)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -201,6 +203,51 @@ def test_one_failing_channel_silences_no_other_and_is_never_switched_off() -> No
         channels[0] = replace(channels[0], send=lambda alert, repeat: sent.append(f"late {alert.key} {repeat}"))
         alerts.deliver(store, channels, clock)
         assert f"late {USED.key} True" in sent, "what waited arrives, marked as a possible repeat"
+
+
+@pytest.mark.parametrize(
+    ("status", "asked", "minutes"),
+    [
+        (429, "300", 5),
+        (503, "Sat, 21 Nov 2026 12:05:00 GMT", 5),
+        (429, "864000", 60),
+        (503, "Fri, 21 Nov 2036 12:00:00 GMT", 60),
+        (429, "0", 0.25),
+        (429, "Sat, 21 Nov 2026 11:00:00 GMT", 0.25),
+        (429, "soon", 0.25),
+        (400, "300", 0.25),
+    ],
+)
+def test_a_channel_that_asks_for_a_pause_is_given_one_of_an_hour_at_most(
+    hook: Hook, status: int, asked: str, minutes: float
+) -> None:
+    clock, pause = Clock(), timedelta(minutes=minutes)
+    hook.status, hook.retry_after = status, asked
+    out = io.StringIO()
+    channels = [replace(make(f"webhook+{hook.url}"), name="busy"), make("stdout://", out=out)]
+    with Store(None) as store:
+        for number in range(2):
+            store.add_alert(replace(USED, key=str(number)))
+        alerts.deliver(store, channels, clock)
+        assert len(hook.got) == (2 if status == 400 or asked == "soon" else 1), "the pause is for the whole channel"
+        told = [alert for _, alert in store.alerts() if alert.kind is AlertKind.CHANNEL]
+        assert bool(told) is (minutes > 1), "the others are told at once of a pause longer than our own tries take"
+        hook.status = 200
+        clock.time += pause - timedelta(seconds=1)
+        assert len(alerts.deliver(store, channels, clock).sent) == 2 * len(told), "only what came since"
+        clock.time += timedelta(seconds=1)
+        assert alerts.deliver(store, channels, clock).sent == ("busy",) * 2
+
+
+def test_an_alarm_that_comes_while_a_channel_pauses_is_tried_at_once(hook: Hook) -> None:
+    clock, channel = Clock(), make(f"webhook+{hook.url}")
+    hook.status, hook.retry_after = 429, "3600"
+    with Store(None) as store:
+        store.add_alert(USED)
+        alerts.deliver(store, [channel], clock)
+        hook.status = 200
+        store.add_alert(replace(USED, key="another"))
+        assert alerts.deliver(store, [channel], clock).sent[0] == "it"
 
 
 def test_a_channel_that_breaks_ends_no_round_and_its_words_are_not_told() -> None:

@@ -16,7 +16,7 @@ from firedamp.storage import keyid, rows
 from firedamp.storage.errors import Failure
 from firedamp.storage.records import Status, Tally, Verification
 from firedamp.storage.secret import Secret, fingerprint
-from firedamp.storage.times import parse_time, rfc3339
+from firedamp.storage.times import parse_time, retry_after, rfc3339
 
 
 def test_an_id_of_the_new_generation_carries_its_account(rng: random.Random) -> None:
@@ -119,3 +119,25 @@ def test_a_column_of_another_type_is_a_bug_and_says_so() -> None:
     assert rows.maybe_text(None) is None
     assert rows.maybe_time(None) is None
     assert list(rows.chunks(["a", "b", "c"], 2)) == [["a", "b"], ["c"]]
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("120", 120),
+        (" 0 ", 0),
+        ("9" * 5000, 999_999_999),
+        ("Sat, 21 Nov 2026 22:59:43 GMT", 120),
+        ("Saturday, 21-Nov-26 22:59:43 GMT", 120),
+        ("Sat, 21 Nov 2026 22:59:43 -0000", 120),
+        ("Sat, 21 Nov 2026 22:00:00 GMT", 0),
+        ("Sat, 01 Jan 0001 00:00:00 +2359", 0),
+        ("", None),
+        ("-5", None),
+        ("1.5", None),
+        ("Sat, 99 Nov 2026", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(said: str, seconds: int | None) -> None:
+    after = retry_after(said, datetime(2026, 11, 21, 22, 57, 43, tzinfo=UTC))
+    assert after == (None if seconds is None else timedelta(seconds=seconds))
