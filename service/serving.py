@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from firedamp.service import health, show
+from firedamp.service import health, liveness, show
 from firedamp.service.config import Config, load
 from firedamp.service.options import Common, Format, default_db
 from firedamp.service.schedule import Runner, Schedule, command, jobs_of, niceness
 from firedamp.storage.errors import Failure, StoreFailure, UsageFailure
-from firedamp.storage.records import Heard, JobRun
+from firedamp.storage.records import Heard, Instance, JobRun
 from firedamp.storage.store import Store
 from firedamp.storage.times import rfc3339
 
@@ -32,6 +32,8 @@ _TROUBLES: Final = 5
 """Reasons of one feed that a screen shows."""
 BEAT: Final = 10.0
 """Seconds between heartbeats."""
+_LOOK: Final = 0.5
+"""Seconds between looks at another instance's heartbeat."""
 
 
 def serve(common: Common) -> int:
@@ -75,18 +77,45 @@ class Service:
     def run(self) -> int:
         """Serve until stopped."""
         with Store(self._database) as store:
-            holder = store.claim(self._owner, self._now(), health.STALE)
-            if holder is not None:
-                age = int((self._now() - holder.heartbeat).total_seconds())
+            if self._claim(store):
+                try:
+                    self._serve(store)
+                finally:
+                    store.release(self._owner)
+        return 0
+
+    def _claim(self, store: Store) -> bool:
+        """Become the one instance; False when told to stop before. One that may be dead is waited for, no longer.
+
+        Raises Failure when another one lives: its process does, or it renews its heartbeat.
+        """
+        process, gone = liveness.name(os.getpid()), ""
+        first: Instance | None = None
+        while not self._stopping:
+            holder = store.claim(self._owner, self._now(), health.STALE, process=process, gone=gone)
+            if holder is None:
+                return True
+            lives = liveness.lives(holder.process)
+            if lives is False:
+                _log.warning("%s is gone: its place is taken", holder.owner)
+                gone = holder.owner
+                continue
+            if lives or (first is not None and (first.owner, first.heartbeat) != (holder.owner, holder.heartbeat)):
                 raise Failure(
                     f"{self._database} is served by {holder.owner} since {rfc3339(holder.started)}",
-                    f"its heartbeat is {age} s old; stop that one, or name another database with --db",
+                    f"its heartbeat is {age(self._now(), holder.heartbeat)} old; "
+                    "stop that one, or name another database with --db",
                 )
-            try:
-                self._serve(store)
-            finally:
-                store.release(self._owner)
-        return 0
+            if first is None:
+                left = max(0, int((holder.heartbeat + health.STALE - self._now()).total_seconds()))
+                _log.warning(
+                    "%s serves %s, or served it and was killed: waiting %d s for its next heartbeat", holder.owner,
+                    self._database, left,
+                )  # fmt: skip
+                first = holder
+            self._wake.wait(_LOOK)
+            self._wake.clear()
+        return False
 
     def _serve(self, store: Store) -> None:
         for job in store.lose_running_jobs():

@@ -54,19 +54,21 @@ class JobRows(Rows):
             )
         return cursor.rowcount
 
-    def claim(self, owner: str, now: datetime, stale: timedelta) -> Instance | None:
+    def claim(
+        self, owner: str, now: datetime, stale: timedelta, *, process: str = "", gone: str = ""
+    ) -> Instance | None:
         """Become the one instance that serves this database, or return who is.
 
         An owner whose heartbeat is older than stale is gone: its place is taken. So is one from the future: its clock
-        was wrong when it wrote that, and it would have written again by now.
+        was wrong when it wrote that, and it would have written again by now. gone is an owner that is known to be dead.
         """
         with self._writing():
-            row = self._one("SELECT owner, started, heartbeat FROM instance")
-            if row is not None:
-                holder = Instance(owner=text(row[0]), started=time(row[1]), heartbeat=time(row[2]))
-                if holder.owner != owner and abs(now - holder.heartbeat) < stale:
-                    return holder
-            self._db.execute("INSERT OR REPLACE INTO instance VALUES (1, ?, ?, ?)", (owner, rfc3339(now), rfc3339(now)))
+            holder = self.instance()
+            if holder is not None and holder.owner not in {owner, gone} and abs(now - holder.heartbeat) < stale:
+                return holder
+            self._db.execute(
+                "INSERT OR REPLACE INTO instance VALUES (1, ?, ?, ?, ?)", (owner, rfc3339(now), rfc3339(now), process)
+            )
         return None
 
     def beat(self, owner: str, now: datetime) -> bool:
@@ -82,8 +84,10 @@ class JobRows(Rows):
 
     def instance(self) -> Instance | None:
         """Return who serves this database, or served it last without leaving."""
-        row = self._one("SELECT owner, started, heartbeat FROM instance")
-        return None if row is None else Instance(owner=text(row[0]), started=time(row[1]), heartbeat=time(row[2]))
+        row = self._one("SELECT owner, started, heartbeat, process FROM instance")
+        if row is None:
+            return None
+        return Instance(owner=text(row[0]), started=time(row[1]), heartbeat=time(row[2]), process=text(row[3]))
 
     def counts(self, now: datetime) -> Counts:
         """Return the numbers that status and metrics show."""

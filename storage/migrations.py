@@ -435,7 +435,12 @@ def _rights(db: Database) -> None:
     )
 
 
+def _processes(db: Database) -> None:
+    """Know the process that serves: one that was killed need not be waited for."""
+    db.execute("ALTER TABLE instance ADD COLUMN process TEXT NOT NULL DEFAULT ''")
+
+
 STEPS: Final[tuple[Callable[[Database], None], ...]] = (
-    _first, _marks, _baiting, _net_indices, _claims, _heard, _ages, _rights,
+    _first, _marks, _baiting, _net_indices, _claims, _heard, _ages, _rights, _processes,
 )  # fmt: skip
 """The n-th step takes a database from version n to n + 1; `PRAGMA user_version` counts them."""

@@ -884,6 +884,8 @@ class Instance:
     owner: str
     started: datetime
     heartbeat: datetime
+    process: str = ""
+    """What tells on its own machine whether it lives; empty where nothing does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

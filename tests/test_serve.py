@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from tests.builders import make_key_id
 
-from firedamp.service import cli, health, schedule, serving
+from firedamp.service import cli, health, liveness, schedule, serving
 from firedamp.service.arguments import parser
 from firedamp.service.config import ChannelConfig, Config, JobConfig, Reference, ServeConfig, WatchConfig
 from firedamp.service.schedule import Ended, Runner, Schedule, command, first_run, jobs_of, niceness
@@ -221,7 +221,7 @@ def test_it_watches_is_killed_comes_back_and_ends_in_time(
         assert holder.owner.encode() in second.stderr.read()
         first.kill()
         first.wait()
-        store.release(holder.owner)  # as a minute without a heartbeat would
+        killed = time.monotonic()
         record = {
             "eventID": "e1", "eventTime": "2026-11-20T10:00:00Z", "eventName": "GetCallerIdentity",
             "eventSource": "sts.amazonaws.com", "userIdentity": {"accessKeyId": key_id},
@@ -229,11 +229,75 @@ def test_it_watches_is_killed_comes_back_and_ends_in_time(
         (trail / "one.json").write_text(json.dumps({"Records": [record]}))
         third = service(jobs)
         until(lambda: f":{third.pid}:" in getattr(store.instance(), "owner", ""))
+        assert time.monotonic() - killed < 30, "it is known to be dead, whatever the age of its heartbeat"
         until(lambda: len(store.incidents()) == 1)
         third.send_signal(signal.SIGHUP)
         third.send_signal(signal.SIGTERM)
         assert third.wait(60) == 0
         assert store.instance() is None
+        assert third.stderr is not None
+        assert f"{holder.owner} is gone" in third.stderr.read().decode()
+
+
+def waiting(tmp_path: Path, clock: Callable[[], datetime]) -> tuple[serving.Service, list[str], threading.Thread]:
+    """Start an instance in a thread; return it, the words of its failure, and the thread."""
+    instance = serving.Service(
+        tmp_path / "c.toml", Config(serve=ServeConfig(listen="127.0.0.1:0")), tmp_path / "x.db", clock
+    )
+    failed: list[str] = []
+
+    def run() -> None:
+        try:
+            instance.run()
+        except Failure as failure:
+            failed.append(str(failure))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return instance, failed, thread
+
+
+def test_a_holder_of_whom_nothing_is_known_is_waited_for_and_that_is_said_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    time_now = [NOW + timedelta(seconds=20)]
+    with Store(tmp_path / "x.db") as store:
+        store.claim("elsewhere:7:start", NOW, health.STALE)
+        instance, failed, thread = waiting(tmp_path, lambda: time_now[0])
+        until(lambda: "elsewhere:7:start" in caplog.text)
+        assert "waiting 40 s" in caplog.text
+        time_now[0] += timedelta(seconds=41)
+        until(lambda: instance.port > 0)
+        instance.stop()
+        thread.join()
+        assert failed == []
+        # One that beats meanwhile lives.
+        store.claim("elsewhere:8:start", time_now[0], health.STALE)
+        instance, failed, thread = waiting(tmp_path, lambda: time_now[0])
+        until(lambda: "elsewhere:8:start" in caplog.text)
+        store.beat("elsewhere:8:start", time_now[0] + timedelta(seconds=1))
+        thread.join()
+        assert "is served by elsewhere:8:start" in failed[0]
+        # One that is told to stop while it waits does.
+        instance, failed, thread = waiting(tmp_path, lambda: time_now[0])
+        until(lambda: caplog.text.count("elsewhere:8:start") == 2)
+        instance.stop()
+        thread.join()
+        assert failed == []
+        assert getattr(store.instance(), "owner", "") == "elsewhere:8:start"
+
+
+def test_a_process_is_known_to_live_or_to_be_gone_on_its_own_machine_since_its_boot_only() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        name = liveness.name(process.pid)
+        assert liveness.lives(name) is True
+        boot, space, _, began = name.split("/")
+        assert liveness.lives(f"{boot}/{space}/{process.pid}/{began}0") is False, "another has its number now"
+        for other in ("", "nonsense", f"x/{space}/{process.pid}/{began}", f"{boot}/x/{process.pid}/{began}"):
+            assert liveness.lives(other) is None
+        process.kill()
+        until(lambda: liveness.lives(name) is False)  # a zombie, before anybody has waited for it
+    assert liveness.lives(name) is False
 
 
 def test_a_bad_reload_keeps_the_old_plan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
