@@ -42,7 +42,7 @@ def sightings(
         yield event
         return
     found = _found(event, record, watchlist)
-    touch = touched(event, cloudtrail.parameters(record), guarded)
+    touch = touched(event, cloudtrail.parameters(record), guarded, where)
     for key_id, kind in found.items():
         unowned = kind is SightingKind.USE and watchlist.keys[key_id].owner.arn is None
         yield Sighting(key_id=key_id, kind=kind, event=event, note="; ".join(_notes(event, record, unowned, touch)))

@@ -81,6 +81,7 @@ def rules_of(config: WatchConfig, urls: Sequence[str]) -> watcher.Rules:
         accounts=frozenset(config.tamper_accounts),
         buckets=frozenset(each.netloc for each in parts if each.scheme == "s3"),
         queues=frozenset(unquote(each.path).rpartition("/")[2] for each in parts if each.scheme == "sqs"),
+        keys=frozenset(each.rpartition("/")[2] for each in config.tamper_keys),
     )
     return watcher.Rules(quiet=config.quiet, guarded=guarded, locate=locate)
 

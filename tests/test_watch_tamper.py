@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.test_watch import KEY, Scene, canary, kinds
+from tests.test_watch import KEY, NOW, Scene, canary, kinds
 from tests.trails import ACCOUNT, record, role, user
 
-from firedamp.canaries.tamper import Guarded
+from firedamp.canaries import cloudtrail
+from firedamp.canaries.tamper import Guarded, touched
 from firedamp.canaries.watch import Rules
-from firedamp.storage.records import AlertKind, Severity
+from firedamp.storage.records import AlertKind, Event, Severity
 
 ELSEWHERE = "210987654321"
 
@@ -62,6 +63,47 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "queue deleted": call("sqs", "DeleteQueue", queueUrl=f"https://sqs/{ACCOUNT}/trail-notices"),
     "queue emptied": call("sqs", "PurgeQueue", queueUrl=f"https://sqs/{ACCOUNT}/trail-notices"),
     "topic deleted": call("sns", "DeleteTopic", topicArn=f"arn:aws:sns:us-east-1:{ACCOUNT}:trail-notices"),
+    "log files not signed": call("cloudtrail", "UpdateTrail", name="main", enableLogFileValidation=False),
+    "another prefix": call("cloudtrail", "UpdateTrail", name="main", s3KeyPrefix="elsewhere"),
+    "no notices": call("cloudtrail", "UpdateTrail", name="main", snsTopicName=""),
+    "a key of theirs": call("cloudtrail", "UpdateTrail", name="main", kmsKeyId="arn:aws:kms:us-east-1:1:key/x"),
+    "bucket notices": call("s3", "PutBucketNotification", bucketName="acme-cloudtrail-logs"),
+    "bucket versions": call(
+        "s3", "PutBucketVersioning", bucketName="acme-cloudtrail-logs",
+        VersioningConfiguration={"Status": "Suspended"}),
+    "bucket lock": call("s3", "PutBucketObjectLockConfiguration", bucketName="acme-cloudtrail-logs"),
+    "rule of another pattern": call(
+        "events", "PutRule", name="firedamp-calls", state="ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS",
+        eventPattern='{"detail-type": ["AWS API Call via CloudTrail"], "detail": {"eventName": ["Nothing"]}}'),
+    "rule of no calls": call("events", "PutRule", name="firedamp-calls", eventPattern='{"source": ["aws.tag"]}'),
+    "rule with another target": call(
+        "events", "PutTargets", rule="firedamp-calls", targets=[{"id": "1", "arn": "arn:aws:sqs:us-east-1:1:theirs"}]),
+    "rule that says something else": call(
+        "events", "PutTargets", rule="firedamp-calls",
+        targets=[{"id": "1", "arn": f"arn:aws:sqs:us-east-1:{ACCOUNT}:trail-notices", "input": "{}"}]),
+    "bus closed": call("events", "RemovePermission", statementId="regions", eventBusName="default"),
+    "queue closed": call("sqs", "RemovePermission", queueUrl=f"https://sqs/{ACCOUNT}/trail-notices", label="s3"),
+    "queue opened": call("sqs", "AddPermission", queueUrl=f"https://sqs/{ACCOUNT}/trail-notices", label="s3"),
+    "queue changed": call("sqs", "SetQueueAttributes", queueUrl=f"https://sqs/{ACCOUNT}/trail-notices"),
+    "topic closed": call("sns", "RemovePermission", topicArn=f"arn:aws:sns:us-east-1:{ACCOUNT}:trail-notices"),
+    "topic filtered": call(
+        "sns", "SetSubscriptionAttributes", subscriptionArn=f"arn:aws:sns:us-east-1:{ACCOUNT}:trail-notices:0-1",
+        attributeName="FilterPolicy"),
+    "topic that refuses": call(
+        "sns", "PutDataProtectionPolicy", resourceArn=f"arn:aws:sns:us-east-1:{ACCOUNT}:trail-notices"),
+    "key disabled": call("kms", "DisableKey", keyId="1234abcd"),
+    "key to be deleted": call("kms", "ScheduleKeyDeletion", keyId="1234abcd"),
+    "role deleted": call("iam", "DeleteRole", roleName="firedamp-WatchRole-1X"),
+    "role denied": call("iam", "PutRolePolicy", roleName="firedamp-WatchRole-1X", policyName="no"),
+    "role for others": call("iam", "UpdateAssumeRolePolicy", roleName="firedamp-WatchRole-1X"),
+    "alarm deleted": call("monitoring", "DeleteAlarms", alarmNames=["cpu", "firedamp-Silence"]),
+    "alarm muted": call("monitoring", "DisableAlarmActions", alarmNames=["firedamp-Silence"]),
+    "no trail in the organization": call(
+        "organizations", "DisableAWSServiceAccess", servicePrincipal="cloudtrail.amazonaws.com"),
+    "no trail of the delegate": call("cloudtrail", "DeregisterOrganizationDelegatedAdmin"),
+    "account out of the organization": call("organizations", "RemoveAccountFromOrganization", accountId=ELSEWHERE),
+    "account leaves": call("organizations", "LeaveOrganization"),
+    "account closed": call("organizations", "CloseAccount", accountId=ELSEWHERE),
     "subscription ended": call(
         "sns", "Unsubscribe", subscriptionArn=f"arn:aws:sns:us-east-1:{ACCOUNT}:trail-notices:0-1"),
 }  # fmt: skip
@@ -86,11 +128,33 @@ REPAIRS: dict[str, dict[str, Any]] = {
     "advanced, all": call("cloudtrail", "PutEventSelectors", advancedEventSelectors=advanced()),
     "rule enabled": call("events", "EnableRule", name="firedamp-calls"),
     "rule put": call("events", "PutRule", name="firedamp-calls", state="ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"),
+    "trail as it was, by the console": call(
+        "cloudtrail", "UpdateTrail", name="main", s3KeyPrefix=None, snsTopicName=None, kmsKeyId="",
+        isMultiRegionTrail=True, includeGlobalServiceEvents=True, enableLogFileValidation=True),
+    "trail with log groups": call("cloudtrail", "UpdateTrail", name="main", cloudWatchLogsLogGroupArn="arn:x"),
+    "versions kept": call(
+        "s3", "PutBucketVersioning", bucketName="acme-cloudtrail-logs", VersioningConfiguration={"Status": "Enabled"}),
+    "rule put as our template has it": call(
+        "events", "PutRule", name="firedamp-calls", state="ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS",
+        eventPattern='{"detail-type": ["AWS API Call via CloudTrail", "AWS Console Sign In via CloudTrail"], '
+        '"detail": {"$or": [{"userIdentity": {"arn": [{"prefix": "arn:aws:iam::1:user/"}]}}]}}'),
+    "odd pattern": call("events", "PutRule", name="firedamp-calls", eventPattern=["x"]),
+    "our targets": call(
+        "events", "PutTargets", rule="firedamp-calls",
+        targets=[{"id": "1", "arn": f"arn:aws:sqs:us-east-1:{ACCOUNT}:trail-notices", "inputPath": "$.detail"}]),
+    "a bus of ours": call(
+        "events", "PutTargets", rule="firedamp-calls",
+        targets=[{"id": "home", "arn": f"arn:aws:events:us-east-1:{ACCOUNT}:event-bus/default"}]),
+    "targets that were not recorded": call("events", "PutTargets", rule="firedamp-calls"),
+    "another role": call("iam", "DeleteRole", roleName="website"),
+    "another alarm": call("monitoring", "DeleteAlarms", alarmNames=["cpu", 7]),
+    "another service of the organization": call(
+        "organizations", "DisableAWSServiceAccess", servicePrincipal="config.amazonaws.com"),
     "another bucket": call("s3", "PutBucketPolicy", bucketName="website"),
     "another queue": call("sqs", "DeleteQueue", queueUrl=f"https://sqs/{ACCOUNT}/orders"),
     "odd parameters": call("s3", "DeleteBucket", bucketName=["trail"]),
     "another account": call("cloudtrail", "StopLogging", name="x") | {"recipientAccountId": ELSEWHERE},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("repair", REPAIRS.values(), ids=REPAIRS.keys())
@@ -129,6 +193,38 @@ def test_known_names_are_the_ones_that_count(scene: Scene) -> None:
     rules = Rules(guarded=Guarded(accounts=frozenset({ACCOUNT}), buckets=frozenset({"website"})))
     assert scene.see(REPAIRS["another bucket"], rules=rules).opened
     assert not scene.see(ATTACKS["bucket policy"], rules=rules).opened
+
+
+def test_an_update_that_leaves_the_trail_where_its_files_are_is_no_alarm(scene: Scene) -> None:
+    same = {"s3BucketName": "acme-logs", "s3KeyPrefix": "org"}
+    where = "s3://acme-logs/org/AWSLogs/1/CloudTrail/us-east-1/x.json.gz#7"
+    guarded = Guarded(accounts=frozenset({ACCOUNT}))
+
+    def touch(where: str, **parameters: object) -> bool:
+        event = cloudtrail.parse(call("cloudtrail", "UpdateTrail", name="main"), where, NOW)
+        assert isinstance(event, Event)
+        return touched(event, parameters, guarded, where) is not None
+
+    assert not touch(where, **same)
+    assert not touch("s3://acme-logs/AWSLogs/1/x.json.gz", s3BucketName="acme-logs", s3KeyPrefix="")
+    assert not touch(where, s3BucketName="acme-logs", s3KeyPrefix=None)
+    assert touch(where, **(same | {"s3BucketName": "acme"}))
+    assert touch(where, **(same | {"s3KeyPrefix": ""})), "its files are announced under their prefix"
+    assert touch(where, **(same | {"s3KeyPrefix": "or"}))
+    assert touch("sqs://us-east-1/1/q message 1", **same), "nothing says where its files are"
+
+
+def test_known_keys_and_topics_are_the_ones_that_count(scene: Scene) -> None:
+    rules = Rules(guarded=Guarded(accounts=frozenset({ACCOUNT}), keys=frozenset({"ours"})))
+    arn = "arn:aws:kms:us-east-1:1:key/ours"
+    for number, (name, parameters, opened) in enumerate((
+        ("DisableKey", {"keyId": "1234abcd"}, False), ("PutKeyPolicy", {"keyId": "theirs"}, False),
+        ("PutKeyPolicy", {"keyId": arn}, True),
+    )):  # fmt: skip
+        seen = scene.see(call("kms", name, **parameters) | {"eventID": str(number)}, rules=rules)
+        assert bool(seen.opened) is opened, (name, parameters)
+    assert not scene.see(call("cloudtrail", "UpdateTrail", kmsKeyId=arn) | {"eventID": "u"}, rules=rules).grown
+    assert scene.see(call("cloudtrail", "UpdateTrail", kmsKeyId="x") | {"eventID": "v"}, rules=rules).grown
 
 
 def test_the_pack_is_off_where_no_account_is_named(scene: Scene) -> None:
