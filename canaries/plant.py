@@ -134,8 +134,11 @@ def look(held: Held | None, form: Format, key_id: str, content: str) -> Placemen
     return PlacementState.EDITED if known else PlacementState.GONE
 
 
-def take_back(place: Place, key_id: str, content: str) -> bool:
-    """Take out exactly what was planted, and return whether there was anything. Raises Failure if it was edited."""
+def take_back(place: Place, key_id: str, content: str, *, was_empty: bool = False) -> bool:
+    """Take out exactly what was planted, and return whether there was anything. Raises Failure if it was edited.
+
+    A place with nothing else in it goes, unless it was there before, and empty.
+    """
     held = place.read()
     if held is None:
         return False
@@ -147,7 +150,7 @@ def take_back(place: Place, key_id: str, content: str) -> bool:
             f"{place.name} was edited since the canary was planted there", "take it out by hand: nothing was changed"
         )
     rest = held.data[: found[0]] + held.data[found[1] :]
-    if rest:
+    if rest or was_empty:
         place.write(rest, held)
     else:
         place.remove(held)

@@ -210,6 +210,7 @@ def _carry_out(job: _Job, canary: Canary, pair: Pair, places: Places, store: Sto
     placement = Placement(
         key_id=pair.key_id, kind=place.kind, place=place.name, format=job.form.name,
         content=planter.content_of(plan.block), planted=now(),
+        was_empty=plan.before is not None and not plan.before.data,
     )  # fmt: skip
     store.place(placement)
     with places.about(pair.key_id, f"{place.name} cannot be written"), _backup(plan, pair.key_id) as backup:
@@ -327,7 +328,9 @@ def take_back(canary: Canary, options: CanaryOptions, common: Common, store: Sto
     with places.about(canary.key_id, f"{placement.place} cannot be taken back"):
         if placement.kind == "file":
             careful.sweep(Path(placement.place))
-        there = planter.take_back(places.open(placement.place), placement.key_id, placement.content)
+        there = planter.take_back(
+            places.open(placement.place), placement.key_id, placement.content, was_empty=placement.was_empty
+        )
     detail = "" if there else "it was gone already"
     if there and placement.kind == "git":
         detail = "the history of the branch still holds it"

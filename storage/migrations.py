@@ -440,7 +440,13 @@ def _processes(db: Database) -> None:
     db.execute("ALTER TABLE instance ADD COLUMN process TEXT NOT NULL DEFAULT ''")
 
 
+def _empty_places(db: Database) -> None:
+    """Know the places that were there and empty; of those so far it is not known, and they go as they did."""
+    db.execute("ALTER TABLE placement ADD COLUMN was_empty INTEGER NOT NULL DEFAULT 0 CHECK (was_empty IN (0, 1))")
+
+
 STEPS: Final[tuple[Callable[[Database], None], ...]] = (
     _first, _marks, _baiting, _net_indices, _claims, _heard, _ages, _rights, _processes,
+    _empty_places,
 )  # fmt: skip
 """The n-th step takes a database from version n to n + 1; `PRAGMA user_version` counts them."""

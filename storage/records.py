@@ -395,6 +395,8 @@ class Placement:
     checked: datetime | None = None
     state: PlacementState = PlacementState.UNPROVEN
     detail: str = ""
+    was_empty: bool = False
+    """Whether the place was there before, with nothing in it: then it stays when this is taken back."""
 
 
 class MintPurpose(StrEnum):

@@ -83,15 +83,17 @@ class WatchRows(Rows):
         """Remember where a canary was put, or what was seen there last."""
         with self._writing():
             self._db.execute(
-                f"INSERT OR REPLACE INTO placement VALUES ({placeholders(9)})",
+                f"INSERT OR REPLACE INTO placement VALUES ({placeholders(10)})",
                 (placement.key_id, placement.kind, placement.place, placement.format, placement.content,
                  rfc3339(placement.planted), None if placement.checked is None else rfc3339(placement.checked),
-                 placement.state, placement.detail),
+                 placement.state, placement.detail, placement.was_empty),
             )  # fmt: skip
 
     def placements(self) -> dict[str, Placement]:
         """Return every placement by key id."""
-        rows = self._all("SELECT key_id, kind, place, format, content, planted, checked, state, detail FROM placement")
+        rows = self._all(
+            "SELECT key_id, kind, place, format, content, planted, checked, state, detail, was_empty FROM placement"
+        )
         return {
             text(r[0]): Placement(
                 key_id=text(r[0]),
@@ -103,6 +105,7 @@ class WatchRows(Rows):
                 checked=maybe_time(r[6]),
                 state=PlacementState(text(r[7])),
                 detail=text(r[8]),
+                was_empty=bool(r[9]),
             )
             for r in rows
         }

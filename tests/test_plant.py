@@ -165,6 +165,19 @@ def test_a_profile_is_added_to_the_users_file_and_taken_out_again(adopted: Pair,
     assert run.check() == (0, [])
 
 
+def test_a_file_that_was_there_and_empty_stays_so_and_one_that_was_not_goes(
+    adopted: Pair, run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "empty.env"
+    path.touch()
+    path.chmod(0o640)
+    assert give(run, path, "env").status == 0
+    assert adopted.key_id in path.read_text()
+    assert run("retire", "orders").status == 0
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"", 0o640)
+    assert placement(adopted.key_id).state is PlacementState.TAKEN_BACK  # type: ignore[union-attr]
+
+
 def test_a_profile_of_somebody_else_is_never_overwritten(adopted: Pair, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "credentials"
     path.write_bytes(b"[prod]\nregion = eu-west-1\n")

@@ -286,6 +286,14 @@ def test_a_database_from_before_claims_were_kept_apart_reads_once_more(tmp_path:
         assert store.seen("1", 20) == [b"x" * 20]
 
 
+def test_a_placement_from_before_empty_places_were_known_is_kept(tmp_path: Path) -> None:
+    statement = "INSERT INTO placement VALUES ('K', 'file', '/x', 'env', 'h', ?1, ?1, 'present', '')"
+    path = of_version(9, tmp_path, statement, (NOW.isoformat(),))
+    with Store(path) as store:
+        (kept,) = store.placements().values()
+    assert (kept.place, kept.state, kept.was_empty) == ("/x", PlacementState.PRESENT, False)
+
+
 def test_a_database_that_kept_the_grade_of_rights_in_the_severity_alone_tells_it_from_that_of_an_answer(
     tmp_path: Path,
 ) -> None:
