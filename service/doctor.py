@@ -133,7 +133,7 @@ def _scanned(store: Store, now: datetime) -> Check:
     run = runs[0]
     state = State.FINE if run.complete else State.FAILED
     told = "complete" if run.complete else "incomplete: something could not be read"
-    return Check("scans", state, f"{run.target}, {age(now, run.started)} ago, {told}")
+    return Check("scans", state, f"{run.target}, {age(now, run.started, 'ago')}, {told}")
 
 
 def _access(common: Common, config: Config, store: Store) -> Iterator[Check]:
@@ -216,11 +216,11 @@ def _watched(store: Store, config: Config, now: datetime) -> Iterator[Check]:
                 f"feed {feed}", State.MISSING, "never read to its end", f"firedamp watch --once --feed '{feed}'"
             )
             continue
-        newest = "no record yet" if mark.newest is None else f"newest record {age(now, mark.newest)} old"
+        newest = "no record yet" if mark.newest is None else f"newest record {age(now, mark.newest, 'old')}"
         newest += regions(heard, feed, now)
         fresh = abs(now - mark.polled) < config.watch.blind_after
         yield Check(
-            f"feed {feed}", State.FINE if fresh else State.FAILED, f"read {age(now, mark.polled)} ago, {newest}",
+            f"feed {feed}", State.FINE if fresh else State.FAILED, f"read {age(now, mark.polled, 'ago')}, {newest}",
             "" if fresh else "firedamp serve --config firedamp.toml reads it on a schedule",
         )  # fmt: skip
 

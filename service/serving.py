@@ -103,7 +103,7 @@ class Service:
             if lives or (first is not None and (first.owner, first.heartbeat) != (holder.owner, holder.heartbeat)):
                 raise Failure(
                     f"{self._database} is served by {holder.owner} since {rfc3339(holder.started)}",
-                    f"its heartbeat is {age(self._now(), holder.heartbeat)} old; "
+                    f"its heartbeat is {age(self._now(), holder.heartbeat, 'old')}; "
                     "stop that one, or name another database with --db",
                 )
             if first is None:
@@ -267,9 +267,9 @@ def status_lines(state: health.Snapshot) -> list[str]:
     lines += [f"{count:6}  watched keys {name}" for name, count in state.counts.watched]
     lines.append(f"{state.counts.waiting:6}  deliveries waiting, the oldest for {_short(state.counts.lag.seconds)}")
     for mark in state.feeds:
-        newest = "none yet" if mark.newest is None else f"{age(state.at, mark.newest)} old"
+        newest = "none yet" if mark.newest is None else age(state.at, mark.newest, "old")
         newest += regions(state.heard, mark.feed, state.at)
-        polled = "never polled to its end" if mark.polled is None else f"polled {age(state.at, mark.polled)} ago"
+        polled = "never polled to its end" if mark.polled is None else f"polled {age(state.at, mark.polled, 'ago')}"
         lines.append(f"feed    {show.safe(mark.feed)}: {polled}, newest record {newest}")
         lines += _not_read(state, mark.feed)
     lines += [f"job     {_run(state.at, run)}" for run in state.runs]
@@ -280,7 +280,7 @@ def _not_read(state: health.Snapshot, feed: str) -> list[str]:
     """Say what a feed brought that was not read, the latest first."""
     troubles = sorted((each for each in state.troubles if each.feed == feed), key=lambda each: each.last, reverse=True)
     lines = [
-        f"        {each.count} {each.outcome}, last {age(state.at, each.last)} ago: "
+        f"        {each.count} {each.outcome}, last {age(state.at, each.last, 'ago')}: "
         f"{show.safe(each.why)} ({show.safe(each.what)})"
         for each in troubles[:_TROUBLES]
     ]
@@ -300,15 +300,15 @@ def _who(state: health.Snapshot) -> str:
     if state.instance is None:
         return "nobody serves this database"
     if not state.alive:
-        old = age(state.at, state.instance.heartbeat)
-        return f"{state.instance.owner} served this database; its last heartbeat is {old} old"
+        old = age(state.at, state.instance.heartbeat, "old")
+        return f"{state.instance.owner} served this database; its last heartbeat is {old}"
     return f"{state.instance.owner} serves this database since {rfc3339(state.instance.started)}"
 
 
 def _run(at: datetime, run: JobRun) -> str:
     took = "" if run.ended is None else f" in {_short(int((run.ended - run.started).total_seconds()))}"
     why = f": {show.safe(run.detail.partition(chr(10))[0])}" if run.detail and run.outcome != "ok" else ""
-    return f"{run.job}: {run.outcome}{took}, {age(at, run.started)} ago{why}"
+    return f"{run.job}: {run.outcome}{took}, {age(at, run.started, 'ago')}{why}"
 
 
 def regions(heard: Sequence[Heard], feed: str, at: datetime) -> str:
@@ -318,9 +318,10 @@ def regions(heard: Sequence[Heard], feed: str, at: datetime) -> str:
     return f" ({', '.join(ages)})" if len(ages) > 1 else ""
 
 
-def age(at: datetime, time: datetime) -> str:
-    """Say how long ago a time was, in the largest unit that says something."""
-    return _short(max(0, int((at - time).total_seconds())))
+def age(at: datetime, time: datetime, word: str = "") -> str:
+    """Say how long ago a time was, in the largest unit that says something, with a word behind it (`ago`, `old`)."""
+    seconds = int((at - time).total_seconds())
+    return f"{_short(-seconds)} ahead of this clock" if seconds < 0 else f"{_short(seconds)} {word}".rstrip()
 
 
 def _short(seconds: int) -> str:

@@ -425,6 +425,16 @@ def test_status_is_one_screen_and_exits_2_when_something_is_wrong(
     assert cli.main(["status", "--db", str(database), "--prune"]) == 0
 
 
+def test_a_time_ahead_of_this_clock_is_said_to_be_so(tmp_path: Path) -> None:
+    with Store(tmp_path / "x.db") as store:
+        fill(store)
+        shown = "\n".join(serving.status_lines(health.snapshot(store, NOW - timedelta(hours=5))))
+    assert "host:1:start served this database; its last heartbeat is 5 h ahead of this clock" in shown
+    assert "polled 5 h ahead of this clock, newest record 4 h ahead of this clock" in shown
+    assert "scan: failed in 3 s, 5 h ahead of this clock: why" in shown
+    assert serving.age(NOW, NOW, "ago") == "0 s ago"
+
+
 def test_one_instance_holds_a_database_and_a_dead_one_loses_it() -> None:
     with Store(None) as store:
         assert store.claim("a", NOW, health.STALE) is None
