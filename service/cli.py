@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from firedamp.service import ourselves
 from firedamp.service.arguments import common_of, parsed
 from firedamp.service.options import (
     CanaryOptions,
@@ -44,28 +45,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show is written as \xNN and ends no command
         sys.stdout.reconfigure(errors="backslashreplace")
+    mark, broke = ourselves.take_mark(), False
     try:
         arguments = parsed(argv)
         status = _COMMANDS[arguments.word](arguments, common_of(arguments))
         sys.stdout.flush()  # here, where a full disk or a reader that has gone is still told
     except Failure as failure:
         _complain(failure)
-        return INCOMPLETE
+        status, broke = INCOMPLETE, isinstance(failure, UsageFailure)
     except BrokenPipeError:
         # The reader of our output has gone; without this, Python complains once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INCOMPLETE
+        status = INCOMPLETE
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         _complain(Failure(f"{where}{error.strerror or error}", "what was read before is kept"))
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INCOMPLETE
+        status = INCOMPLETE
     except KeyboardInterrupt:
         print("firedamp: interrupted; what was read is kept", file=sys.stderr)
-        return INCOMPLETE
+        status = INCOMPLETE
     except Exception as error:  # noqa: BLE001 - Python would end with 1: all was read, and something stands there
         sys.excepthook(type(error), error, error.__traceback__)
-        return INCOMPLETE
+        status, broke = INCOMPLETE, True
+    if not broke:
+        ourselves.leave_mark(mark)
     return status
 
 

@@ -12,12 +12,13 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -26,7 +27,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from firedamp.service.config import Config, JobConfig
-from firedamp.service.ourselves import COMMAND
+from firedamp.service.ourselves import COMMAND, MARK
 from firedamp.storage.records import Alert, AlertKind, JobRun, Severity
 from firedamp.storage.store import Store
 
@@ -37,6 +38,8 @@ GRACE: Final = 8.0
 _ALARM_AFTER: Final = 3
 """Runs in a row that must fail before a person is told."""
 _DETAIL: Final = 2_000
+_BAD: Final = ("ok", "incomplete", "failed")
+"""How a command may end, the worst last."""
 
 DEFAULT_JOBS: Final = (
     JobConfig(name="watch", kind="watch", every=timedelta(minutes=1), timeout=timedelta(minutes=10)),
@@ -109,24 +112,27 @@ class Runner:
         self._stopping = threading.Event()
 
     def run(self, commands: Sequence[Sequence[str]], timeout: timedelta, niceness: int = 0) -> Ended:
-        """Run the commands one after the other. 0 and 1 are a run that worked, 2 one that was incomplete."""
-        worst, detail = "ok", ""
+        """Run the commands one after the other; the worst of them counts.
+
+        0 and 1 are a run that worked, 2 one that was incomplete: of a process that says that it came to its end.
+        """
+        worst = Ended("ok", "")
         for each in commands:
             arguments = [*COMMAND, *each, *self._common]
-            ended = self._one(arguments, timeout, niceness)
-            if ended.outcome != "ok":
-                worst, detail = ended.outcome, ended.detail
+            with tempfile.TemporaryFile() as mark:
+                ended = self._one(arguments, timeout, niceness, mark)
             if ended.outcome in {"timeout", "stopped"}:
-                break
-        return Ended(worst, detail)
+                return ended
+            worst = max(worst, ended, key=lambda each: _BAD.index(each.outcome))
+        return worst
 
-    def _one(self, arguments: Sequence[str], timeout: timedelta, niceness: int) -> Ended:
+    def _one(self, arguments: Sequence[str], timeout: timedelta, niceness: int, mark: IO[bytes]) -> Ended:
         with self._lock:
             if self._stopping.is_set():
                 return Ended("stopped", "")
             process = subprocess.Popen(
                 arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                start_new_session=True,
+                start_new_session=True, pass_fds=(mark.fileno(),), env={**os.environ, MARK: str(mark.fileno())},
             )  # fmt: skip
             self._running[process.pid] = process
         if niceness and hasattr(os, "setpriority"):
@@ -144,11 +150,10 @@ class Runner:
         words = errors.decode("utf-8", "replace").strip()[-_DETAIL:]
         if self._stopping.is_set():
             return Ended("stopped", words)
+        mark.seek(0)
         match process.returncode:
-            case 0 | 1:
-                return Ended("ok", words)
-            case 2:
-                return Ended("incomplete", words)
+            case 0 | 1 | 2 as code if mark.read(1):
+                return Ended("incomplete" if code == 2 else "ok", words)
             case code:
                 return Ended("failed", words or f"ended with {code}")
 

@@ -106,6 +106,34 @@ def test_a_runner_tells_how_a_process_ended(tmp_path: Path) -> None:
     assert runner.run([["status"]], minute).outcome == "stopped"
 
 
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        ("raise SystemExit(2)", "failed"),
+        ("import nonsense_of_a_broken_installation", "failed"),
+        ("from firedamp.service import cli; cli._parser = None; raise SystemExit(cli.main([]))", "failed"),
+        ("from firedamp.service import cli; raise SystemExit(cli.main(['scan', '--no-such-option']))", "failed"),
+        ("from firedamp.service import cli; raise SystemExit(cli.main(['alert', 'test']))", "failed"),
+        ("from firedamp.service import cli; raise SystemExit(cli.main(['status', '--db', 'x.db']))", "incomplete"),
+        ("from firedamp.service import cli; raise SystemExit(cli.main(['findings', '--db', 'x.db']))", "ok"),
+    ],
+)
+def test_a_job_that_broke_is_told_from_one_that_was_incomplete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, outcome: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(schedule, "COMMAND", (sys.executable, "-c", code))
+    assert Runner(tmp_path / "x.db", None).run([[]], timedelta(minutes=1)).outcome == outcome
+
+
+def test_the_worst_of_several_commands_counts(tmp_path: Path) -> None:
+    runner, minute = Runner(tmp_path / "x.db", None), timedelta(minutes=1)
+    broken, incomplete = ["alert", "deliver"], ["status"]
+    assert runner.run([broken, incomplete, ["findings"]], minute).outcome == "failed"
+    assert runner.run([incomplete, broken], minute).outcome == "failed"
+    assert runner.run([incomplete, ["findings"]], minute).outcome == "incomplete"
+
+
 def test_a_job_runs_no_code_of_the_folder_it_is_started_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("argparse", "platformdirs"):
         (tmp_path / f"{name}.py").write_text("import os; os._exit(0)\n")
