@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from configupdater import ConfigUpdater
 
-from firedamp.canaries import templates
+from firedamp.canaries import templates, unfinished
 from firedamp.canaries.scenery import Surroundings
 from firedamp.storage.errors import Failure, UsageFailure
 from firedamp.storage.secret import Secret
@@ -41,6 +41,10 @@ class Pair:
     secret: Secret
 
 
+def _never(_: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
     """One form. names: what a text defines already, so that nothing is defined twice; None: only a new file is made."""
@@ -51,6 +55,8 @@ class Format:
     template: Template
     read: Callable[[str], list[Pair]]
     names: Callable[[str], frozenset[str]] | None = None
+    unfinished: Callable[[str], bool] = _never
+    """Whether a text ends in the middle of something, so that nothing can be added to it."""
     mark: str = ""
     """What a new file begins with and an addition to an old one does not."""
     apart: bool = True
@@ -82,6 +88,8 @@ class Format:
             raise UsageFailure(f"there is something already, and {self.name} is only written where nothing is")
         if text.startswith(_WIDE):
             raise UsageFailure("the file is UTF-16, so nothing is added to it", "choose another")
+        if self.unfinished(text):
+            raise UsageFailure("the file ends in the middle of something, so nothing is added to it", "choose another")
         block = self.render(pair, around)
         taken = self.names(text) & self.names(block)
         if taken:
@@ -271,19 +279,23 @@ _ROWS: Final = (
            read=_sections("aws_access_key_id", "aws_secret_access_key")),
     Format(name="aws-config", file=".aws/config", template=templates.CONFIG, names=_section_names,
            read=_sections("aws_access_key_id", "aws_secret_access_key")),
-    Format(name="env", file=".env", template=templates.ENV, names=_names, read=_variables),
-    Format(name="shell", file="setup.sh", template=templates.SHELL, names=_names, read=_variables,
+    Format(name="env", file=".env", template=templates.ENV, names=_names,
+           unfinished=unfinished.dotenv, read=_variables),
+    Format(name="shell", file="setup.sh", template=templates.SHELL, names=_names,
+           unfinished=unfinished.shell, read=_variables,
            mark="#!/bin/bash\nset -e\n"),
     Format(name="history", file=".bash_history", template=templates.HISTORY, names=_none, read=_variables,
            apart=False),
-    Format(name="zsh-history", file=".zsh_history", template=templates.ZSH_HISTORY, names=_none, read=_variables,
+    Format(name="zsh-history", file=".zsh_history", template=templates.ZSH_HISTORY, names=_none,
+           unfinished=unfinished.continued, read=_variables,
            apart=False),
     Format(name="csv", file="accessKeys.csv", template=templates.CSV, read=_table),
     Format(name="csv-2019", file="credentials.csv", template=templates.CSV_2019, read=_table),
     Format(name="json", file="config.json", template=templates.JSON, read=_objects("accessKeyId", "secretAccessKey")),
     Format(name="yaml", file="config.yml", template=templates.YAML, read=_lower),
     Format(name="docker-compose", file="docker-compose.yml", template=templates.COMPOSE, read=_variables),
-    Format(name="tfvars", file="terraform.tfvars", template=templates.TFVARS, names=_names, read=_lower),
+    Format(name="tfvars", file="terraform.tfvars", template=templates.TFVARS, names=_names,
+           unfinished=unfinished.hcl, read=_lower),
     Format(name="tfstate", file="terraform.tfstate", template=templates.TFSTATE, read=_objects("id", "secret")),
     Format(name="tf-backend", file="backend.tf", template=templates.BACKEND, read=_lower),
     Format(name="kubernetes-secret", file="secret.yaml", template=templates.KUBERNETES, read=_encoded),
@@ -295,15 +307,18 @@ _ROWS: Final = (
     Format(name="boto", file=".boto", template=templates.BOTO,
            read=_sections("aws_access_key_id", "aws_secret_access_key")),
     Format(name="maven", file=".m2/settings.xml", template=templates.MAVEN, read=_servers),
-    Format(name="gradle", file=".gradle/gradle.properties", template=templates.GRADLE, names=_names, read=_camel),
-    Format(name="properties", file="application.properties", template=templates.PROPERTIES, names=_names, read=_camel),
+    Format(name="gradle", file=".gradle/gradle.properties", template=templates.GRADLE, names=_names,
+           unfinished=unfinished.continued, read=_camel),
+    Format(name="properties", file="application.properties", template=templates.PROPERTIES, names=_names,
+           unfinished=unfinished.continued, read=_camel),
     Format(name="jenkins", file="Jenkinsfile", template=templates.JENKINS, read=_variables),
     Format(name="github-actions", file=".github/workflows/deploy.yml", template=templates.ACTIONS, read=_variables),
     Format(name="gitlab-ci", file=".gitlab-ci.yml", template=templates.GITLAB, read=_variables),
     Format(name="notebook", file="export.ipynb", template=templates.NOTEBOOK, read=_cells),
     Format(name="wp-config", file="wp-config.php", template=templates.WORDPRESS,
            read=_assigned("access-key-id", "secret-access-key")),
-    Format(name="ansible", file="group_vars/all.yml", template=templates.ANSIBLE, names=_yaml_names, read=_lower),
+    Format(name="ansible", file="group_vars/all.yml", template=templates.ANSIBLE, names=_yaml_names,
+           unfinished=unfinished.yaml, read=_lower),
 )  # fmt: skip
 
 FORMATS: Final[dict[str, Format]] = {row.name: row for row in _ROWS}

@@ -191,6 +191,52 @@ def test_nothing_is_added_to_what_a_line_more_would_break(name: str, text: str, 
         FORMATS[name].add(text, make_pair(rng), around(rng))
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("env", 'A="x\n'), ("env", "A=1\nexport B = 'x\ny\n"), ("env", 'A="x\\"\n'), ("env", "A=`x"),
+        ("env", "A=x \\\n"),
+        ("env", "A=$(cat <<EOF\nx\n"), ("env", "A=x\\"),
+        ("shell", "echo 'x\n"), ("shell", 'echo "$(date\n'), ("shell", "echo x \\\n"), ("shell", "echo x \\"),
+        ("shell", "cat <<'EOF' > x\ny\n EOF\n"), ("shell", "cat <<-END\nx\n"), ("shell", "echo it\\'s 'x\n"),
+        ("shell", "cat <<EOF"),
+        ("zsh-history", ": 1:0;echo x\\\n"),
+        ("tfvars", "a = {\n  b = 1\n"), ("tfvars", 'a = "x\n'), ("tfvars", "a = <<EOT\nx\n"), ("tfvars", "/* a\n"),
+        ("tfvars", 'a = ["]"\n'),
+        ("gradle", "a=b\\\n"), ("properties", "a=b,\\"),
+        ("ansible", 'a: "x\n'), ("ansible", "a: 'it''s\n"), ("ansible", "a: [1,\n  2\n"),
+        ("ansible", "a:\n  - {b: '}'\n"),
+        ("ansible", 'a: 1\nb: !vault "x\n  y\n'),
+    ],
+)  # fmt: skip
+def test_nothing_is_added_to_a_text_that_ends_in_the_middle_of_something(
+    name: str, text: str, rng: random.Random
+) -> None:
+    with pytest.raises(Failure, match="in the middle of something"):
+        FORMATS[name].add(text, make_pair(rng), around(rng))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("env", "MOTD=don't\n# it's\nA='x\ny'\nB=\"a\\\"b\" # isn't\nC=\n\nD='it'\\''s'\n# end \\\n"),
+        ("env", "A=$(cat <<EOF\nit's\nEOF\n)\nB=x\\\\\n"),
+        ("shell", "# don't\necho it\\'s \"it's\" 'x\ny' # isn't\n"),
+        ("shell", "cat <<-EOF | sed \"s/x/'/\"\n\tdon't\n\tEOF\nx=$((1 << 2))\n"),
+        ("shell", "cat <<< \"x\"\necho ${#x} x#'y'\n"), ("history", "echo 'x\n"), ("zsh-history", ": 1:0;x\\\ny\n"),
+        ("tfvars", 'a = {\n  b = ["}"] # {\n}\n// "\n/* { */\nc = <<-EOT\n  { "\n  EOT\nd = 4 / 2\n'),
+        ("gradle", "a=b\\\n  c\n# d\\\n"), ("properties", "a=c:\\\\\n"),
+        ("ansible", "a: don't\nb: \"x\n  y\"\nc: |\n  it's \"[\n\n  {\n"),
+        ("ansible", "d: [1,\n  'it''s', don't, # ]\n  ]\n'e': {f: 1}\n"),
+        ("ansible", "a: x\n# it's [\nb:\n  - 'x'\n  - >-\n    \"\n  - y: \"z: [\"\n"), ("ansible", "a: |"),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_finished_is_added_to(name: str, text: str, rng: random.Random) -> None:
+    pair = make_pair(rng)
+    new = text + FORMATS[name].add(text, pair, around(rng))
+    assert FORMATS[name].find(new, pair.key_id) == pair
+
+
 def test_a_plain_map_of_yaml_gets_its_lines(rng: random.Random) -> None:
     pair = make_pair(rng)
     text = "---\n# all hosts\nmotd: |\n  x\n'users':\n- a\n-\n  b\n"
