@@ -15,7 +15,7 @@ from firedamp.storage.records import Event
 
 Parameters = Mapping[str, Any]
 
-_HINTS: Final = ("trail", "firedamp", "canary")
+WORDS: Final = ("trail", "firedamp", "canary")
 """Where nobody said what the watch's bucket, rule, queue, topic, role or alarm is called, these stand in its name."""
 _CALLS: Final = "AWS API Call via CloudTrail"
 _WHO: Final = frozenset({"$or", "userIdentity"})
@@ -27,7 +27,8 @@ class Guarded:
     """What of the watch itself is watched: nothing unless an account is named.
 
     buckets, queues, rules and topics are names; empty means those that sound like a trail's. keys are the ids of KMS
-    keys. file is where the record stands that is judged.
+    keys. words, in small letters, tell by its name what is the watch's, where names are not known. file is where the
+    record stands that is judged.
     """
 
     accounts: frozenset[str] = frozenset()
@@ -36,6 +37,7 @@ class Guarded:
     rules: frozenset[str] = frozenset()
     topics: frozenset[str] = frozenset()
     keys: frozenset[str] = frozenset()
+    words: tuple[str, ...] = WORDS
     file: str = ""
 
     @property
@@ -76,7 +78,7 @@ def _about_account(what: str) -> Rule:
 def _of_bucket(what: str) -> Rule:
     def judge(parameters: Parameters, guarded: Guarded) -> str | None:
         bucket = _name(parameters, "bucketName")
-        return f"{what} {bucket}" if _is_ours(bucket, guarded.buckets) else None
+        return f"{what} {bucket}" if _is_ours(bucket, guarded.buckets, guarded) else None
 
     return judge
 
@@ -84,7 +86,7 @@ def _of_bucket(what: str) -> Rule:
 def _of_queue(what: str) -> Rule:
     def judge(parameters: Parameters, guarded: Guarded) -> str | None:
         queue = _name(parameters, "queueUrl").rpartition("/")[2]
-        return f"{what} {queue}" if _is_ours(queue, guarded.queues) else None
+        return f"{what} {queue}" if _is_ours(queue, guarded.queues, guarded) else None
 
     return judge
 
@@ -92,7 +94,7 @@ def _of_queue(what: str) -> Rule:
 def _of_topic(what: str) -> Rule:
     def judge(parameters: Parameters, guarded: Guarded) -> str | None:
         topic = _topic(_name(parameters, "topicArn", "subscriptionArn", "resourceArn"))
-        return f"{what} {topic}" if _is_ours(topic, guarded.topics) else None
+        return f"{what} {topic}" if _is_ours(topic, guarded.topics, guarded) else None
 
     return judge
 
@@ -100,15 +102,15 @@ def _of_topic(what: str) -> Rule:
 def _of_rule(what: str) -> Rule:
     def judge(parameters: Parameters, guarded: Guarded) -> str | None:
         rule = _name(parameters, "name", "rule")
-        return f"{what} {rule}" if _is_ours(rule, guarded.rules) else None
+        return f"{what} {rule}" if _is_ours(rule, guarded.rules, guarded) else None
 
     return judge
 
 
 def _of_role(what: str) -> Rule:
-    def judge(parameters: Parameters, _: Guarded) -> str | None:
+    def judge(parameters: Parameters, guarded: Guarded) -> str | None:
         role = _name(parameters, "roleName")
-        return f"{what} {role}" if _is_ours(role, ()) else None
+        return f"{what} {role}" if _is_ours(role, (), guarded) else None
 
     return judge
 
@@ -149,7 +151,7 @@ def _is_target(target: Parameters, guarded: Guarded) -> bool:
     if target.get("input") or target.get("inputTransformer") or target.get("inputPath") not in {None, "$", "$.detail"}:
         return False
     service, name = (_name(target, "arn").split(":") + [""] * 6)[2:6:3]
-    return service == "events" if name.startswith("event-bus/") else _is_ours(name, guarded.queues)
+    return service == "events" if name.startswith("event-bus/") else _is_ours(name, guarded.queues, guarded)
 
 
 def _trail_updated(parameters: Parameters, guarded: Guarded) -> str | None:
@@ -180,7 +182,7 @@ def _moved(parameters: Parameters, guarded: Guarded) -> str:
     if prefix is not None and not same:
         return "s3KeyPrefix"
     topic = parameters.get("snsTopicName")
-    if topic is not None and not _is_ours(_topic(str(topic)), guarded.topics):
+    if topic is not None and not _is_ours(_topic(str(topic)), guarded.topics, guarded):
         return "snsTopicName"
     key = _name(parameters, "kmsKeyId")
     return "kmsKeyId" if key and key.rpartition("/")[2] not in guarded.keys else ""
@@ -234,8 +236,8 @@ def _topic(arn: str) -> str:
     return arn.split(":")[5] if arn.count(":") >= 5 else arn
 
 
-def _is_ours(name: str, known: Collection[str]) -> bool:
-    return name in known if known else any(hint in name.lower() for hint in _HINTS)
+def _is_ours(name: str, known: Collection[str], guarded: Guarded) -> bool:
+    return name in known if known else any(word in name.lower() for word in guarded.words)
 
 
 def _about_key(what: str, *, named: bool = False) -> Rule:
@@ -250,10 +252,10 @@ def _about_key(what: str, *, named: bool = False) -> Rule:
 
 
 def _about_alarm(what: str) -> Rule:
-    def judge(parameters: Parameters, _: Guarded) -> str | None:
+    def judge(parameters: Parameters, guarded: Guarded) -> str | None:
         names = parameters.get("alarmNames")
         told = names if isinstance(names, list) else []
-        ours = [name for name in told if isinstance(name, str) and _is_ours(name, ())]
+        ours = [name for name in told if isinstance(name, str) and _is_ours(name, (), guarded)]
         return f"{what} {', '.join(ours)}" if ours else None
 
     return judge

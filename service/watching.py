@@ -15,7 +15,7 @@ from firedamp.canaries import usage as stories
 from firedamp.canaries import watch as watcher
 from firedamp.canaries.feeds import World
 from firedamp.canaries.opening import open_feed
-from firedamp.canaries.tamper import Guarded
+from firedamp.canaries.tamper import WORDS, Guarded
 from firedamp.service import proving, show, show_incidents, show_usage
 from firedamp.service.addresses import locator
 from firedamp.service.aws import Aws
@@ -81,6 +81,7 @@ def rules_of(config: WatchConfig, urls: Sequence[str]) -> watcher.Rules:
         accounts=frozenset(config.tamper_accounts),
         buckets=frozenset(each.netloc for each in parts if each.scheme == "s3"),
         queues=frozenset(unquote(each.path).rpartition("/")[2] for each in parts if each.scheme == "sqs"),
+        words=(*WORDS, *(each.lower() for each in config.tamper_names)),
         keys=frozenset(each.rpartition("/")[2] for each in config.tamper_keys),
     )
     return watcher.Rules(quiet=config.quiet, guarded=guarded, locate=locate)

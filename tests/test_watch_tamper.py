@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tests.trails import ACCOUNT, record, role, user
 from firedamp.canaries import cloudtrail
 from firedamp.canaries.tamper import Guarded, touched
 from firedamp.canaries.watch import Rules
+from firedamp.service.config import WatchConfig
+from firedamp.service.watching import rules_of
 from firedamp.storage.records import AlertKind, Event, Severity
 
 ELSEWHERE = "210987654321"
@@ -225,6 +228,18 @@ def test_known_keys_and_topics_are_the_ones_that_count(scene: Scene) -> None:
         assert bool(seen.opened) is opened, (name, parameters)
     assert not scene.see(call("cloudtrail", "UpdateTrail", kmsKeyId=arn) | {"eventID": "u"}, rules=rules).grown
     assert scene.see(call("cloudtrail", "UpdateTrail", kmsKeyId="x") | {"eventID": "v"}, rules=rules).grown
+
+
+def test_a_stack_whose_name_tells_nothing_is_known_by_it() -> None:
+    queue, event = "sqs://us-east-1/1/ledger-FilesQueue-1X", cloudtrail.parse(ATTACKS["rule disabled"], "", NOW)
+    assert isinstance(event, Event)
+    config = WatchConfig(tamper_accounts=(ACCOUNT,), tamper_names=("Ledger",))
+    for told, known in ((config, True), (replace(config, tamper_names=()), False)):
+        guarded = rules_of(told, [queue]).guarded
+        assert guarded is not None
+        assert guarded.queues == {"ledger-FilesQueue-1X"}
+        assert (touched(event, {"name": "ledger-Used-1X"}, guarded) is not None) is known
+        assert touched(event, {"name": "firedamp-calls"}, guarded) is not None
 
 
 def test_the_pack_is_off_where_no_account_is_named(scene: Scene) -> None:
