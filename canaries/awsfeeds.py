@@ -13,13 +13,14 @@ from urllib.parse import SplitResult, parse_qs, unquote
 
 from firedamp.canaries import notices
 from firedamp.canaries.again import Again, Root
-from firedamp.canaries.buckets import Bucket, failures, root_of
+from firedamp.canaries.buckets import Bucket, root_of
 from firedamp.canaries.feeds import Page, World, hashed
 from firedamp.canaries.notices import TrailObject
 from firedamp.canaries.trailfiles import Document
 from firedamp.canaries.watchlist import compiled
-from firedamp.storage.errors import UsageFailure
+from firedamp.storage.errors import SourceFailure, UsageFailure
 from firedamp.storage.records import Outcome, Rejected, Skipped, WatchedKey, Watermark
+from firedamp.storage.refusals import failures
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
@@ -85,7 +86,7 @@ class QueueFeed:
         return json.dumps({"roots": list(self._roots), "again": again.kept(ended)})
 
     def _messages(self) -> Iterator[Page]:
-        with failures(f"the queue {self._queue} cannot be read"):
+        with failures(f"the queue {self._queue} cannot be read", SourceFailure):
             client: SQSClient = self._world.clients("sqs", self._region, self._profile)
             self._url = client.get_queue_url(QueueName=self._queue, QueueOwnerAWSAccountId=self._account)["QueueUrl"]
             met: set[str] = set()
@@ -162,7 +163,10 @@ class QueueFeed:
         ]
         if not done:
             return
-        with failures(f"messages of the queue {self._queue} cannot be deleted"), ThreadPoolExecutor(_AT_ONCE) as pool:
+        with (
+            failures(f"messages of the queue {self._queue} cannot be deleted", SourceFailure),
+            ThreadPoolExecutor(_AT_ONCE) as pool,
+        ):
             client: SQSClient = self._world.clients("sqs", self._region, self._profile)
             list(pool.map(lambda some: self._delete(client, some), _batches(done)))
 
@@ -241,7 +245,7 @@ class BucketFeed:
 
     def pages(self, since: Watermark | None) -> Iterator[Page]:
         """Yield pages of files, folder by folder, each in order of time; then those read again for new keys."""
-        with failures(f"the bucket {self._bucket} cannot be listed"):
+        with failures(f"the bucket {self._bucket} cannot be listed", SourceFailure):
             bucket = Bucket(self._world.clients("s3", self._region, self._profile), self._bucket)
             kept = json.loads(since.position) if since is not None and since.position else {}
             reached, again = _reached(kept.get("folders", {})), Again.of(kept.get("again"))

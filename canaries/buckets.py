@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from firedamp.canaries.feeds import LARGEST
 from firedamp.canaries.notices import TrailObject
 from firedamp.canaries.trailfiles import Document
-from firedamp.storage.errors import SourceFailure, aws_code
+from firedamp.storage.errors import aws_code
 from firedamp.storage.records import Outcome, Skipped
 
 if TYPE_CHECKING:
@@ -25,23 +24,9 @@ _LOGS: Final = re.compile(r"(?:[^/]+/)*?AWSLogs/(?:o-[^/]+/)?")
 _FOLDER: Final = re.compile(r"(?:[^/]+/)*AWSLogs/(?:o-[^/]+/)?([^/]+)/CloudTrail/([^/]+)/\Z")
 
 
-@contextlib.contextmanager
-def failures(what: str) -> Iterator[None]:
-    """Turn what botocore raises into a SourceFailure that says what was tried, and AWS's own reason."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        told = error.response.get("Error", {})
-        raise SourceFailure(f"{what}: {told.get('Code', 'no code')}: {told.get('Message', 'no message')}") from error
-    except BotoCoreError as error:
-        raise SourceFailure(f"{what}: {error}", "firedamp doctor says what is set up") from error
-
-
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket with trail files. What cannot be listed raises botocore's own errors; `failures` words them."""
+    """A bucket with trail files. What cannot be listed raises botocore's own errors."""
 
     client: S3Client
     name: str

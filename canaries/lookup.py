@@ -19,12 +19,12 @@ from urllib.parse import SplitResult
 
 from firedamp.canaries.again import ours
 from firedamp.canaries.awsfeeds import option
-from firedamp.canaries.buckets import failures
 from firedamp.canaries.feeds import Page, World
 from firedamp.canaries.trailfiles import Document
 from firedamp.canaries.watchlist import tag
-from firedamp.storage.errors import Failure
+from firedamp.storage.errors import Failure, SourceFailure
 from firedamp.storage.records import Outcome, Skipped, WatchedKey, Watermark
+from firedamp.storage.refusals import failures
 from firedamp.storage.times import parse_time, rfc3339
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class LookupFeed:
 
     def _enabled(self) -> tuple[str, ...]:
         """Return the regions that this account has enabled."""
-        with failures("the enabled regions cannot be listed (name them: lookup://R1,R2)"):
+        with failures("the enabled regions cannot be listed (name them: lookup://R1,R2)", SourceFailure):
             client = self._world.clients("ec2", _HOME, self._profile)
             return tuple(sorted(each["RegionName"] for each in client.describe_regions()["Regions"]))
 
@@ -187,7 +187,7 @@ def _look(client: CloudTrailClient, task: _Task, sleep: Callable[[float], None],
     try:
         rate = _Rate(sleep)
         batch: list[Document] = []
-        with failures(f"the history of {task.region} cannot be looked up"):
+        with failures(f"the history of {task.region} cannot be looked up", SourceFailure):
             for document in (each for request in task.requests() for each in _answers(client, request, rate, task)):
                 batch.append(document)
                 if len(batch) >= _PAGE:

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 
 from firedamp.service import alerts, show
 from firedamp.service.alerts import Channel, World
-from firedamp.service.aws import Aws, failures
+from firedamp.service.aws import Aws
 from firedamp.service.config import Config, Reference
 from firedamp.service.options import Common
 from firedamp.storage.errors import Failure, UsageFailure
 from firedamp.storage.records import Alert
+from firedamp.storage.refusals import failures
 from firedamp.storage.secret import Secret
 from firedamp.storage.store import Store
 

@@ -24,6 +24,7 @@ from firedamp.service.config import ChannelConfig, Reference
 from firedamp.storage.deadline import within
 from firedamp.storage.errors import Failure, UsageFailure
 from firedamp.storage.records import Alert, AlertKind, Delivery, DeliveryState, Severity
+from firedamp.storage.refusals import failures
 from firedamp.storage.secret import Secret
 from firedamp.storage.store import Store
 from firedamp.storage.times import retry_after, rfc3339
@@ -301,7 +302,7 @@ def _sns(clients: Clients, topic: str, alert: Alert, repeat: bool) -> None:
     parts = topic.split(":")
     if len(parts) < 6:
         raise UsageFailure(f"{topic} is no topic", "sns://arn:aws:sns:REGION:ACCOUNT:NAME")
-    with _aws("the topic"):
+    with failures("the topic does not take the alert"):
         # SNS allows 100 printable ASCII characters in a subject.
         subject = worded.title.encode("ascii", "replace").decode()[:100]
         clients.sns(parts[3]).publish(TopicArn=topic, Subject=subject, Message=worded.body)
@@ -309,26 +310,10 @@ def _sns(clients: Clients, topic: str, alert: Alert, repeat: bool) -> None:
 
 def _sqs(clients: Clients, region: str, path: str, alert: Alert, repeat: bool) -> None:
     account, _, queue = path.strip("/").partition("/")
-    with _aws("the queue"):
+    with failures("the queue does not take the alert"):
         client = clients.sqs(region)
         url = client.get_queue_url(QueueName=queue, QueueOwnerAWSAccountId=account)["QueueUrl"]
         client.send_message(QueueUrl=url, MessageBody=payload(alert, repeat).decode())
-
-
-class _aws:  # noqa: N801 - reads as a word where it is used
-    """Turn what botocore raises into a Failure."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        if isinstance(error, ClientError | BotoCoreError):
-            raise Failure(f"{self._what} does not take the alert: {error}") from error
 
 
 def _apprise(name: str, url: str) -> Send:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from firedamp.storage import nonce
 from firedamp.storage.errors import AwsFailure, Failure
 from firedamp.storage.records import OwnCall
+from firedamp.storage.refusals import failures
 from firedamp.storage.secret import Secret
 
 if TYPE_CHECKING:
@@ -37,10 +38,6 @@ _HOME_REGION: Final = "us-east-1"
 """Where IAM and the global services are recorded (CloudTrail guide, "global service events")."""
 _IAM_HOMES: Final = {"aws": _HOME_REGION, "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 """IAM's region in each partition (AWS General Reference, "IAM endpoints"); other partitions have one of their own."""
-_DENIED_IN: Final = re.compile(r"with an explicit deny in (an? [a-zA-Z -]+(?:policy|boundary))")
-_NOT_ALLOWED_BY: Final = re.compile(r"because no ([a-zA-Z -]+(?:policy|boundary)) allows")
-"""How a refusal names the policy that decided (IAM guide, "Troubleshoot access denied error messages")."""
-_SKEWED: Final = re.compile(r"Signature (?:expired|not yet current)")
 _CREDENTIALS: Final = frozenset({"AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration"})
 _DIGITS: Final = 6
 """Of an MFA code (STS API, AssumeRole: TokenCode)."""
@@ -194,50 +191,9 @@ class Aws:
         return mark
 
 
-@contextlib.contextmanager
-def failures(what: str) -> Iterator[None]:
-    """Turn what botocore raises into an AwsFailure that says what was tried, and AWS's own reason."""
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, RefreshWithMFAUnsupportedError
-
-    try:
-        yield
-    except ClientError as error:
-        told = error.response.get("Error", {})
-        code, message = told.get("Code", "no code"), told.get("Message", "no message")
-        raise AwsFailure(f"{what}: {code}: {message}", _hint(code, message)) from error
-    except NoCredentialsError as error:
-        raise AwsFailure(f"{what}: it has no credentials", "aws configure sso, or aws configure") from error
-    except RefreshWithMFAUnsupportedError as error:
-        raise AwsFailure(f"{what}: the session that an MFA code began has ended", "start the command again") from error
-    except BotoCoreError as error:
-        raise AwsFailure(f"{what}: {error}", "firedamp doctor says what is set up") from error
-
-
 def _text(header: object) -> str:
     """Return a header's value: a prepared request has them as bytes."""
     return header.decode() if isinstance(header, bytes) else str(header)
-
-
-def _hint(code: str, message: str) -> str:
-    if code == "RequestTimeTooSkewed" or _SKEWED.search(message):
-        return "set the clock of this machine: it is not AWS's (timedatectl, or the clock of the host it runs on)"
-    if "AccessDenied" in code or "Unauthorized" in code:
-        if denied := _DENIED_IN.search(message):
-            return f"{denied[1]} denies it: no other policy can allow that, only a change there, or another profile"
-        if (bound := _NOT_ALLOWED_BY.search(message)) and bound[1] != "identity-based policy":
-            return f"its {bound[1]} must allow it, too"
-        return "the policies that firedamp needs stand in deploy/policies; firedamp doctor names what is missing"
-    if code in {"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId"}:
-        # A session of GetSessionToken without MFA is known, and IAM says so of it all the same.
-        return (
-            "use another profile: this one's key is unknown to AWS or inactive, or its session (of GetSessionToken "
-            "without MFA, or of GetFederationToken) is none that IAM takes"
-        )
-    if "Throttl" in code or code in {"RequestLimitExceeded", "TooManyRequestsException", "SlowDown"}:
-        return "the same again in a minute: AWS answers this account more slowly than it is asked"
-    if "ExpiredToken" in code:
-        return "log in again: the session has ended"
-    return ""
 
 
 def share_models(session: boto3.Session) -> boto3.Session:

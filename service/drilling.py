@@ -21,7 +21,7 @@ from firedamp.scanner.candidates import Located
 from firedamp.scanner.reread import reread
 from firedamp.scanner.source import Blob
 from firedamp.service import alerting, alerts, health, ledger, minting, proving, scanning, show, watching
-from firedamp.service.aws import PRODUCT, Aws, failures, share_models
+from firedamp.service.aws import PRODUCT, Aws, share_models
 from firedamp.service.config import Config
 from firedamp.service.options import CanaryOptions, Common, Format
 from firedamp.service.spots import Places
@@ -29,6 +29,7 @@ from firedamp.storage import nonce
 from firedamp.storage.errors import AwsFailure, Failure, UsageFailure, aws_code
 from firedamp.storage.keyid import account_of
 from firedamp.storage.records import Blind, Canary, Drill, MintPurpose, OwnCall, Severity
+from firedamp.storage.refusals import failures
 from firedamp.storage.secret import Secret
 from firedamp.storage.store import Store
 from firedamp.storage.times import rfc3339

@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from firedamp.canaries.formats import Pair
-from firedamp.service.aws import Aws, failures
+from firedamp.service.aws import Aws
 from firedamp.service.spots import now
 from firedamp.storage.errors import AwsFailure, Failure, UsageFailure, aws_code
 from firedamp.storage.records import Canary, CanaryState
+from firedamp.storage.refusals import failures
 from firedamp.storage.secret import Secret
 from firedamp.storage.store import Store
 

@@ -23,7 +23,7 @@ from firedamp.scanner.candidates import Credential
 from firedamp.scanner.reread import reread
 from firedamp.scanner.verify import Question
 from firedamp.service import scanning, show
-from firedamp.service.aws import Aws, failures
+from firedamp.service.aws import Aws
 from firedamp.service.config import Config
 from firedamp.service.options import Common, Format, KeyOptions
 from firedamp.service.sessions import Holder, holder, is_temporary
@@ -31,6 +31,7 @@ from firedamp.service.story import READ_CALLS, Story, arn_of, as_json, asked, li
 from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
 from firedamp.storage.keyid import CANARY_ACCOUNTS, account_of
 from firedamp.storage.records import Canary, KeyAction, Severity, Status, Verification
+from firedamp.storage.refusals import failures
 from firedamp.storage.store import Store
 from firedamp.storage.times import rfc3339
 

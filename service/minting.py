@@ -20,12 +20,13 @@ from firedamp.canaries.mint import Mint, Minted, Order
 from firedamp.canaries.pace import Pace
 from firedamp.canaries.stealth import Account, Subject, Tell
 from firedamp.service import ledger, show
-from firedamp.service.aws import Aws, failures
+from firedamp.service.aws import Aws
 from firedamp.service.config import Config
 from firedamp.service.options import CanaryOptions, Common, Format, default_db, must_be_writable
 from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
 from firedamp.storage.keyid import account_of
 from firedamp.storage.records import Canary, Minting, MintPurpose
+from firedamp.storage.refusals import failures
 from firedamp.storage.store import Store
 
 _COLUMNS: Final = ("name", "access_key_id", "secret_access_key", "arn", "account_id", "profile", "replaces")

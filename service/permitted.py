@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from firedamp.canaries.awsfeeds import option
-from firedamp.service.aws import Aws, failures
+from firedamp.service.aws import Aws
 from firedamp.service.config import Config
 from firedamp.service.needs import BUCKETS, GROUPS, OBJECTS, POLICIES, QUEUES, ROLES, RULES, TRAILS, USERS, Need
 from firedamp.storage.errors import AwsFailure, Failure
 from firedamp.storage.records import Canary, CanaryState, WatchedKey
+from firedamp.storage.refusals import failures
 
 if TYPE_CHECKING:
     from types_boto3_iam import IAMClient

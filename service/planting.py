@@ -24,7 +24,6 @@ from firedamp.canaries.scenery import BYTES, Surroundings, surroundings
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.source import Blob
 from firedamp.service import minting, scanning, show
-from firedamp.service.aws import failures
 from firedamp.service.backups import back_up, backups
 from firedamp.service.freshkey import KeyMaker, left_over
 from firedamp.service.options import CanaryOptions, Common
@@ -34,6 +33,7 @@ from firedamp.storage import careful
 from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
 from firedamp.storage.keyid import account_of
 from firedamp.storage.records import Canary, CanaryState, Placement, PlacementState
+from firedamp.storage.refusals import failures
 from firedamp.storage.secret import Secret
 from firedamp.storage.store import Store
 

@@ -19,7 +19,7 @@ from firedamp.canaries.blind import Reach
 from firedamp.canaries.nets import Nets
 from firedamp.canaries.pace import Pace
 from firedamp.service import show
-from firedamp.service.aws import Aws, failures
+from firedamp.service.aws import Aws
 from firedamp.service.config import Config
 from firedamp.service.minting import account_of_profile, our_aws
 from firedamp.service.options import CanaryOptions, Common, Format
@@ -27,6 +27,7 @@ from firedamp.storage.deadline import within
 from firedamp.storage.errors import AwsFailure, Failure
 from firedamp.storage.keyid import account_of
 from firedamp.storage.records import Alert, Blind, Canary, Check, Sound, Unsure
+from firedamp.storage.refusals import failures
 from firedamp.storage.store import Store
 from firedamp.storage.times import rfc3339
 

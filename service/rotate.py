@@ -26,13 +26,13 @@ from firedamp.scanner.candidates import Credential, Located
 from firedamp.scanner.objects import environment
 from firedamp.scanner.source import Blob
 from firedamp.service import scanning, show
-from firedamp.service.aws import failures
 from firedamp.service.backups import back_up
 from firedamp.service.surroundings import place_of
 from firedamp.storage import careful
 from firedamp.storage.careful import Contents
 from firedamp.storage.errors import AwsFailure, Failure
 from firedamp.storage.records import FileProvenance, KeyKind, Sight, Status
+from firedamp.storage.refusals import failures
 from firedamp.storage.secret import Secret
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from firedamp.canaries.awsplaces import FunctionPlace, Spot, spot
 from firedamp.canaries.fileplace import FilePlace
 from firedamp.canaries.gitplace import GitPlace
 from firedamp.canaries.plant import Place
-from firedamp.service.aws import Aws, failures
+from firedamp.service.aws import Aws
 from firedamp.storage.errors import UsageFailure
+from firedamp.storage.refusals import failures
 from firedamp.storage.store import Store
 
 

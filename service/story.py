@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from firedamp.service import rights, show
-from firedamp.service.aws import failures
 from firedamp.service.rights import Rights
 from firedamp.service.sessions import Holder, holder, is_temporary
 from firedamp.storage.errors import AwsFailure
 from firedamp.storage.records import Finding, Sight
+from firedamp.storage.refusals import failures
 from firedamp.storage.times import rfc3339
 
 if TYPE_CHECKING:

@@ -18,12 +18,13 @@ import pytest
 from tests.builders import make_key_id, make_secret
 from tests.scenes import make_role
 
-from firedamp.service.aws import Aws, failures
+from firedamp.service.aws import Aws
 from firedamp.service.loopback import Loopback, LoopbackKey
 from firedamp.service.loopback_identity import one_time_code
 from firedamp.storage import nonce
 from firedamp.storage.errors import AwsFailure
 from firedamp.storage.records import OwnCall
+from firedamp.storage.refusals import failures
 from firedamp.storage.secret import Secret
 
 
