@@ -118,21 +118,22 @@ class Runner:
         """
         worst = Ended("ok", "")
         for each in commands:
-            arguments = [*COMMAND, *each, *self._common]
             with tempfile.TemporaryFile() as mark:
-                ended = self._one(arguments, timeout, niceness, mark)
+                ended = self._one(each, timeout, niceness, mark)
             if ended.outcome in {"timeout", "stopped"}:
                 return ended
             worst = max(worst, ended, key=lambda each: _BAD.index(each.outcome))
         return worst
 
-    def _one(self, arguments: Sequence[str], timeout: timedelta, niceness: int, mark: IO[bytes]) -> Ended:
+    def _one(self, command: Sequence[str], timeout: timedelta, niceness: int, mark: IO[bytes]) -> Ended:
         with self._lock:
             if self._stopping.is_set():
                 return Ended("stopped", "")
             process = subprocess.Popen(
-                arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                start_new_session=True, pass_fds=(mark.fileno(),), env={**os.environ, MARK: str(mark.fileno())},
+                [*COMMAND, *command, *self._common], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                # Alerts go to ours, where it is a channel (stdout://).
+                stdout=None if command[:1] == ["alert"] else subprocess.DEVNULL, start_new_session=True,
+                pass_fds=(mark.fileno(),), env={**os.environ, MARK: str(mark.fileno())},
             )  # fmt: skip
             self._running[process.pid] = process
         if niceness and hasattr(os, "setpriority"):

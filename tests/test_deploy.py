@@ -687,8 +687,11 @@ def test_the_compose_service_can_write_to_its_state_only() -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    writable = [each for each in service["volumes"] if not each.endswith(":ro")]
+    writable = [each for each in service["volumes"] if isinstance(each, str) or not each["read_only"]]
     assert writable == ["state:/var/lib/firedamp"]
+    given = [each["bind"] for each in service["volumes"] if isinstance(each, dict)]
+    assert given == [{"create_host_path": False}] * 2, "no folder in the place of a file that is not there"
+    assert service["env_file"][0]["required"] is False
     assert (DEPLOY / "container" / service["build"]["context"] / service["build"]["dockerfile"]).exists()
 
 

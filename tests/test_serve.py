@@ -126,6 +126,21 @@ def test_a_job_that_broke_is_told_from_one_that_was_incomplete(
     assert Runner(tmp_path / "x.db", None).run([[]], timedelta(minutes=1)).outcome == outcome
 
 
+def test_the_channel_of_standard_output_is_that_of_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config, database = tmp_path / "c.toml", tmp_path / "x.db"
+    config.write_text('[[channel]]\nname = "out"\nurl = "env:OUT"\n')
+    monkeypatch.setenv("OUT", "stdout://")
+    with Store(database) as store:
+        store.add_alert(Alert(key="x", kind=AlertKind.TEST, severity=Severity.HIGH, at=NOW))
+    runner = Runner(database, config)
+    assert runner.run([["alert", "deliver"], ["canary", "list"]], timedelta(minutes=1)).outcome == "ok"
+    assert "This is a test of firedamp's alerts" in capfd.readouterr().out
+    assert runner.run([["status", "--prune"]], timedelta(minutes=1)).outcome == "ok"
+    assert capfd.readouterr().out == "", "what other commands print is in the database"
+
+
 def test_the_worst_of_several_commands_counts(tmp_path: Path) -> None:
     runner, minute = Runner(tmp_path / "x.db", None), timedelta(minutes=1)
     broken, incomplete = ["alert", "deliver"], ["status"]
