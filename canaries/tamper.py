@@ -125,13 +125,16 @@ def _rule_put(parameters: Parameters, guarded: Guarded) -> str | None:
 
 
 def _takes_calls(pattern: str) -> bool:
-    """Whether a pattern takes every call of whoever it names: it asks for nothing but who called."""
+    """Whether a pattern takes every call of whoever it names: it asks for nothing but who called.
+
+    One with several alternatives is that of the last resort's second rule.
+    """
     try:
         asked = json.loads(pattern)
     except (ValueError, RecursionError):
         return False
     if not isinstance(asked, dict) or not asked.keys() <= {"detail-type", "detail"}:
-        return False
+        return isinstance(asked, dict) and asked.keys() == {"$or"}
     kinds, detail = asked.get("detail-type", [_CALLS]), asked.get("detail", {})
     return isinstance(kinds, list) and _CALLS in kinds and isinstance(detail, dict) and detail.keys() <= _WHO
 
@@ -139,7 +142,7 @@ def _takes_calls(pattern: str) -> bool:
 def _targets_put(parameters: Parameters, guarded: Guarded) -> str | None:
     """Return whether our target was replaced: one that is put takes the place of the one of its id.
 
-    One that gives the record, or its detail, to our queue or to a bus is ours.
+    One that gives the record, or its detail, to our queue or to a bus is ours, and one that gives words to our topic.
     """
     targets = _listed(parameters, "targets")
     if not targets or any(_is_target(each, guarded) for each in targets):
@@ -148,9 +151,12 @@ def _targets_put(parameters: Parameters, guarded: Guarded) -> str | None:
 
 
 def _is_target(target: Parameters, guarded: Guarded) -> bool:
+    arn = _name(target, "arn")
+    if arn.startswith("arn:") and arn.split(":")[2] == "sns":
+        return _is_ours(_topic(arn), guarded.topics, guarded)
     if target.get("input") or target.get("inputTransformer") or target.get("inputPath") not in {None, "$", "$.detail"}:
         return False
-    service, name = (_name(target, "arn").split(":") + [""] * 6)[2:6:3]
+    service, name = (arn.split(":") + [""] * 6)[2:6:3]
     return service == "events" if name.startswith("event-bus/") else _is_ours(name, guarded.queues, guarded)
 
 

@@ -148,6 +148,13 @@ REPAIRS: dict[str, dict[str, Any]] = {
     "a bus of ours": call(
         "events", "PutTargets", rule="firedamp-calls",
         targets=[{"id": "home", "arn": f"arn:aws:events:us-east-1:{ACCOUNT}:event-bus/default"}]),
+    "the rules of the last resort": call(
+        "events", "PutRule", name="firedamp-mail-Silenced-1X", state="ENABLED",
+        eventPattern='{"$or": [{"source": ["aws.cloudtrail"], "detail": {"eventName": ["StopLogging"]}}]}'),
+    "the mails of the last resort": call(
+        "events", "PutTargets", rule="firedamp-mail-Silenced-1X",
+        targets=[{"id": "mail", "arn": f"arn:aws:sns:us-east-1:{ACCOUNT}:firedamp-mail-Topic-1X",
+                  "inputTransformer": {"inputTemplate": "x"}}]),
     "targets that were not recorded": call("events", "PutTargets", rule="firedamp-calls"),
     "another role": call("iam", "DeleteRole", roleName="website"),
     "another alarm": call("monitoring", "DeleteAlarms", alarmNames=["cpu", 7]),
