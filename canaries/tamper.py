@@ -152,11 +152,11 @@ def _targets_put(parameters: Parameters, guarded: Guarded) -> str | None:
 
 def _is_target(target: Parameters, guarded: Guarded) -> bool:
     arn = _name(target, "arn")
-    if arn.startswith("arn:") and arn.split(":")[2] == "sns":
-        return _is_ours(_topic(arn), guarded.topics, guarded)
-    if target.get("input") or target.get("inputTransformer") or target.get("inputPath") not in {None, "$", "$.detail"}:
-        return False
     service, name = (arn.split(":") + [""] * 6)[2:6:3]
+    if service == "sns":
+        return _is_ours(name, guarded.topics, guarded)
+    if target.get("input") or target.get("inputTransformer") or _name(target, "inputPath") not in {"", "$", "$.detail"}:
+        return False
     return service == "events" if name.startswith("event-bus/") else _is_ours(name, guarded.queues, guarded)
 
 

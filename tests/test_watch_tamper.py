@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.test_watch import KEY, NOW, Scene, canary, kinds
 from tests.trails import ACCOUNT, record, role, user
 
 from firedamp.canaries import cloudtrail
+from firedamp.canaries.sight import sightings
 from firedamp.canaries.tamper import Guarded, touched
 from firedamp.canaries.watch import Rules
+from firedamp.canaries.watchlist import compiled
 from firedamp.service.config import WatchConfig
 from firedamp.service.watching import rules_of
-from firedamp.storage.records import AlertKind, Event, Severity
+from firedamp.storage.records import AlertKind, Event, Severity, Sighting
 
 ELSEWHERE = "210987654321"
 
@@ -171,6 +175,35 @@ REPAIRS: dict[str, dict[str, Any]] = {
 def test_a_repair_is_no_alarm(scene: Scene, repair: dict[str, Any]) -> None:
     assert scene.see(repair).grown == ()
     assert scene.alerts() == []
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from(["", "arn:", "arn:x", "firedamp\x1b[2J", "{}", "[[[", "$"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["arn", "inputPath", "input", "Status", "field"]), inner)
+    ),
+    max_leaves=4,
+)
+NAMES = [
+    "name", "bucketName", "queueUrl", "topicArn", "rule", "eventPattern", "targets", "s3BucketName", "s3KeyPrefix",
+    "snsTopicName", "kmsKeyId", "keyId", "roleName", "alarmNames", "servicePrincipal", "accountId",
+    "VersioningConfiguration", "eventSelectors", "advancedEventSelectors",
+]  # fmt: skip
+
+
+@given(
+    rule=st.sampled_from(sorted({(event["eventSource"], event["eventName"]) for event in ATTACKS.values()})),
+    parameters=st.dictionaries(st.sampled_from(NAMES), JSON, max_size=6),
+)
+def test_no_parameter_of_a_stranger_ends_the_watch(rule: tuple[str, str], parameters: dict[str, Any]) -> None:
+    source, name = rule
+    written = record(role(), name=name, eventSource=source, requestParameters=parameters)
+    found = list(sightings(written, "", compiled((), frozenset()), Guarded(accounts=frozenset({ACCOUNT})), NOW))
+    assert all(isinstance(each, Sighting) for each in found)
 
 
 def test_a_failed_attempt_is_a_note_and_opens_nothing(scene: Scene) -> None:
