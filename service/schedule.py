@@ -143,9 +143,12 @@ class Runner:
             _, errors = process.communicate(timeout=timeout.total_seconds())
         except subprocess.TimeoutExpired:
             end(process, GRACE)
-            process.communicate()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # what it left behind may hold its standard error
+                process.communicate(timeout=GRACE)
             return Ended("timeout", f"stopped after {timeout}")
         finally:
+            assert process.stderr is not None  # noqa: S101 - it is a pipe
+            process.stderr.close()
             with self._lock:
                 self._running.pop(process.pid, None)
         words = errors.decode("utf-8", "replace").strip()[-_DETAIL:]

@@ -126,6 +126,23 @@ def test_a_job_that_broke_is_told_from_one_that_was_incomplete(
     assert Runner(tmp_path / "x.db", None).run([[]], timedelta(minutes=1)).outcome == outcome
 
 
+def test_a_job_that_left_a_process_behind_is_given_up_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import subprocess, time, os\n"
+        "left = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
+        f"open({str(tmp_path / 'left')!r}, 'w').write(str(left.pid))\n"
+        "time.sleep(60)"
+    )
+    monkeypatch.setattr(schedule, "COMMAND", (sys.executable, "-c", code))
+    monkeypatch.setattr(schedule, "GRACE", 0.5)
+    begun = time.monotonic()
+    assert Runner(tmp_path / "x.db", None).run([[]], timedelta(seconds=3)).outcome == "timeout"
+    assert time.monotonic() - begun < 30, "its standard error is still open, and nobody writes to it"
+    os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
+
+
 def test_the_channel_of_standard_output_is_that_of_the_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
