@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _FIRST_WAIT: Final = timedelta(seconds=15)
 _LONGEST_WAIT: Final = timedelta(hours=1)
-"""However long a channel asks to be left alone: it must not silence itself for days."""
+"""Whatever a channel asks for, too: it must not be silent for days."""
 _PATIENCE: Final = 4
 """Attempts after which a channel's failing is itself an alarm on the others."""
 _SHORT: Final = timedelta(minutes=2)

@@ -12,9 +12,8 @@ import os
 import random
 import signal
 import subprocess
-import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -118,14 +117,17 @@ class Runner:
         """
         worst = Ended("ok", "")
         for each in commands:
-            with tempfile.TemporaryFile() as mark:
-                ended = self._one(each, timeout, niceness, mark)
+            with _mark() as ends:
+                ended = self._one(each, timeout, niceness, ends)
             if ended.outcome in {"timeout", "stopped"}:
                 return ended
             worst = max(worst, ended, key=lambda each: _BAD.index(each.outcome))
         return worst
 
-    def _one(self, command: Sequence[str], timeout: timedelta, niceness: int, mark: IO[bytes]) -> Ended:
+    def _one(
+        self, command: Sequence[str], timeout: timedelta, niceness: int, ends: tuple[IO[bytes], IO[bytes]]
+    ) -> Ended:
+        mark, pen = ends
         with self._lock:
             if self._stopping.is_set():
                 return Ended("stopped", "")
@@ -133,7 +135,7 @@ class Runner:
                 [*COMMAND, *command, *self._common], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
                 # Alerts go to ours, where it is a channel (stdout://).
                 stdout=None if command[:1] == ["alert"] else subprocess.DEVNULL, start_new_session=True,
-                pass_fds=(mark.fileno(),), env={**os.environ, MARK: str(mark.fileno())},
+                pass_fds=(pen.fileno(),), env={**os.environ, MARK: str(pen.fileno())},
             )  # fmt: skip
             self._running[process.pid] = process
         if niceness and hasattr(os, "setpriority"):
@@ -154,7 +156,6 @@ class Runner:
         words = errors.decode("utf-8", "replace").strip()[-_DETAIL:]
         if self._stopping.is_set():
             return Ended("stopped", words)
-        mark.seek(0)
         match process.returncode:
             case 0 | 1 | 2 as code if mark.read(1):
                 return Ended("incomplete" if code == 2 else "ok", words)
@@ -170,6 +171,15 @@ class Runner:
             _signal(process, signal.SIGTERM)
         for process in running:
             end(process, GRACE)
+
+
+@contextlib.contextmanager
+def _mark() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Make a pipe for the mark of a process: read without waiting, for what it left behind may hold the other end."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    with open(reader, "rb", buffering=0) as mark, open(writer, "wb", buffering=0) as pen:  # noqa: PTH123 - descriptors
+        yield mark, pen
 
 
 def end(process: subprocess.Popen[bytes], grace: float) -> None:
