@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -20,7 +19,7 @@ from urllib.parse import urlsplit
 from firedamp.storage import nonce
 from firedamp.storage.errors import AwsFailure, Failure
 from firedamp.storage.records import OwnCall
-from firedamp.storage.refusals import failures
+from firedamp.storage.refusals import failures, hint
 from firedamp.storage.secret import Secret
 
 if TYPE_CHECKING:
@@ -267,7 +266,7 @@ def _way_in(error: Exception, session: boto3.Session) -> str:
         return f"again, with a new code (each works once) of the device that mfa_serial of {profile} names"
     if "AccessDenied" in code:
         return f"look at role_arn of the profile {profile}, the role's trust policy and what its source profile may"
-    return _hint(code, message)
+    return hint(code, message)
 
 
 def _prepare_roles(session: boto3.Session) -> None:

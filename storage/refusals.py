@@ -25,7 +25,7 @@ def failures(what: str, kind: type[Failure] = AwsFailure) -> Iterator[None]:
     except ClientError as error:
         told = error.response.get("Error", {})
         code, message = told.get("Code", "no code"), told.get("Message", "no message")
-        raise kind(f"{what}: {code}: {message}", _hint(code, message)) from error
+        raise kind(f"{what}: {code}: {message}", hint(code, message)) from error
     except NoCredentialsError as error:
         raise kind(f"{what}: it has no credentials", "aws configure sso, or aws configure") from error
     except RefreshWithMFAUnsupportedError as error:
@@ -34,7 +34,8 @@ def failures(what: str, kind: type[Failure] = AwsFailure) -> Iterator[None]:
         raise kind(f"{what}: {error}", "firedamp doctor says what is set up") from error
 
 
-def _hint(code: str, message: str) -> str:
+def hint(code: str, message: str) -> str:
+    """Return what to do about what AWS answered, as far as its code and words tell."""
     if code == "RequestTimeTooSkewed" or _SKEWED.search(message):
         return "set the clock of this machine: it is not AWS's (timedatectl, or the clock of the host it runs on)"
     if "AccessDenied" in code or "Unauthorized" in code:
