@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -88,20 +90,40 @@ def test_without_numba_nothing_is_compiled(tmp_path: Path, monkeypatch: pytest.M
         jit.compiled(calling_python, "l", tmp_path / "third")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="forks")
-def test_what_is_missing_is_compiled_by_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jit.compiled.cache_clear()
-    wanted = [(total, "LlB"), (one_more_than_twice, "l"), (calling_python, "l")]
-    with ThreadPoolExecutor(1) as pool:  # a process of several threads cannot fork
-        pool.submit(jit.prepare, wanted, tmp_path).result()
-    assert not [*tmp_path.iterdir()]
-    jit.prepare(wanted, tmp_path)
-    assert len([*tmp_path.iterdir()]) == 3
+def prepared_by_a_thread(folder: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(jit.prepare, [(total, "LlB"), (one_more_than_twice, "l")], folder).result()
 
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_what_is_missing_is_compiled_by_other_processes_where_this_one_may_fork(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared_by_a_thread(tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+    # This process may have threads of other tests.
+    program = """if True:
+        import sys
+        from pathlib import Path
+        from firedamp.scanner import jit
+        from tests.test_jit import calling_python, one_more_than_twice, total
+        for _ in range(2):
+            jit.prepare([(total, "LlB"), (one_more_than_twice, "l"), (calling_python, "l")], Path(sys.argv[1]))
+        assert "numba" not in sys.modules
+    """
+    root = Path(__file__).parents[1]
+    search = os.pathsep.join((str(root), str(root / ".links")))
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": search},
+        check=True,
+    )
+    assert len([*tmp_path.iterdir()]) == 3
+    jit.compiled.cache_clear()
     monkeypatch.setitem(sys.modules, "numba", None)
     assert jit.compiled(one_more_than_twice, "l", tmp_path)(20) == 41
-    jit.prepare(wanted, tmp_path)
-    assert len([*tmp_path.iterdir()]) == 3
 
 
 def test_without_a_compiler_nothing_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
