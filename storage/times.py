@@ -44,6 +44,6 @@ def retry_after(text: str, now: datetime) -> timedelta | None:
         return timedelta(seconds=int(text[:9]))
     try:
         time = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the second: a zone of any number of digits
         return None
     return max(timedelta(0), (time.replace(tzinfo=UTC) if time.tzinfo is None else time) - now)

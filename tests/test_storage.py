@@ -136,6 +136,7 @@ def test_a_column_of_another_type_is_a_bug_and_says_so() -> None:
         ("-5", None),
         ("1.5", None),
         ("Sat, 99 Nov 2026", None),
+        ("Sat, 21 Nov 2026 22:59:43 +99999999999999", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(said: str, seconds: int | None) -> None:
