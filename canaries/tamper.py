@@ -20,6 +20,11 @@ WORDS: Final = ("trail", "firedamp", "canary")
 _CALLS: Final = "AWS API Call via CloudTrail"
 _WHO: Final = frozenset({"$or", "userIdentity"})
 """What the detail of our rules' patterns asks for."""
+_MAILED: Final = frozenset(
+    {("aws.cloudtrail", name) for name in ("StopLogging", "DeleteTrail", "UpdateTrail", "PutEventSelectors")}
+    | {("aws.iam", name) for name in ("UpdateAccessKey", "AttachUserPolicy")}
+)
+"""What the last resort's rule `Silenced` takes, which asks for no caller (deploy/cloudformation/last-resort.yaml)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,33 +121,53 @@ def _of_role(what: str) -> Rule:
 
 
 def _rule_put(parameters: Parameters, guarded: Guarded) -> str | None:
-    """PutRule makes a rule or changes one: ENABLED is no attack, though it hides read-only calls."""
+    """PutRule makes a rule or changes one: ENABLED is no attack, though it hides read-only calls.
+
+    What is left out is gone: a schedule alone takes the place of a pattern (EventBridge API reference, PutRule).
+    """
     if parameters.get("state") == "DISABLED":
         return _of_rule("the rule was disabled:")(parameters, guarded)
-    if _name(parameters, "eventPattern") and not _takes_calls(_name(parameters, "eventPattern")):
+    asked = _name(parameters, "eventPattern") or _name(parameters, "scheduleExpression")
+    if asked and not _takes_enough(asked, "Silenced" in _name(parameters, "name")):
         return _of_rule("the rule was narrowed:")(parameters, guarded)
     return None
 
 
-def _takes_calls(pattern: str) -> bool:
+def _takes_enough(pattern: str, silenced: bool) -> bool:
     """Whether a pattern takes every call of whoever it names: it asks for nothing but who called.
 
-    One with several alternatives is that of the last resort's second rule.
+    That of the rule `Silenced` takes what it did.
     """
     try:
         asked = json.loads(pattern)
     except (ValueError, RecursionError):
         return False
-    if not isinstance(asked, dict) or not asked.keys() <= {"detail-type", "detail"}:
-        return isinstance(asked, dict) and asked.keys() == {"$or"}
+    if not isinstance(asked, dict):
+        return False
+    if silenced and asked.keys() == {"$or"}:
+        return _taken(asked["$or"]) >= _MAILED
     kinds, detail = asked.get("detail-type", [_CALLS]), asked.get("detail", {})
-    return isinstance(kinds, list) and _CALLS in kinds and isinstance(detail, dict) and detail.keys() <= _WHO
+    whole = asked.keys() <= {"detail-type", "detail"} and isinstance(detail, dict) and detail.keys() <= _WHO
+    return whole and isinstance(kinds, list) and _CALLS in kinds
+
+
+def _taken(alternatives: object) -> set[tuple[str, str]]:
+    """Return the calls that alternatives take, as source and name."""
+    taken = set[tuple[str, str]]()
+    for each in alternatives if isinstance(alternatives, list) else ():
+        match each:
+            case {"source": [str(source)], "detail": {"eventName": [*names]}} if len(each) == 2:
+                taken.update((source, name) for name in names if isinstance(name, str))
+            case _:
+                pass
+    return taken
 
 
 def _targets_put(parameters: Parameters, guarded: Guarded) -> str | None:
     """Return whether our target was replaced: one that is put takes the place of the one of its id.
 
-    One that gives the record, or its detail, to our queue or to a bus is ours, and one that gives words to our topic.
+    One in a guarded account is ours that gives the record, or its detail, to our queue or to a bus, or words to our
+    topic.
     """
     targets = _listed(parameters, "targets")
     if not targets or any(_is_target(each, guarded) for each in targets):
@@ -152,12 +177,16 @@ def _targets_put(parameters: Parameters, guarded: Guarded) -> str | None:
 
 def _is_target(target: Parameters, guarded: Guarded) -> bool:
     arn = _name(target, "arn")
-    service, name = (arn.split(":") + [""] * 6)[2:6:3]
+    service, _, account, name = (arn.split(":") + [""] * 6)[2:6]
+    if account not in guarded.accounts:
+        return False
     if service == "sns":
         return _is_ours(name, guarded.topics, guarded)
     if target.get("input") or target.get("inputTransformer") or _name(target, "inputPath") not in {"", "$", "$.detail"}:
         return False
-    return service == "events" if name.startswith("event-bus/") else _is_ours(name, guarded.queues, guarded)
+    return (service == "sqs" and _is_ours(name, guarded.queues, guarded)) or (
+        service == "events" and name.startswith("event-bus/")
+    )
 
 
 def _trail_updated(parameters: Parameters, guarded: Guarded) -> str | None:
@@ -267,6 +296,13 @@ def _about_alarm(what: str) -> Rule:
     return judge
 
 
+def _alarm_put(parameters: Parameters, guarded: Guarded) -> str | None:
+    """PutMetricAlarm replaces an alarm whole: one without an action tells nobody (CloudWatch API reference)."""
+    alarm = _name(parameters, "alarmName")
+    muted = parameters.get("actionsEnabled") is False or not parameters.get("alarmActions")
+    return f"the alarm tells nobody any more: {alarm}" if muted and _is_ours(alarm, (), guarded) else None
+
+
 def _trail_service(what: str) -> Rule:
     def judge(parameters: Parameters, _: Guarded) -> str | None:
         return what if _name(parameters, "servicePrincipal") == "cloudtrail.amazonaws.com" else None
@@ -336,5 +372,6 @@ _RULES: Final[dict[tuple[str, str], Rule]] = {
     ("iam", "UpdateAssumeRolePolicy"): _of_role("who may be a role of the watch was changed:"),
     # The alarms that tell when firedamp itself is silent.
     ("monitoring", "DeleteAlarms"): _about_alarm("the alarm was deleted:"),
+    ("monitoring", "PutMetricAlarm"): _alarm_put,
     ("monitoring", "DisableAlarmActions"): _about_alarm("the alarm tells nobody any more:"),
 }  # fmt: skip

@@ -45,6 +45,14 @@ def advanced(*fields: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"fieldSelectors": [{"field": "eventCategory", "equals": ["Management"]}, *fields]}]
 
 
+SILENCED = (
+    '{"$or": [{"source": ["aws.cloudtrail"], "detail": {"eventName": '
+    '["StopLogging", "DeleteTrail", "UpdateTrail", "PutEventSelectors"]}}, '
+    '{"source": ["aws.iam"], "detail": {"eventName": ["UpdateAccessKey", "AttachUserPolicy"]}}]}'
+)
+"""The pattern of the rule of that name in `deploy/cloudformation/last-resort.yaml`, without its users."""
+
+
 ATTACKS: dict[str, dict[str, Any]] = {
     "stopped": call("cloudtrail", "StopLogging", name="main"),
     "deleted": call("cloudtrail", "DeleteTrail", name="main"),
@@ -82,9 +90,24 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "rule of another pattern": call(
         "events", "PutRule", name="firedamp-calls", state="ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS",
         eventPattern='{"detail-type": ["AWS API Call via CloudTrail"], "detail": {"eventName": ["Nothing"]}}'),
+    "rule on a schedule": call(
+        "events", "PutRule", name="firedamp-calls", state="ENABLED", scheduleExpression="rate(1 day)"),
+    "rule of other alternatives": call(
+        "events", "PutRule", name="firedamp-mail-Silenced-1X", eventPattern='{"$or": [{"source": ["aws.tag"]}]}'),
+    "rule of fewer alternatives": call(
+        "events", "PutRule", name="firedamp-mail-Silenced-1X",
+        eventPattern=SILENCED.replace('"StopLogging", ', "")),
+    "rule of alternatives in the place of calls": call(
+        "events", "PutRule", name="firedamp-mail-Used-1X", eventPattern=SILENCED),
+    "rule that gives to their bus": call(
+        "events", "PutTargets", rule="firedamp-calls",
+        targets=[{"id": "home", "arn": f"arn:aws:events:us-east-1:{ELSEWHERE}:event-bus/default"}]),
     "rule of no calls": call("events", "PutRule", name="firedamp-calls", eventPattern='{"source": ["aws.tag"]}'),
     "rule with another target": call(
         "events", "PutTargets", rule="firedamp-calls", targets=[{"id": "1", "arn": "arn:aws:sqs:us-east-1:1:theirs"}]),
+    "rule that gives to a queue of theirs with our name": call(
+        "events", "PutTargets", rule="firedamp-calls",
+        targets=[{"id": "1", "arn": f"arn:aws:sqs:us-east-1:{ELSEWHERE}:trail-notices"}]),
     "rule that says something else": call(
         "events", "PutTargets", rule="firedamp-calls",
         targets=[{"id": "1", "arn": f"arn:aws:sqs:us-east-1:{ACCOUNT}:trail-notices", "input": "{}"}]),
@@ -104,6 +127,9 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "role denied": call("iam", "PutRolePolicy", roleName="firedamp-WatchRole-1X", policyName="no"),
     "role for others": call("iam", "UpdateAssumeRolePolicy", roleName="firedamp-WatchRole-1X"),
     "alarm deleted": call("monitoring", "DeleteAlarms", alarmNames=["cpu", "firedamp-Silence"]),
+    "alarm of no action": call("monitoring", "PutMetricAlarm", alarmName="firedamp-Silence", threshold=1.0),
+    "alarm put muted": call(
+        "monitoring", "PutMetricAlarm", alarmName="firedamp-Silence", actionsEnabled=False, alarmActions=["arn:x"]),
     "alarm muted": call("monitoring", "DisableAlarmActions", alarmNames=["firedamp-Silence"]),
     "no trail in the organization": call(
         "organizations", "DisableAWSServiceAccess", servicePrincipal="cloudtrail.amazonaws.com"),
@@ -153,14 +179,15 @@ REPAIRS: dict[str, dict[str, Any]] = {
         "events", "PutTargets", rule="firedamp-calls",
         targets=[{"id": "home", "arn": f"arn:aws:events:us-east-1:{ACCOUNT}:event-bus/default"}]),
     "the rules of the last resort": call(
-        "events", "PutRule", name="firedamp-mail-Silenced-1X", state="ENABLED",
-        eventPattern='{"$or": [{"source": ["aws.cloudtrail"], "detail": {"eventName": ["StopLogging"]}}]}'),
+        "events", "PutRule", name="firedamp-mail-Silenced-1X", state="ENABLED", eventPattern=SILENCED),
     "the mails of the last resort": call(
         "events", "PutTargets", rule="firedamp-mail-Silenced-1X",
         targets=[{"id": "mail", "arn": f"arn:aws:sns:us-east-1:{ACCOUNT}:firedamp-mail-Topic-1X",
                   "inputTransformer": {"inputTemplate": "x"}}]),
     "targets that were not recorded": call("events", "PutTargets", rule="firedamp-calls"),
     "another role": call("iam", "DeleteRole", roleName="website"),
+    "alarm put": call("monitoring", "PutMetricAlarm", alarmName="firedamp-Silence", alarmActions=["arn:x"]),
+    "another alarm put": call("monitoring", "PutMetricAlarm", alarmName="cpu"),
     "another alarm": call("monitoring", "DeleteAlarms", alarmNames=["cpu", 7]),
     "another service of the organization": call(
         "organizations", "DisableAWSServiceAccess", servicePrincipal="config.amazonaws.com"),
@@ -190,8 +217,8 @@ JSON = st.recursive(
 )
 NAMES = [
     "name", "bucketName", "queueUrl", "topicArn", "rule", "eventPattern", "targets", "s3BucketName", "s3KeyPrefix",
-    "snsTopicName", "kmsKeyId", "keyId", "roleName", "alarmNames", "servicePrincipal", "accountId",
-    "VersioningConfiguration", "eventSelectors", "advancedEventSelectors",
+    "snsTopicName", "kmsKeyId", "keyId", "roleName", "alarmNames", "alarmName", "scheduleExpression",
+    "servicePrincipal", "accountId", "VersioningConfiguration", "eventSelectors", "advancedEventSelectors",
 ]  # fmt: skip
 
 
