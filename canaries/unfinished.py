@@ -11,7 +11,13 @@ from typing import Final
 
 _QUOTED: Final = r"""'[^']*'|"(?:[^"\\]|\\[\s\S])*\""""
 _HEREDOC: Final = r"""<<(?P<dash>[-~]?)[ \t]*(?P<quote>["']?)\\?(?P<word>[A-Za-z_]\w*)(?P=quote)"""
-_SHELL: Final = re.compile(rf"""\\[\s\S]|{_QUOTED}|(?<![^\s;&|()])#[^\n]*|<<<|{_HEREDOC}|[^\\'"#<]|[#<]""")
+_C_QUOTED: Final = r"""\$'(?:[^'\\]|\\[\s\S])*'"""
+_ARITHMETIC: Final = r"""\(\((?:[^()\n]|\([^()\n]*\))*\)\)"""
+"""A `<<` in it begins no heredoc."""
+_SHELL: Final = re.compile(
+    rf"""\\[\s\S]|{_C_QUOTED}|{_QUOTED}|(?<![^\s;&|()])#[^\n]*|{_ARITHMETIC}|<<<|{_HEREDOC}|"""
+    r"""\$(?!')|[^\\'"#<$]|[#<]"""
+)
 _HCL: Final = re.compile(
     r"""(?P<open>[\[{(])|(?P<close>[\]})])|"(?:[^"\\\n]|\\.)*"|(?:\#|//)[^\n]*|/\*[\s\S]*?\*/|"""
     rf"""{_HEREDOC}|[^"/<]|/(?!\*)|<"""
