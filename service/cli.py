@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = "" if error.filename is None else f"{error.filename}: "
         _complain(Failure(f"{where}{error.strerror or error}", "what was read before is kept"))
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = INCOMPLETE
+        status, broke = INCOMPLETE, True
     except KeyboardInterrupt:
         print("firedamp: interrupted; what was read is kept", file=sys.stderr)
         status = INCOMPLETE

@@ -37,8 +37,8 @@ def watch(options: WatchOptions, common: Common) -> int:
     if not urls:
         raise UsageFailure("watch needs a feed", "firedamp watch --feed file:///FOLDER")
     with common.open_store() as store:
-        if not (store.watched() or config.watch.tamper_accounts or common.quiet):
-            print("firedamp: no key is watched: firedamp canary mint or canary adopt KEYID", file=sys.stderr)
+        if not (store.watched() or config.watch.tamper_accounts):
+            common.say("no key is watched: firedamp canary mint or canary adopt KEYID")
         feeds = [open_feed(url, world(store, common, config)) for url in urls]
         rules = rules_of(config.watch, urls)
         while True:

@@ -114,6 +114,10 @@ def test_a_runner_tells_how_a_process_ended(tmp_path: Path) -> None:
         ("from firedamp.service import cli; cli._parser = None; raise SystemExit(cli.main([]))", "failed"),
         ("from firedamp.service import cli; raise SystemExit(cli.main(['scan', '--no-such-option']))", "failed"),
         ("from firedamp.service import cli; raise SystemExit(cli.main(['alert', 'test']))", "failed"),
+        (
+            "from firedamp.service.cli import main; exit(main('findings --format=json --output=/dev/full'.split()))",
+            "failed",
+        ),
         ("from firedamp.service import cli; raise SystemExit(cli.main(['status', '--db', 'x.db']))", "incomplete"),
         ("from firedamp.service import cli; raise SystemExit(cli.main(['findings', '--db', 'x.db']))", "ok"),
     ],
