@@ -122,7 +122,7 @@ def _suspects(store: Store, findings: Sequence[Finding], clones: Path | None) ->
             continue
         credential = rereader(finding, sights[finding.fingerprint])
         if credential is None:
-            _keep_old(store, finding)
+            _keep_old(store, finding, "the source is gone: the secret can no longer be read back")
             continue
         groups.setdefault(finding.access_key_id or finding.fingerprint, []).append(
             Suspect(finding.fingerprint, credential)
@@ -130,9 +130,9 @@ def _suspects(store: Store, findings: Sequence[Finding], clones: Path | None) ->
     return list(groups.values())
 
 
-def _keep_old(store: Store, finding: Finding) -> None:
-    """Say that a secret cannot be read back; what AWS said of it before stays said."""
-    said = replace(finding.verification, detail="the source is gone: the secret can no longer be read back")
+def _keep_old(store: Store, finding: Finding, why: str) -> None:
+    """Say why AWS is not asked; what it said of the key before stays said."""
+    said = replace(finding.verification, detail=why)
     if said != finding.verification:  # it was said before, and nothing new is known
         store.set_verification(finding.fingerprint, said)
 
@@ -145,6 +145,10 @@ def _keep(store: Store, name: Fingerprint, said: Verification) -> None:
     """
     (finding,) = store.finding(name)
     now, before = datetime.now(UTC), finding.verification
+    decided = before.alive or before.status not in {Status.UNCHECKED, Status.UNKNOWN}
+    if decided and said.status is Status.UNCHECKED:
+        _keep_old(store, finding, said.detail)
+        return
     if said.status is not Status.UNCHECKED:
         said = replace(said, at=now)
     if said.status is Status.UNKNOWN:

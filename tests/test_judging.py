@@ -69,6 +69,30 @@ def test_an_answer_that_decides_nothing_takes_nothing_back_and_is_no_second_alar
         assert [alert.kind for _, alert in store.alerts()] == [AlertKind.LEAK]
 
 
+def test_a_key_that_may_not_be_asked_about_any_more_stays_what_aws_called_it_and_is_told_again_when_it_lives_again(
+    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    key = aws.add_user("deploy")
+    pair = f"aws_access_key_id = {key.id}\naws_secret_access_key = {key.secret.reveal()}\n"
+
+    def verify(more: str = "", *, active: bool = True) -> tuple[object, object]:
+        aws.client("iam").update_access_key(
+            UserName="deploy", AccessKeyId=key.id, Status="Active" if active else "Inactive"
+        )
+        (tmp_path / "one").write_text(f"[default]\n{pair}{more}")
+        run(capsys, "scan", str(tmp_path), "--offline")
+        _, (found,) = run(capsys, "verify", key.id)
+        return found["verification"]["status"], found["severity"]  # type: ignore[index]
+
+    minio = "endpoint_url = https://minio.example.com:9000\n"
+    assert verify() == verify(minio) == ("ACTIVE", "HIGH"), "nobody asked, so nothing is known that was not"
+    assert verify(active=False) == verify(minio, active=False) == ("REJECTED", "INFO")
+    assert verify() == ("ACTIVE", "HIGH")
+    with Store(database()) as store:
+        assert [alert.kind for _, alert in store.alerts()] == [AlertKind.LEAK, AlertKind.LEAK]
+
+
 def test_the_table_says_why_an_answer_decides_nothing(
     aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
