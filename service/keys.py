@@ -134,7 +134,7 @@ class Desk:
 
     def _partition(self, credential: Credential) -> str:
         """Return the partition of the key: the one whose AWS knew it, for any other refuses it, alive or not."""
-        known = next((each.verification.arn for each in self.findings if each.verification.arn), None)
+        known = arn_of(self.findings)
         return known.split(":")[1] if known else verifier.partitions(credential, self.config.verify.partitions)[0]
 
     def story(self) -> Story:
@@ -368,7 +368,8 @@ def _keep_grade(store: Store, story: Story) -> None:
     """
     if story.rights is None:
         return
-    for finding in story.findings:
+    for each in story.findings:
+        (finding,) = store.finding(each.fingerprint)  # again: AWS took its time, and others may have asked meanwhile
         rights = max((finding.rights if story.rights.unread else None) or Severity.INFO, story.rights.severity)
         graded = verifier.grade(replace(finding, rights=rights), finding.verification)
         store.set_rights(finding.fingerprint, rights, graded)

@@ -28,11 +28,13 @@ from firedamp.service.loopback import Loopback, LoopbackKey
 from firedamp.service.loopback_identity import Identity
 from firedamp.service.loopback_wire import Call, Refusal, Reply
 from firedamp.service.options import Common, KeyOptions
+from firedamp.service.story import Story, asked
 from firedamp.storage.records import Severity, Status, Verification
 from firedamp.storage.store import Store
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+    from types_boto3_iam import IAMClient
 
 
 def configure(aws: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -544,6 +546,28 @@ def test_a_key_whose_end_nobody_can_be_asked_about_is_not_called_dead(
     status, _, told = run(capsys, "key", "disable", key.id, "--yes")
     assert status == 2
     assert f"{key.id} was made inactive, but that is not proved: the keys of the user cannot be listed" in told
+
+
+def test_a_grade_of_rights_goes_by_what_aws_said_of_the_key_meanwhile(
+    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = aws.add_user("dev", inline={"admin": allow("*")})
+    leak(tmp_path / "credentials", key)
+    configure(aws, monkeypatch)
+    run(capsys, "scan", str(tmp_path))
+
+    def slowly(iam: IAMClient, story: Story) -> Story:
+        told = asked(iam, story)
+        aws.client("iam").update_access_key(UserName="dev", AccessKeyId=key.id, Status="Inactive")
+        run(capsys, "verify", key.id)
+        return told
+
+    monkeypatch.setattr("firedamp.service.keys.asked", slowly)
+    run(capsys, "key", "show", key.id)
+    with Store(Path.home() / "firedamp.db") as store:
+        (finding,) = store.findings()
+    assert (finding.verification.status, finding.severity) == (Status.REJECTED, Severity.INFO)
+    assert finding.rights is Severity.CRITICAL
 
 
 @pytest.mark.parametrize("refused", ["ListUserPolicies", "ListAttachedUserPolicies", "ListGroupsForUser"])
