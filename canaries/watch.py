@@ -42,10 +42,10 @@ _READERS: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How a watch judges. guarded None: the accounts of our canaries, as far as their owners are known."""
+    """How a watch judges. guarded without accounts: those of our canaries, as far as their owners are known."""
 
     quiet: timedelta = QUIET
-    guarded: Guarded | None = None
+    guarded: Guarded = Guarded()
     locate: facts.Locate = facts.nowhere
     inflated: int = trailfiles.INFLATED
 
@@ -89,7 +89,9 @@ def poll(
             first = list(islice(pages, 1))
             # Only now: the feed takes no key for known that is not looked for here.
             keys = store.watched()
-            guarded = guard(keys) if rules.guarded is None else rules.guarded
+            guarded = rules.guarded
+            if not guarded.accounts:
+                guarded = replace(guarded, accounts=_accounts(keys))
             watchlist = compiled(tuple(keys), frozenset(guarded.calls))
             placements = store.placements()
             for page in chain(first, pages):
@@ -125,10 +127,8 @@ def _read(document: trailfiles.Document, watchlist: Watchlist, limit: int) -> tr
     return trailfiles.read(document, watchlist, limit)
 
 
-def guard(keys: list[WatchedKey]) -> Guarded:
-    """Return the rule pack as it is when nobody says otherwise: on in the accounts that our canaries live in."""
-    accounts = {key.owner.account_id for key in keys if isinstance(key, Canary) and key.owner.account_id}
-    return Guarded(accounts=frozenset(accounts))
+def _accounts(keys: Sequence[WatchedKey]) -> frozenset[str]:
+    return frozenset(key.owner.account_id for key in keys if isinstance(key, Canary) and key.owner.account_id)
 
 
 class _Counted:

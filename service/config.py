@@ -121,7 +121,9 @@ class WatchConfig:
 
     feeds: tuple[str, ...] = _doc("Feed URLs: sqs://…, s3://…, lookup://…, file:///….", ())
     quiet: timedelta = _doc("An incident ends when its key was not seen for so long.", timedelta(hours=24))
-    tamper_accounts: tuple[str, ...] = _doc("Accounts whose trail, bucket, rule and queue are watched themselves.", ())
+    tamper_accounts: tuple[str, ...] = _doc(
+        "Accounts whose trail, bucket, rule and queue are watched themselves; empty: those of our canaries.", ()
+    )
     tamper_names: tuple[str, ...] = _doc("Words in the names of these, as that of their stack.", ())
     tamper_keys: tuple[str, ...] = _doc("KMS keys that these are encrypted with, as ids or ARNs; empty: any there.", ())
     city_database: Path | None = _doc("A MaxMind city database, to name the place of an address.", None)

@@ -73,9 +73,6 @@ def world(store: Store, common: Common, config: Config) -> World:
 
 def rules_of(config: WatchConfig, urls: Sequence[str]) -> watcher.Rules:
     """Return how a watch judges: as configured, and with the bucket and queue names that its feeds tell."""
-    locate = locator(config)
-    if not config.tamper_accounts:
-        return watcher.Rules(quiet=config.quiet, locate=locate)
     parts = [urlsplit(url) for url in urls]
     guarded = Guarded(
         accounts=frozenset(config.tamper_accounts),
@@ -84,7 +81,7 @@ def rules_of(config: WatchConfig, urls: Sequence[str]) -> watcher.Rules:
         words=(*WORDS, *(each.lower() for each in config.tamper_names)),
         keys=frozenset(each.rpartition("/")[2] for each in config.tamper_keys),
     )
-    return watcher.Rules(quiet=config.quiet, guarded=guarded, locate=locate)
+    return watcher.Rules(quiet=config.quiet, guarded=guarded, locate=locator(config))
 
 
 def _tell(polled: watcher.Polled, common: Common) -> None:

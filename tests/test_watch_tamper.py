@@ -20,7 +20,7 @@ from firedamp.canaries.watch import Rules
 from firedamp.canaries.watchlist import compiled
 from firedamp.service.config import WatchConfig
 from firedamp.service.watching import rules_of
-from firedamp.storage.records import AlertKind, Event, Severity, Sighting
+from firedamp.storage.records import AlertKind, Event, Owner, Severity, Sighting
 
 ELSEWHERE = "210987654321"
 
@@ -303,14 +303,22 @@ def test_a_stack_whose_name_tells_nothing_is_known_by_it() -> None:
     config = WatchConfig(tamper_accounts=(ACCOUNT,), tamper_names=("Ledger",))
     for told, known in ((config, True), (replace(config, tamper_names=()), False)):
         guarded = rules_of(told, [queue]).guarded
-        assert guarded is not None
         assert guarded.queues == {"ledger-FilesQueue-1X"}
         assert (touched(event, {"name": "ledger-Used-1X"}, guarded) is not None) is known
         assert touched(event, {"name": "firedamp-calls"}, guarded) is not None
 
 
-def test_the_pack_is_off_where_no_account_is_named(scene: Scene) -> None:
-    assert scene.see(ATTACKS["stopped"], rules=Rules(guarded=Guarded())).sightings == 0
+def test_what_the_watch_is_made_of_is_known_where_no_account_is_named_but_those_of_canaries(scene: Scene) -> None:
+    rules = rules_of(WatchConfig(tamper_names=("Ledger",)), [f"sqs://us-east-1/{ACCOUNT}/ledger-FilesQueue-1X"])
+    assert scene.see(call("events", "DisableRule", name="ledger-Used-1X"), rules=rules).opened
+    assert scene.see(call("sqs", "DeleteQueue", queueUrl="https://sqs/1/ledger-FilesQueue-1X"), rules=rules).grown
+
+
+def test_the_pack_is_off_where_no_account_is_known(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.watch(canary(owner=Owner()))
+    assert scene.see(ATTACKS["stopped"]).sightings == 0
+    scene.store.close()
 
 
 def test_an_intruder_who_touches_the_watch_with_a_watched_key_is_a_use_that_says_so(scene: Scene) -> None:
