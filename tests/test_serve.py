@@ -111,7 +111,7 @@ def test_a_runner_tells_how_a_process_ended(tmp_path: Path) -> None:
     [
         ("raise SystemExit(2)", "failed"),
         ("import nonsense_of_a_broken_installation", "failed"),
-        ("from firedamp.service import cli; cli._parser = None; raise SystemExit(cli.main([]))", "failed"),
+        ("from firedamp.service import cli; cli.parsed = None; raise SystemExit(cli.main([]))", "failed"),
         ("from firedamp.service import cli; raise SystemExit(cli.main(['scan', '--no-such-option']))", "failed"),
         ("from firedamp.service import cli; raise SystemExit(cli.main(['alert', 'test']))", "failed"),
         (
