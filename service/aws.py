@@ -299,15 +299,18 @@ def _code(prompt: str, profile: str) -> str:
     import getpass
     import warnings
 
+    nobody = AwsFailure(
+        f"the AWS profile {profile} needs an MFA code, and nobody types one here",
+        f"aws sts get-caller-identity --profile {profile}   in a terminal: what it caches is used here, too",
+    )
+    if threading.current_thread().daemon:  # one that is left alone at a deadline: the terminal would stay without echo
+        raise nobody
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", getpass.GetPassWarning)  # no terminal: it would read standard input
             code = "".join(getpass.getpass(prompt).split())
     except (EOFError, getpass.GetPassWarning) as error:
-        raise AwsFailure(
-            f"the AWS profile {profile} needs an MFA code, and nobody types one here",
-            f"aws sts get-caller-identity --profile {profile}   in a terminal: what it caches is used here, too",
-        ) from error
+        raise nobody from error
     if len(code) != _DIGITS or not code.isdecimal():
         raise AwsFailure(f"the AWS profile {profile} needs an MFA code, and that was none", "again, with six digits")
     return code

@@ -299,11 +299,14 @@ except Failure as failure:
 """
 
 
-def typed(keys: Sequence[str]) -> str:
+IN_TIME = "import os\nfrom firedamp.storage.deadline import within"
+
+
+def typed(keys: Sequence[str], ask: str = ASK) -> str:
     """Ask for the identity in a terminal, type what is given, and return what the terminal shows."""
     child, terminal = pty.fork()
     if child == 0:
-        os.execv(sys.executable, [sys.executable, "-c", ASK])  # noqa: S606 - Python itself
+        os.execv(sys.executable, [sys.executable, "-c", ask])  # noqa: S606 - Python itself
     shown, left = b"", list(keys)
     while True:
         try:
@@ -316,6 +319,14 @@ def typed(keys: Sequence[str]) -> str:
     os.close(terminal)
     os.waitpid(child, 0)
     return shown.decode()
+
+
+def test_no_mfa_code_is_asked_for_where_a_deadline_would_leave_the_terminal_without_its_echo(
+    aws: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Device(aws, monkeypatch)
+    ask = ASK.replace("print(Aws", "within(5, lambda: Aws").replace("import os", IN_TIME)
+    assert typed([], ask).startswith("the AWS profile mfa needs an MFA code, and nobody types one here")
 
 
 def test_an_mfa_code_is_typed_as_the_device_shows_it(aws: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
