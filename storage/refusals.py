@@ -27,7 +27,7 @@ def failures(what: str, kind: type[Failure] = AwsFailure) -> Iterator[None]:
         code, message = told.get("Code", "no code"), told.get("Message", "no message")
         raise kind(f"{what}: {code}: {message}", hint(code, message)) from error
     except NoCredentialsError as error:
-        raise kind(f"{what}: it has no credentials", "aws configure sso, or aws configure") from error
+        raise kind(f"{what}: there are no credentials", "aws configure sso, or aws configure") from error
     except RefreshWithMFAUnsupportedError as error:
         raise kind(f"{what}: the session that an MFA code began has ended", "start the command again") from error
     except BotoCoreError as error:

@@ -231,7 +231,7 @@ def test_a_profile_without_credentials_and_one_whose_role_is_refused_say_so(
 ) -> None:
     role = f"[profile role]\nrole_arn = arn:aws:iam::{aws.account}:role/none\nsource_profile = default\n"
     configure(aws, aws.admin, monkeypatch, f"[profile bare]\nregion = us-east-1\n{role}")
-    with pytest.raises(AwsFailure, match="who the AWS profile bare is cannot be asked: it has no credentials"):
+    with pytest.raises(AwsFailure, match="who the AWS profile bare is cannot be asked: there are no credentials"):
         make().identity("bare")
     with pytest.raises(AwsFailure, match="the AWS profile role cannot be used: AccessDenied") as caught:
         make().identity("role")

@@ -502,7 +502,7 @@ def test_nets_without_a_profile_says_so(
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
     assert main(["canary", "nets", "--config", config]) == 2
     out = capsys.readouterr().out
-    assert f"? {TRAIL}: no profile acts in account {ACCOUNT}; who the AWS profile default is cannot be asked: it" in out
+    assert f"? {TRAIL}: no profile acts in account {ACCOUNT}; who the AWS profile default is cannot be asked: " in out
     assert "too long ago" not in out
     assert "? queue notices: the AWS profile nobody cannot be used" in out
 
