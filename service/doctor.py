@@ -20,6 +20,7 @@ from firedamp.service import health, permitted, show
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config
 from firedamp.service.options import Common, Format, default_db
+from firedamp.service.ourselves import version
 from firedamp.service.serving import age, regions
 from firedamp.storage.errors import AwsFailure, Failure
 from firedamp.storage.records import Canary, CanaryState
@@ -95,18 +96,10 @@ def examine(common: Common, now: datetime) -> Iterator[Check]:
 
 
 def _versions() -> Check:
-    names = [f"firedamp {metadata.version('firedamp')}"] if _installed() else ["firedamp from a checkout"]
+    names = [f"firedamp {version() or 'from a checkout'}"]
     names += [f"Python {platform.python_version()}", f"SQLite {sqlite3.sqlite_version}"]
     names += [f"{name} {metadata.version(name)}" for name in ("hyperscan", "boto3", "GitPython")]
     return Check("versions", State.FINE, ", ".join(names))
-
-
-def _installed() -> bool:
-    try:
-        metadata.version("firedamp")
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _git() -> Check:

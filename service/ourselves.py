@@ -1,4 +1,4 @@
-"""How firedamp starts itself in another process, and how that says that it came to its end."""
+"""What firedamp is on this machine: its version, how it starts itself, and how that says that it came to its end."""
 
 from __future__ import annotations
 
@@ -27,3 +27,13 @@ def leave_mark(mark: int | None) -> None:
     if mark is not None:
         with contextlib.suppress(OSError):
             os.write(mark, b".")
+
+
+def version() -> str | None:
+    """Return the version that is installed, None for a checkout that is not."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("firedamp")
+    except metadata.PackageNotFoundError:
+        return None

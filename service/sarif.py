@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from typing import Final
 from urllib.parse import quote
 
 from firedamp.scanner.home import Place
 from firedamp.scanner.marks import OWN
 from firedamp.scanner.scan import Report, Reported
+from firedamp.service.ourselves import version
 from firedamp.service.show import Json, safe
 from firedamp.storage.records import FileProvenance, Finding, KeyKind, Sight, Skipped, Status, TriageState
 
@@ -44,7 +44,7 @@ def log(
         "tool": {
             "driver": {
                 "name": "firedamp",
-                "version": metadata.version("firedamp") if _installed() else "0",
+                "version": version() or "0",
                 "informationUri": "https://pypi.org/project/firedamp/",
                 "rules": [_rule(kind) for kind in kinds],
             }
@@ -59,14 +59,6 @@ def log(
         "results": [_result(each, kinds, place_of) for each in findings if each.sights],
     }
     return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
-
-
-def _installed() -> bool:
-    try:
-        metadata.version("firedamp")
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _rule(kind: KeyKind) -> Json:
