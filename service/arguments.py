@@ -6,39 +6,77 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+import functools
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from firedamp.service.options import Common, Format
+from firedamp.service.ourselves import version
 from firedamp.storage.errors import UsageFailure
 
 MOST_JOBS: Final = 64
-_NAMES: Final = {"scan": "targets", "verify": "ids", "canary": "names", "findings": "ids", "incidents": "ids"}
-"""The commands that take a list of names, and what it is called."""
 _STATES: Final = ("open", "accepted", "false-positive", "revoked")
 _FINDING: Final = "a key id, or a fingerprint or its beginning, as findings list shows it"
 _FEED: Final = "file:///FOLDER, s3://BUCKET/PREFIX?region=R, {}lookup:// or lookup://R1,R2; each with ?profile=P"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Fails as everything here fails: what is wrong and what to do next, without pages of usage before it."""
+    """Reads a command, or one action of it. Fails as everything here fails: what is wrong and what to do next."""
+
+    _tree: argparse._SubParsersAction[_Parser] | None = None
+    usual: str | None = None
+    """The action that is meant where none is named."""
+
+    def add(self, name: str, text: str, status: str = "", kind: str = "action") -> _Parser:
+        """Add a command or an action: its name, what it does, its exit status."""
+        if self._tree is None:
+            self._tree = self.add_subparsers(dest=kind, required=True, metavar=kind.upper(), title=f"{kind}s")
+        return self._tree.add_parser(
+            name, help=text, description=text, parents=[_common()],
+            epilog=f"exit status: {status}" if status else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
 
     def error(self, message: str) -> NoReturn:
         raise UsageFailure(message, f"see {self.prog} --help")
+
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Put the action first, the usual one where none is named: options may stand before it, those of it too."""
+        given = sys.argv[1:] if args is None else list(args)
+        if self._tree is not None and self._tree.dest == "action" and (not given or given[0].startswith("-")):
+            named = next((each for each in given if each in self._tree.choices), None)
+            if named is not None:
+                given.remove(named)
+                given.insert(0, named)
+            elif self.usual is not None and not {"-h", "--help"} & {*given}:
+                given.insert(0, self.usual)
+        return super().parse_known_args(given, namespace)
+
+
+class _Version(argparse.Action):
+    """Prints the version and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(f"firedamp {version() or 'from a checkout'}")
+        parser.exit()
 
 
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse arguments, options and names in any order. Raises UsageFailure; leaves by SystemExit after `--help`.
 
     argparse takes no names behind an option once a name or an action stood before it (`canary adopt --real KEYID`,
-    `scan ONE --offline TWO`); it leaves them over, and they belong to the command's list of names.
+    `scan ONE --offline TWO`); it leaves them over, and they belong to the list of names, where there is one.
     """
     arguments, rest = parser().parse_known_args(argv)
-    names = _NAMES.get(arguments.word)
-    unknown = [each for each in rest if names is None or (each.startswith("-") and each != "-")]
+    names = getattr(arguments, "rest", None)
+    unknown = [each.partition("=")[0] for each in rest if each.startswith("-") and each != "-"]
+    if names is None:
+        unknown = unknown or rest
     if unknown:
-        raise UsageFailure(f"unrecognized arguments: {' '.join(unknown)}", f"see firedamp {arguments.word} --help")
+        command = " ".join(filter(None, (arguments.command, getattr(arguments, "action", None))))
+        raise UsageFailure(f"{command} takes no {' '.join(unknown)}", f"see firedamp {command} --help")
     if names is not None:
         setattr(arguments, names, [*getattr(arguments, names), *rest])
     return arguments
@@ -55,38 +93,30 @@ def common_of(arguments: argparse.Namespace) -> Common:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Make the parser of everything. What it reads names its command in `word`."""
-    common = _common()
+    """Make the parser of everything. What it reads names its `command`, and where there are several its `action`."""
     made = _Parser(
-        prog="firedamp", parents=[common], formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="firedamp", parents=[_common()], formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Find leaked AWS keys, ask AWS whether they live, and plant canaries that shout when touched.",
         epilog=(
             "exit status: 0 clean; 1 an open finding stands, or an alarm was raised; 2 incomplete, failed, or a wrong "
             "call.\nBegin with firedamp scan, or with firedamp demo. firedamp COMMAND --help says more."
         ),
     )  # fmt: skip
-    tree = made.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(
-        name: str, text: str, status: str = "", actions: Mapping[str, str] | None = None
-    ) -> argparse.ArgumentParser:
-        width = max(map(len, actions or ()), default=0)
-        lines = [text, "", *(f"  {action.ljust(width)}  {what}" for action, what in (actions or {}).items())]
-        sub = tree.add_parser(
-            name, help=text, description="\n".join(lines).strip(), parents=[common],
-            epilog=f"exit status: {status}" if status else None,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
-        sub.set_defaults(word=name)
-        return sub
-
+    made.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    add = functools.partial(made.add, kind="command")
     for each in (_scan, _findings, _verify, _key, _usage, _canary, _watch, _incidents, _alert, _service, _hook):
         each(add)
     return made
 
 
-_Add = Callable[..., argparse.ArgumentParser]
-"""Adds a command: its name, what it does, its exit status, its actions."""
+_Add = Callable[..., _Parser]
+"""Adds a command: its name, what it does, its exit status."""
+
+
+def _names(reader: _Parser, into: str, metavar: str, text: str) -> None:
+    """Let a command or action take a list of names; what argparse leaves over of it belongs to it."""
+    reader.add_argument(into, nargs="*", default=[], metavar=metavar, help=text)
+    reader.set_defaults(rest=into)
 
 
 def _scan(add: _Add) -> None:
@@ -94,9 +124,9 @@ def _scan(add: _Add) -> None:
         "scan", "Find AWS keys in folders, repositories, organisations or standard input.",
         "0 clean; 1 an open finding stands in the targets; 2 something could not be read.",
     )  # fmt: skip
-    scan.add_argument(
-        "targets", nargs="*", metavar="TARGET",
-        help="a folder, file, repository, git URL or bundle, or - for standard input (default: the home directory)",
+    _names(
+        scan, "targets", "TARGET",
+        "a folder, file, repository, git URL or bundle, or - for standard input (default: the home directory)",
     )  # fmt: skip
     scan.add_argument(
         "--org", action="append", default=[], metavar="WHERE",
@@ -104,19 +134,21 @@ def _scan(add: _Add) -> None:
         "azure:org/project or codecommit:region, or of a file with one URL or folder a line",
     )  # fmt: skip
     scan.add_argument("--staged", action="store_true", help="only what is about to be committed in this repository")
-    scan.add_argument("--all", action="store_true", help="the places too that are left out by default")
+    scan.add_argument(
+        "--all", action="store_true", dest="all_places", help="the places too that are left out by default"
+    )
     scan.add_argument("--examples", action="store_true", help="documentation keys and placeholders too")
     scan.add_argument("--thorough", action="store_true", help="all of every git object, not only what is new in it")
     scan.add_argument("--new", action="store_true", help="show only what no earlier scan knew")
     scan.add_argument(
-        "--state", action="append", default=[], choices=_STATES,
+        "--state", action="append", default=[], dest="states", choices=_STATES,
         help="show findings of this state (default: open); may be repeated",
     )  # fmt: skip
     scan.add_argument("--baseline", type=Path, metavar="FILE", help="leave out the findings that FILE lists")
     scan.add_argument("--write-baseline", type=Path, metavar="FILE", help="write what was found to FILE")
     scan.add_argument("--own-keys", action="store_true", help="the secrets of the local AWS profiles, by value, too")
     scan.add_argument(
-        "--honour-allow", action="append", default=[], metavar="MARK",
+        "--honour-allow", action="append", default=[], dest="honour_marks", metavar="MARK",
         help="believe this mark of another tool too (gitleaks:allow, …); may be repeated",
     )  # fmt: skip
     scan.add_argument("--show-secrets", action="store_true", help="print the secrets themselves")
@@ -125,24 +157,29 @@ def _scan(add: _Add) -> None:
         help="what fails and matches PATTERN is left out, and not a failure; may be repeated",
     )  # fmt: skip
     scan.add_argument("--nice", action="store_true", help="at low priority, paused on battery")
-    scan.add_argument("--cross-file-systems", action="store_true", help="follow a folder onto other file systems")
+    scan.add_argument(
+        "--cross-file-systems", action="store_false", dest="same_file_system",
+        help="follow a folder onto other file systems",
+    )  # fmt: skip
 
 
 def _findings(add: _Add) -> None:
-    actions = {
-        "list": "what was found and stands, the worst first (default)",
-        "show": "all of what is named, every place of it",
-        "set": "judge what is named: --state, and --reason",
-        "export": "all for a program, JSON lines unless --format says otherwise",
-    }
-    findings = add("findings", "List, show, judge or export what was found.", actions=actions)
-    findings.add_argument("action", nargs="?", default="list", choices=[*actions], help="see above")
-    findings.add_argument("ids", nargs="*", metavar="ID", help=_FINDING)
-    findings.add_argument("--state", choices=_STATES, help="set: what it is from now on; else: only these")
-    findings.add_argument("--reason", default="", help="set: why")
-    findings.add_argument("--examples", action="store_true", help="documentation keys and placeholders too")
-    findings.add_argument("--allowed", action="store_true", help="only what a mark in its line allows")
-    findings.add_argument("--by", choices=["repository", "team", "author"], help="list: who should act, on how much")
+    findings = add("findings", "List, show, judge or export what was found.")
+    findings.usual = "list"
+    listing = findings.add("list", "what was found and stands, the worst first (meant where no action is named)")
+    show = findings.add("show", "all of what is named, every place of it")
+    judge = findings.add("set", "judge what is named")
+    export = findings.add("export", "all for a program, JSON lines unless --format says otherwise")
+    judge.add_argument("--state", choices=_STATES, help="what it is from now on; needed")
+    judge.add_argument("--reason", default="", help="why")
+    for each in (listing, show, judge, export):
+        _names(each, "ids", "ID", _FINDING)
+    for each in (listing, show, export):
+        each.add_argument("--state", choices=_STATES, help="only what is in this state")
+        each.add_argument("--allowed", action="store_true", help="only what a mark in its line allows")
+    for each in (listing, export):
+        each.add_argument("--examples", action="store_true", help="documentation keys and placeholders too")
+    listing.add_argument("--by", choices=["repository", "team", "author"], help="who should act, on how much")
 
 
 def _verify(add: _Add) -> None:
@@ -150,32 +187,29 @@ def _verify(add: _Add) -> None:
         "verify", "Ask AWS whether found keys live.",
         "0 none lives; 1 one lives; 2 of one nothing is known.",
     )  # fmt: skip
-    verify.add_argument("ids", nargs="*", metavar="ID", help=f"{_FINDING} (default: those whose answer has grown old)")
+    _names(verify, "ids", "ID", f"{_FINDING} (default: those whose answer has grown old)")
     verify.add_argument("--all", action="store_true", help="every key, however new its answer is")
     verify.add_argument("--log", action="store_true", help="ask nothing: list the requests that were made so far")
 
 
 def _key(add: _Add) -> None:
-    actions = {
-        "show": "whose it is, what it can do, when it was last used",
-        "disable": "make it inactive, deny the sessions made from it, and prove both",
-        "rotate": "make a new key, write it wherever this one stands, then disable this one",
-        "revoke-sessions": "deny the sessions made from it, and nothing else",
-    }
-    key = add(
-        "key", "Show a key's story, or make it harmless.", "0 shown, planned or done; 2 not, or not all of it.",
-        actions=actions,
+    status = "0 planned or done; 2 not, or not all of it."
+    key = add("key", "Show a key's story, or make it harmless; nothing changes without --yes.")
+    show = key.add("show", "whose it is, what it can do, when it was last used", "0 shown; 2 not.")
+    disable = key.add("disable", "make it inactive, deny the sessions made from it, and prove both", status)
+    rotate = key.add(
+        "rotate", "make a new key, write it wherever this one stands, then disable this one", status
     )  # fmt: skip
-    key.add_argument("action", choices=[*actions], help="see above; all but show only plan, unless --yes")
-    key.add_argument("key_id", metavar="KEYID", help="the access key id")
-    key.add_argument("--yes", action="store_true", help="act; without it nothing changes")
-    key.add_argument("--profile", help="the AWS profile to act with (default: the configured one)")
-    key.add_argument(
-        "--with-leaked-key", action="store_true", help="act with the leaked key itself; show: it only reads"
-    )
-    key.add_argument(
+    revoke = key.add("revoke-sessions", "deny the sessions made from it, and nothing else", status)
+    for each in (show, disable, rotate, revoke):
+        each.add_argument("key_id", metavar="KEYID", help="the access key id")
+        each.add_argument("--profile", help="the AWS profile to act with (default: the configured one)")
+        each.add_argument("--with-leaked-key", action="store_true", help="act with the leaked key itself")
+        why = "nothing is asked of you: it only reads" if each is show else "act; without it nothing changes"
+        each.add_argument("--yes", action="store_true", help=why)
+    rotate.add_argument(
         "--leave", action="append", default=[], metavar="PATTERN",
-        help="rotate: leave the places that match PATTERN alone; may be repeated",
+        help="leave the places that match PATTERN alone; may be repeated",
     )  # fmt: skip
 
 
@@ -183,60 +217,67 @@ def _usage(add: _Add) -> None:
     usage = add("usage", "Who used this key since it leaked.", "0 told; 2 a feed could not be read.")
     usage.add_argument("key_id", metavar="KEYID", help="the access key id")
     usage.add_argument(
-        "--feed", action="append", default=[], metavar="URL",
+        "--feed", action="append", default=[], dest="feeds", metavar="URL",
         help=f"read this in the place of the configured feeds: {_FEED.format('')}; may be repeated",
     )  # fmt: skip
 
 
 def _canary(add: _Add) -> None:
-    actions = {
-        "mint": "make canaries in IAM: a user each, with a key and no rights; prints the secrets, once",
-        "adopt": "watch keys that were made elsewhere",
-        "plant": "write a canary where it is told, with a fresh key of its own",
-        "list": "what is watched, where it stands, what proves it",
-        "check": "look whether each stands as it was planted",
-        "lint": "try the tests by which attackers tell a canary",
-        "drill": "use a canary ourselves, and time the alarm",
-        "nets": "look at what CloudTrail cannot tell: uses without a record, a watch that is blind",
-        "retire": "take canaries out of their places; their keys stay alive and watched",
-    }
-    canary = add(
-        "canary", "Make, plant, check and retire canaries.",
-        "0 well; 1 drift (check), one that tells (lint), over budget (drill), blind (nets);\n"
-        "2 not done, or something could not be looked at.",
-        actions=actions,
+    canary = add("canary", "Make, plant, check and retire canaries.")
+    done = "0 done; 2 not, or not all of it."
+    mint = canary.add(
+        "mint", "make canaries in IAM: a user each, with a key and no rights; prints the secrets, once", done
     )  # fmt: skip
-    canary.add_argument("action", choices=[*actions], help="see above")
-    canary.add_argument(
-        "names", nargs="*", default=[], metavar="NAME|KEYID",
-        help="which canaries; without one, check, lint and list take all, drill one of every account",
-    )  # fmt: skip
-    canary.add_argument("--profile", help="the AWS profile to act with (default: the configured one)")
-    canary.add_argument(
-        "--force", action="store_true",
-        help="mint: though attackers would tell them; adopt: though AWS says that it lives; "
-        "plant, retire: move a branch that is checked out; retire: forget an unfinished one unasked",
-    )  # fmt: skip
-    making = canary.add_argument_group("mint and adopt")
-    making.add_argument("--name", help="the name; mint: or a pattern, as in '{service}-{task}-{env}-{alnum:4}'")
-    making.add_argument("--note", default="", help="a word to yourself")
-    making.add_argument("--tag", action="append", default=[], metavar="K=V", help="a tag; may be repeated")
-    making.add_argument(
-        "-n", dest="count", type=int, default=1, help="mint: how many (1); 0 takes back what is unfinished"
+    adopt = canary.add("adopt", "watch keys that were made elsewhere", done)
+    plant = canary.add("plant", "write a canary where it is told, with a fresh key of its own", done)
+    listing = canary.add("list", "what is watched, where it stands, what proves it")
+    check = canary.add(
+        "check", "look whether each stands as it was planted", "0 it does; 1 drift; 2 a place could not be read."
     )
-    making.add_argument("--arn", help="adopt: whose key it is, as in arn:aws:iam::123456789012:user/NAME")
-    making.add_argument("--real", action="store_true", help="adopt: a leaked real key, watched like a canary")
-    planting = canary.add_argument_group("plant")
-    planting.add_argument(
-        "--at", metavar="PLACE",
+    lint = canary.add(
+        "lint", "try the tests by which attackers tell a canary", "0 none tells; 1 one does; 2 something is not known."
+    )
+    drill = canary.add(
+        "drill", "use a canary ourselves, and time the alarm", "0 in time; 1 over budget; 2 it could not be done."
+    )
+    nets = canary.add(
+        "nets", "look at what CloudTrail cannot tell: uses without a record, a watch that is blind",
+        "0 well; 1 blind, or a use without a record; 2 something could not be looked at.",
+    )  # fmt: skip
+    retire = canary.add("retire", "take canaries out of their places; their keys stay alive and watched", done)
+
+    _names(adopt, "names", "KEYID", "the access key id, as it stands in a log")
+    _names(plant, "names", "NAME|KEYID", "which canary")
+    _names(retire, "names", "NAME|KEYID", "which canaries")
+    for each, otherwise in ((listing, "all"), (check, "all"), (lint, "all"), (drill, "one of every account")):
+        _names(each, "names", "NAME|KEYID", f"which canaries (default: {otherwise})")
+    for each in (mint, plant, check, lint, drill, nets, retire):
+        each.add_argument("--profile", help="the AWS profile to act with (default: the configured one)")
+    for each, though in (
+        (mint, "though attackers would tell them"), (adopt, "though AWS says that it lives"),
+        (plant, "though its branch is checked out, which moves it"),
+        (retire, "though its branch is checked out, which moves it; forget an unfinished one unasked"),
+    ):  # fmt: skip
+        each.add_argument("--force", action="store_true", help=though)
+    mint.add_argument("--name", help="the name, or a pattern, as in '{service}-{task}-{env}-{alnum:4}'")
+    mint.add_argument("-n", dest="count", type=int, default=1, help="how many (1); 0 takes back what is unfinished")
+    adopt.add_argument("--name", help="what it is called here")
+    adopt.add_argument("--arn", help="whose key it is, as in arn:aws:iam::123456789012:user/NAME")
+    adopt.add_argument("--real", action="store_true", help="a leaked real key, watched like a canary")
+    for each in (mint, adopt):
+        each.add_argument("--note", default="", help="a word to yourself")
+        each.add_argument("--tag", action="append", default=[], dest="tags", metavar="K=V", help="may be repeated")
+    plant.add_argument(
+        "--at", dest="place", metavar="PLACE",
         help="a path, git:REPOSITORY@BRANCH:PATH, or in AWS s3://BUCKET/KEY, secretsmanager:NAME, ssm:NAME, "
         "lambda:FUNCTION, ec2:INSTANCE, each with ?region=R&profile=P",
     )  # fmt: skip
-    planting.add_argument("--as", metavar="FORMAT", help="the form it is written in; a wrong one is answered with all")
-    planting.add_argument("--secret-from", metavar="SOURCE", help="an adopted canary's: env:NAME, file:PATH or -")
-    planting.add_argument("--dry-run", action="store_true", help="only show what would be written")
-    drilling = canary.add_argument_group("drill")
-    drilling.add_argument(
+    plant.add_argument(
+        "--as", dest="form", metavar="FORMAT", help="the form it is written in; a wrong one is answered with all"
+    )
+    plant.add_argument("--secret-from", metavar="SOURCE", help="an adopted canary's: env:NAME, file:PATH or -")
+    plant.add_argument("--dry-run", action="store_true", help="only show what would be written")
+    drill.add_argument(
         "--budget", type=int, metavar="SECONDS", help="slower than this is an alarm (default: configured)"
     )
 
@@ -247,7 +288,7 @@ def _watch(add: _Add) -> None:
         "with --once, 0 no alarm; 1 an incident was opened; 2 something could not be read.",
     )  # fmt: skip
     watch.add_argument(
-        "--feed", action="append", default=[], metavar="URL",
+        "--feed", action="append", default=[], dest="feeds", metavar="URL",
         help=f"read this in the place of the configured feeds: {_FEED.format('sqs://REGION/ACCOUNT/QUEUE, ')}; "
         "may be repeated",
     )  # fmt: skip
@@ -256,25 +297,21 @@ def _watch(add: _Add) -> None:
 
 
 def _incidents(add: _Add) -> None:
-    actions = {
-        "list": "the open ones, and whether the watch is proven (default)",
-        "show": "every call of those that are named",
-        "close": "end those that are named; what comes later opens another",
-    }
-    incidents = add("incidents", "List, show or close incidents.", actions=actions)
-    incidents.add_argument("action", nargs="?", default="list", choices=[*actions], help="see above")
-    incidents.add_argument("ids", nargs="*", metavar="ID", help="the number of an incident")
-    incidents.add_argument("--all", action="store_true", help="list: closed ones too")
-    incidents.add_argument("--reason", default="", help="close: why")
+    incidents = add("incidents", "List, show or close incidents.")
+    incidents.usual = "list"
+    listing = incidents.add("list", "the open ones, and whether the watch is proven (meant where no action is named)")
+    show = incidents.add("show", "every call of those that are named")
+    close = incidents.add("close", "end those that are named; what comes later opens another")
+    for each in (listing, show, close):
+        _names(each, "ids", "ID", "the number of an incident")
+    listing.add_argument("--all", action="store_true", help="closed ones too")
+    close.add_argument("--reason", default="", help="why")
 
 
 def _alert(add: _Add) -> None:
-    actions = {"test": "send a test to every channel, now", "deliver": "send what waits and is due"}
-    alert = add(
-        "alert", "Try the alert channels, or deliver what waits.", "0 all was sent; 2 a channel failed.",
-        actions=actions,
-    )  # fmt: skip
-    alert.add_argument("action", choices=[*actions], help="see above")
+    alert = add("alert", "Try the alert channels, or deliver what waits.")
+    alert.add("test", "send a test to every channel, now", "0 all was sent; 2 a channel failed.")
+    alert.add("deliver", "send what waits and is due", "0 all was sent; 2 a channel failed.")
 
 
 def _service(add: _Add) -> None:
@@ -289,30 +326,26 @@ def _service(add: _Add) -> None:
         "0 it runs, and so do its jobs; 2 nobody serves, or a job's last run failed.",
     )  # fmt: skip
     status.add_argument("--prune", action="store_true", help="only forget old job history")
-    actions = {"check": "say all that is wrong in --config FILE", "example": "print every option with its default"}
-    config = add(
-        "config", "Check the configuration file, or print a commented one.", "0 sound; 2 not.", actions=actions
-    )
-    config.add_argument("action", choices=[*actions], help="see above")
+    config = add("config", "Check the configuration file, or print a commented one.")
+    config.add("check", "say all that is wrong in --config FILE", "0 sound; 2 not.")
+    config.add("example", "print every option with its default")
 
 
 def _hook(add: _Add) -> None:
-    actions = {
-        "install": "put it into this repository; one that stands there is kept, and still runs",
-        "run": "do what the installed hook does: 1 and a report where a key would leave",
-        "uninstall": "take it away, and put back what was there",
-    }
-    hook = add(
-        "hook", "Install, run or take away a git hook.",
-        "run: 0 nothing new holds a key; 1 something does; 2 something could not be read.",
-        actions=actions,
+    hook = add("hook", "Install, run or take away a git hook.")
+    install = hook.add("install", "put it into this repository; one that stands there is kept, and still runs")
+    run = hook.add(
+        "run", "do what the installed hook does",
+        "0 nothing new holds a key; 1 something does; 2 something could not be read.",
     )  # fmt: skip
-    hook.add_argument("action", choices=[*actions], help="see above")
-    hook.add_argument(
-        "hook", choices=["pre-commit", "pre-push", "commit-msg", "pre-receive"], help="which hook of git's"
-    )
-    hook.add_argument("arguments", nargs="*", default=[], metavar="ARGUMENT", help="run: what git gives to the hook")
-    hook.add_argument("--global", dest="for_all", action="store_true", help="for every repository of this user")
+    uninstall = hook.add("uninstall", "take it away, and put back what was there")
+    for each in (install, run, uninstall):
+        each.add_argument(
+            "hook", choices=["pre-commit", "pre-push", "commit-msg", "pre-receive"], help="which hook of git's"
+        )
+    for each in (install, uninstall):
+        each.add_argument("--global", dest="for_all", action="store_true", help="for every repository of this user")
+    _names(run, "arguments", "ARGUMENT", "what git gives to the hook")
 
 
 def _positive(text: str) -> int:
@@ -331,6 +364,7 @@ def _jobs(text: str) -> int:
     return number
 
 
+@functools.cache
 def _common() -> _Parser:
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group = common.add_argument_group("common options")

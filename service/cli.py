@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import gc
+import inspect
 import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from firedamp.service import ourselves
 from firedamp.service.arguments import common_of, parsed
@@ -34,6 +35,7 @@ CLEAN: Final = 0
 INCOMPLETE: Final = 2
 
 Command = Callable[[argparse.Namespace, Common], int]
+T = TypeVar("T")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     mark, broke = ourselves.take_mark(), False
     try:
         arguments = parsed(argv)
-        status = _COMMANDS[arguments.word](arguments, common_of(arguments))
+        status = _COMMANDS[arguments.command](arguments, common_of(arguments))
         sys.stdout.flush()  # here, where a full disk or a reader that has gone is still told
     except Failure as failure:
         _complain(failure)
@@ -82,85 +84,64 @@ def _complain(failure: Failure) -> None:
         print(start + safe(line.strip()), file=sys.stderr)
 
 
-def _scan(given: argparse.Namespace, common: Common) -> int:
-    from firedamp.service import scanning
+def _options(kind: Callable[..., T], given: argparse.Namespace) -> T:
+    """Make the options of a command out of what was given; what its action does not take stays as it is usual."""
+    known = inspect.signature(kind).parameters
+    values = {name: value for name, value in vars(given).items() if name in known}
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
-    options = ScanOptions(
-        targets=tuple(given.targets), org=tuple(given.org), staged=given.staged, all_places=given.all,
-        examples=given.examples, thorough=given.thorough, new=given.new, states=tuple(given.state),
-        baseline=given.baseline, write_baseline=given.write_baseline, own_keys=given.own_keys,
-        honour_marks=tuple(given.honour_allow),
-        show_secrets=given.show_secrets, accept_incomplete=tuple(given.accept_incomplete), nice=given.nice,
-        same_file_system=not given.cross_file_systems,
-    )  # fmt: skip
+
+def _scan(given: argparse.Namespace, common: Common) -> int:
+    options = _options(ScanOptions, given)
     if options.staged:
         from firedamp.service import hooks
 
         return hooks.scan_staged(options, common)
+    from firedamp.service import scanning
+
     return scanning.scan(options, common)
 
 
 def _findings(given: argparse.Namespace, common: Common) -> int:
     from firedamp.service import triage
 
-    options = FindingsOptions(
-        action=given.action,
-        ids=tuple(given.ids),
-        state=given.state,
-        reason=given.reason,
-        allowed=given.allowed,
-        examples=given.examples,
-        by=given.by,
-    )
-    return triage.findings(options, common)
+    return triage.findings(_options(FindingsOptions, given), common)
 
 
 def _verify(given: argparse.Namespace, common: Common) -> int:
     from firedamp.service import judging
 
-    return judging.verify(VerifyOptions(ids=tuple(given.ids), all=given.all, log=given.log), common)
+    return judging.verify(_options(VerifyOptions, given), common)
 
 
 def _key(given: argparse.Namespace, common: Common) -> int:
-    options = KeyOptions(
-        action=given.action, key_id=given.key_id, with_leaked_key=given.with_leaked_key, yes=given.yes,
-        profile=given.profile, leave=tuple(given.leave),
-    )  # fmt: skip
     from firedamp.service import keys
 
-    return keys.key(options, common)
+    return keys.key(_options(KeyOptions, given), common)
 
 
 def _usage(given: argparse.Namespace, common: Common) -> int:
     from firedamp.service import watching
 
-    return watching.usage(UsageOptions(key_id=given.key_id, feeds=tuple(given.feed)), common)
+    return watching.usage(_options(UsageOptions, given), common)
 
 
 def _canary(given: argparse.Namespace, common: Common) -> int:
     from firedamp.service import baiting
 
-    options = CanaryOptions(
-        action=given.action, names=tuple(given.names), count=given.count, name=given.name, note=given.note,
-        tags=tuple(given.tag), arn=given.arn, real=given.real, force=given.force, place=given.at,
-        format=getattr(given, "as"), dry_run=given.dry_run, secret_from=given.secret_from, profile=given.profile,
-        budget=given.budget,
-    )  # fmt: skip
-    return baiting.canary(options, common)
+    return baiting.canary(_options(CanaryOptions, given), common)
 
 
 def _watch(given: argparse.Namespace, common: Common) -> int:
     from firedamp.service import watching
 
-    options = WatchOptions(feeds=tuple(given.feed), once=given.once, interval=given.interval)
-    return watching.watch(options, common)
+    return watching.watch(_options(WatchOptions, given), common)
 
 
 def _incidents(given: argparse.Namespace, common: Common) -> int:
     from firedamp.service import watching
 
-    options = IncidentsOptions(action=given.action, ids=tuple(given.ids), reason=given.reason, all=given.all)
-    return watching.incidents(options, common)
+    return watching.incidents(_options(IncidentsOptions, given), common)
 
 
 def _alert(given: argparse.Namespace, common: Common) -> int:
@@ -176,11 +157,11 @@ def _status(given: argparse.Namespace, common: Common) -> int:
 
 
 def _serve(given: argparse.Namespace, common: Common) -> int:
-    if given.word == "serve":
+    if given.command == "serve":
         from firedamp.service import serving
 
         return serving.serve(common)
-    if given.word == "doctor":
+    if given.command == "doctor":
         from firedamp.service import doctor
 
         return doctor.doctor(common)
@@ -203,10 +184,9 @@ def _config(given: argparse.Namespace, common: Common) -> int:
 
 
 def _hook(given: argparse.Namespace, common: Common) -> int:
-    options = HookOptions(action=given.action, hook=given.hook, for_all=given.for_all, arguments=tuple(given.arguments))
     from firedamp.service import hooks
 
-    return hooks.hook(options, common)
+    return hooks.hook(_options(HookOptions, given), common)
 
 
 _COMMANDS: Final[dict[str, Command]] = {

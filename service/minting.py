@@ -62,8 +62,6 @@ def mint(options: CanaryOptions, common: Common, store: Store) -> int:
 
     Return 2 when one could not be made; the next run goes on there. `-n 0` takes back what is unfinished.
     """
-    if options.names:
-        raise UsageFailure(f"mint does not know what {options.names[0]} is", "--name NAME or a pattern of names")
     common.must_be(Format.TABLE, Format.JSONL, Format.CSV)
     must_be_writable(common.output)  # before users are asked for
     aws = our_aws(store, common)

@@ -174,7 +174,7 @@ class CanaryOptions:
     real: bool = False
     force: bool = False
     place: str | None = None
-    format: str | None = None
+    form: str | None = None
     dry_run: bool = False
     secret_from: str | None = None
     profile: str | None = None

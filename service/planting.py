@@ -62,10 +62,10 @@ class _Job:
 def plant(options: CanaryOptions, common: Common, store: Store) -> int:
     """Plant one canary in one place; return 0. Raises Failure, and then nothing is left of it."""
     common.must_be(Form.TABLE, Form.JSONL)
-    if options.place is None or options.format is None:
+    if options.place is None or options.form is None:
         raise UsageFailure("canary plant needs a place and a format", "--at PLACE --as FORMAT: " + ", ".join(FORMATS))
     canary = _meant(options.names, store, exactly=options.secret_from is not None)
-    form, label = formats.choose(options.format)
+    form, label = formats.choose(options.form)
     places = Places(store, offline=common.offline, profile=options.profile, force=options.force)
     if options.dry_run:
         return _show(options.place, form, _choices(canary, label), places, common)

@@ -9,13 +9,14 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.builders import make_key_id, make_secret
 
 from firedamp.service import cli
-from firedamp.service.arguments import parser
+from firedamp.service.arguments import common_of, parsed, parser
 
 
 def status(*arguments: str) -> int:
@@ -63,15 +64,62 @@ def test_what_cannot_be_is_a_sentence_and_status_2(
     assert "usage:" not in told, "a sentence, and not every option before it"
 
 
+def parsers(above: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield a parser and those of its commands and actions."""
+    yield above
+    for tree in (each for each in above._actions if isinstance(each, argparse._SubParsersAction)):
+        for each in tree.choices.values():
+            yield from parsers(each)
+
+
 def test_help_explains_every_command_action_and_option() -> None:
-    (tree,) = (each for each in parser()._actions if isinstance(each, argparse._SubParsersAction))
-    for name, command in tree.choices.items():
-        for each in command._actions:
-            assert each.help, f"{name} {each.option_strings or each.dest}"
-            if each.dest == "action":
-                told = re.findall(r"^  (\S+) +\S", command.description, re.MULTILINE)
-                assert told == list(each.choices), name
-        command.format_help()  # a lone % would raise
+    every = list(parsers(parser()))
+    assert len(every) > 40
+    for each in every:
+        assert each.description
+        for option in each._actions:
+            assert option.help or isinstance(option, argparse._SubParsersAction), f"{each.prog} {option.dest}"
+        text = each.format_help()  # a lone % would raise
+        assert "--output FILE" in text, "the common options are taken everywhere"
+
+
+def test_an_action_takes_what_it_uses_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, told in (
+        ("canary list --arn x", "canary list takes no --arn"),
+        ("canary --real check", "canary check takes no --real"),
+        ("canary mint NAME", "canary mint takes no NAME"),
+        ("canary nets --budget=3", "canary nets takes no --budget"),
+        ("findings --reason x", "findings list takes no --reason"),
+        ("findings export --by team", "findings export takes no --by"),
+        ("key show AKIA --leave x", "key show takes no --leave"),
+        ("incidents show 1 --all", "incidents show takes no --all"),
+        ("hook run pre-commit --global", "hook run takes no --global"),
+        ("status --all", "status takes no --all"),
+    ):
+        assert status(*words.split()) == 2
+        assert capsys.readouterr().err.startswith(f"firedamp: {told}\n")
+    assert "--name" not in " ".join(each.format_help() for each in parsers(parser()) if each.prog.endswith("t list"))
+
+
+def test_options_stand_before_an_action_as_well_as_behind_it() -> None:
+    for words, action in (
+        ("findings", "list"), ("findings --state open --jobs 1", "list"), ("findings --state open list", "list"),
+        ("incidents --all --format json", "list"), ("key --yes --db x disable AKIA", "disable"),
+        ("hook --quiet run pre-push", "run"), ("--quiet canary --offline list --format csv", "list"),
+        ("canary adopt --real AKIA --note x", "adopt"), ("canary adopt AKIA --note x AKIB", "adopt"),
+    ):  # fmt: skip
+        assert parsed(words.split()).action == action, words
+    given = parsed("hook --db /x run commit-msg --offline .git/COMMIT_EDITMSG --config /y".split())
+    assert (given.arguments, given.offline) == ([".git/COMMIT_EDITMSG"], True)
+    assert (common_of(given).db, common_of(given).config) == (Path("/x"), Path("/y"))
+    assert parsed("canary adopt AKIA --note x AKIB".split()).names == ["AKIA", "AKIB"]
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        status("--version")
+    assert ended.value.code == 0
+    assert re.fullmatch(r"firedamp (\d+\.\S+|from a checkout)\n", capsys.readouterr().out)
 
 
 def test_results_in_a_file_are_their_owners(tmp_path: Path) -> None:

@@ -666,7 +666,7 @@ def test_the_image_is_pinned_runs_as_nobody_and_is_asked_for_its_health() -> Non
     assert "rm -rf /var/lib/apt/lists" in text
     (entry,), (arguments,) = ([json.loads(r) for w, r in steps if w == word] for word in ("ENTRYPOINT", "CMD"))
     assert entry == ["firedamp"]
-    assert parsed(arguments).word == "serve"
+    assert parsed(arguments).command == "serve"
 
 
 def test_the_image_gets_every_package_and_nothing_that_lies_about() -> None:
@@ -715,7 +715,7 @@ def test_the_pod_has_no_rights_it_does_not_need_and_is_probed() -> None:
     assert not container["image"].endswith(":latest")
     assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
     assert found["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == deployment["selector"]["matchLabels"]
-    assert parsed(container["args"]).word == "serve"
+    assert parsed(container["args"]).command == "serve"
 
 
 UNITS = ["firedamp.service", "firedamp-scan.service", "firedamp-scan.timer"]

@@ -669,4 +669,4 @@ def test_the_action_warns_of_a_shallow_checkout_and_hands_a_wrong_use_on(tmp_pat
     assert "::warning::" in told
     assert (output, "0 findings" in summary) == ("status=0\n", True)
     (tmp_path / "FIREDAMP_SARIF").unlink()
-    assert "unrecognized" in act(tmp_path, repository, "--nonsense")[0]
+    assert "takes no --nonsense" in act(tmp_path, repository, "--nonsense")[0]

@@ -404,7 +404,7 @@ def test_a_canary_that_an_attackers_test_would_know_is_refused_unless_forced(
     ("arguments", "why"),
     [
         (["--offline"], "offline"),
-        (["svc-backup"], "--name NAME"),
+        (["svc-backup"], "mint takes no svc-backup"),
         (["--format", "sarif"], "no form"),
         (["--tag", "=x"], "no tag"),
         (["--name", "two words"], "no user called"),

@@ -117,7 +117,7 @@ def test_targets_and_options_come_in_any_order(tmp_path: Path, capsys: pytest.Ca
     (summary,) = lines(capsys)
     assert summary["summary"]["read"]["files"] == 2  # type: ignore[index]
     assert cli.main(["scan", one, "--offline", two, "--no-such-option"]) == 2
-    assert capsys.readouterr().err == "firedamp: unrecognized arguments: --no-such-option\n  see firedamp scan --help\n"
+    assert capsys.readouterr().err == "firedamp: scan takes no --no-such-option\n  see firedamp scan --help\n"
 
 
 def test_an_empty_target_is_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
