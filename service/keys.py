@@ -29,7 +29,7 @@ from firedamp.service.options import Common, Format, KeyOptions
 from firedamp.service.sessions import Holder, holder, is_temporary
 from firedamp.service.story import READ_CALLS, Story, arn_of, as_json, asked, lines
 from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
-from firedamp.storage.keyid import CANARY_ACCOUNTS, account_of
+from firedamp.storage.keyid import CANARY_ACCOUNTS, account_of, parse
 from firedamp.storage.records import Canary, KeyAction, Severity, Status, Verification
 from firedamp.storage.refusals import failures
 from firedamp.storage.store import Store
@@ -52,6 +52,7 @@ def key(options: KeyOptions, common: Common) -> int:
     with common.open_store() as store:
         aws = Aws(now=_now, random=os.urandom, write_down=store.add_own_call)
         desk = Desk(store, aws, config, options, common)
+        desk.refuse_impossible()
         if options.action == "show":
             story = desk.story()
             _keep_grade(store, story)
@@ -88,6 +89,17 @@ class Desk:
         self.findings = store.findings(key_id=self.key_id)
         sights = store.sights([finding.fingerprint for finding in self.findings])
         self.sights = tuple(sight for finding in self.findings for sight in sights[finding.fingerprint])
+
+    def refuse_impossible(self) -> None:
+        """Stop before AWS is asked about what it cannot have issued, unless we met it somewhere."""
+        if not self.findings and parse(self.key_id) is None and not self._is_watched:
+            raise UsageFailure(
+                f"AWS issues no key id like {self.key_id}: is it mistyped?", "see firedamp findings list"
+            )
+
+    @property
+    def _is_watched(self) -> bool:
+        return any(each.key_id == self.key_id for each in self.store.watched())
 
     def refuse_canaries(self) -> None:
         """Stop before a canary is touched: a deactivated one is blind. A watched real key is judged like any other."""
@@ -142,7 +154,7 @@ class Desk:
         account = account_of(self.key_id) or next((f.verification.account_id for f in self.findings), None)
         story = Story(
             key_id=self.key_id, account=account, findings=tuple(self.findings), sights=self.sights,
-            watched=any(each.key_id == self.key_id for each in self.store.watched()),
+            watched=self._is_watched,
         )  # fmt: skip
         if self.common.offline:
             return replace(story, unknown=("AWS was not asked: --offline",))
