@@ -55,6 +55,8 @@ def check(options: CanaryOptions, common: Common, store: Store) -> int:
     places = Places(store, offline=common.offline, profile=options.profile)
     seen = [_check(canary, placement, places, store) for canary, placement in _chosen(options.names, store)]
     _write(seen, common)
+    if not seen:
+        common.say(f"none of {'these' if options.names else 'the canaries'} is planted: nothing was looked at")
     states = {each.placement.state for each in seen}
     if PlacementState.UNREADABLE in states:
         return 2

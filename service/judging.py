@@ -184,8 +184,11 @@ def _leak(finding: Finding, said: Verification, sights: Sequence[Sight], now: da
 
 def _show_log(store: Store, common: Common) -> None:
     """Print every request made about keys: when, which id, which host, what for."""
+    calls = store.own_calls()
+    if not calls:
+        common.say("no request was made yet")
     with common.out() as out:
-        for call in store.own_calls():
+        for call in calls:
             if common.format is Format.TABLE:
                 out.write(f"{rfc3339(call.at)}  {call.key_id or '-'}  {call.call}  {call.host}  {call.purpose}\n")
             else:

@@ -138,6 +138,8 @@ def listing(options: CanaryOptions, common: Common, store: Store) -> int:
     lines = [line for line in ledger(store) if not options.names or {line.key.key_id, line.key.name} & {*options.names}]
     if options.names and not lines:
         raise UsageFailure(f"no canary is called {options.names[0]}", "see firedamp canary list")
+    if not lines:
+        common.say("no key is watched: firedamp canary mint or canary adopt KEYID")
     with common.out() as out:
         match common.format:
             case Format.JSONL:
@@ -192,15 +194,18 @@ def _json(line: Line) -> dict[str, show.Json]:
     }  # fmt: skip
 
 
-def retire(names: Sequence[str], store: Store) -> list[Canary]:
+def retire(names: Sequence[str], common: Common, store: Store) -> list[Canary]:
     """Retire canaries: they stay watched and alive, for a deactivated key is blind. Return those still planted."""
     planted: list[Canary] = []
     placements = store.placements()
     for canary in chosen(names, store):
-        place = placements.get(canary.key_id)
+        place, named = placements.get(canary.key_id), f"{show.safe(canary.name)} ({show.safe(canary.key_id)})"
         # One that is still being minted is handed to nobody, but a planting that was cut off may have written it.
         if canary.state is not CanaryState.MINTING or place is not None:
             store.watch(replace(canary, state=CanaryState.RETIRED))
+            common.say(f"{named} is retired; its key stays alive and watched")
+        else:
+            common.say(f"{named} is not handed over yet, and is left as it is")
         if place is not None and place.state is not PlacementState.TAKEN_BACK:
             planted.append(canary)
     return planted

@@ -237,6 +237,8 @@ def lint(options: CanaryOptions, common: Common, store: Store) -> int:
     """Try the tests that attackers use on our canaries; return 1 when one tells, 2 when something is not known."""
     common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
     canaries = ledger.chosen(options.names, store) if options.names else _all(store)
+    if not canaries:
+        common.say("there is no canary: firedamp canary mint or canary adopt KEYID")
     aws = None if common.offline else our_aws(store, common)
     fallback = profile_of(options, common.settings())
     told = unknown = False
@@ -313,7 +315,7 @@ def retire(options: CanaryOptions, common: Common, store: Store) -> int:
             _take_back(unfinished[name], options, common, store)
     rest = tuple(name for name in options.names if name not in unfinished)
     status = 0
-    for canary in ledger.retire(rest, store):
+    for canary in ledger.retire(rest, common, store):
         try:
             there = planting.take_back(canary, options, common, store)
         except Failure as failure:
@@ -327,7 +329,9 @@ def retire(options: CanaryOptions, common: Common, store: Store) -> int:
 def _take_back(minting: Minting, options: CanaryOptions, common: Common, store: Store) -> None:
     if options.force:
         store.taken_back(minting)
+        common.say(f"{show.safe(minting.name)} is forgotten; IAM was not asked to remove it")
         return
     aws = our_aws(store, common)
     with alone(common), failures(f"{minting.name} cannot be taken back"):
         make_mint(aws, store, options.profile or minting.profile).take_back(minting)
+    common.say(f"{show.safe(minting.name)} is taken back")

@@ -25,20 +25,22 @@ def findings(options: FindingsOptions, common: Common) -> int:
     """Do what was asked with the findings named, or with all."""
     with common.open_store() as store:
         chosen = _named(store, options)
-        match options.action:
-            case "set":
-                _judge(store, chosen, options)
-            case "export" if common.format is Format.TABLE:
-                # A table is for eyes; what is exported is read by programs.
-                show(listed(store, chosen), replace(common, format=Format.JSONL))
-            case _:
-                found = listed(store, chosen)
-                if not options.ids and options.action == "list" and not options.allowed:
-                    found = _standing(found)
-                if options.by is not None:
-                    _share_out(found, options.by, common)
-                    return 0
-                show(_allowed(found) if options.allowed else found, common, whole=options.action == "show")
+        if options.action == "set":
+            _judge(store, chosen, options, common)
+            return 0
+        found = listed(store, chosen)
+    if options.allowed:
+        found = _allowed(found)
+    elif options.action == "list" and not options.ids:
+        found = _standing(found)
+    if options.by is not None:
+        _share_out(found, options.by, common)
+        return 0
+    if options.action == "export" and common.format is Format.TABLE:
+        common = replace(common, format=Format.JSONL)  # a table is for eyes; what is exported is read by programs
+    show(found, common, whole=options.action == "show")
+    if not found:
+        common.say("no finding is like that: firedamp scan looks for keys")
     return 0
 
 
@@ -72,11 +74,12 @@ def named(store: Store, ids: Iterable[str]) -> set[Fingerprint]:
     return fingerprints
 
 
-def _judge(store: Store, chosen: list[Finding], options: FindingsOptions) -> None:
+def _judge(store: Store, chosen: list[Finding], options: FindingsOptions, common: Common) -> None:
     if options.state is None:
         raise UsageFailure("findings set needs --state", "open, accepted, false-positive or revoked")
     for finding in chosen:
         store.set_state(finding.fingerprint, TriageState(options.state), options.reason)
+    common.say(f"{many(len(chosen), 'finding')} set to {options.state}")
 
 
 def listed(store: Store, findings: list[Finding]) -> list[Reported]:
@@ -137,6 +140,8 @@ def _share_out(found: list[Reported], by: str, common: Common) -> None:
     open_ones = [each for each in found if each.finding.state is TriageState.OPEN and not each.finding.example]
     settings = common.settings()
     made = who.shares(open_ones, by, settings.team, _code_owners(settings.serve.cache))
+    if not made:
+        common.say("nobody has to act: no finding is open")
     with common.out() as out:
         if common.format is Format.TABLE:
             for each in made:

@@ -50,7 +50,10 @@ def watch(options: WatchOptions, common: Common) -> int:
             if not common.offline and not any(each.failed for each in polled):
                 proving.beat(config, store)
             if options.once:
-                return 2 if any(each.failed for each in polled) else int(any(each.opened for each in polled))
+                failed = any(each.failed for each in polled)
+                if not (grown or failed):
+                    common.say("no incident was opened, and none has grown")
+                return 2 if failed else int(any(each.opened for each in polled))
             time.sleep(options.interval)
 
 
@@ -110,6 +113,7 @@ def incidents(options: IncidentsOptions, common: Common) -> int:
             for number in numbers:
                 if not store.close_incident(number, options.reason):
                     raise UsageFailure(f"there is no incident {number}", "see firedamp incidents list --all")
+                common.say(f"incident {number} is closed")
             return 0
         state = None if options.all or numbers else IncidentState.OPEN
         found = [each for each in store.incidents(state=state) if not numbers or each.id in numbers]
@@ -117,6 +121,8 @@ def incidents(options: IncidentsOptions, common: Common) -> int:
         if missing:
             raise UsageFailure(f"there is no incident {min(missing)}", "see firedamp incidents list --all")
         _show(found, common, store, whole=options.action == "show")
+        if not found:
+            common.say("there is no incident" if options.all else "no incident is open")
         if options.action == "list" and common.format is Format.TABLE:
             common.say(show.safe(proving.words(store)))
     return 0

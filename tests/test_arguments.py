@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 from tests.builders import make_key_id, make_secret
+from tests.trails import record, trail, user
 
-from firedamp.service import cli
+from firedamp.service import cli, clock
 from firedamp.service.arguments import common_of, parsed, parser
+from firedamp.storage.records import Canary, CanaryState
+from firedamp.storage.store import Store
 
 
 def status(*arguments: str) -> int:
@@ -231,3 +234,53 @@ def test_what_is_adopted_is_told_and_an_id_that_aws_cannot_have_issued_is_doubte
         assert status("canary", "adopt", key_id) == 0
         out, remark = capsys.readouterr()
         assert (out, remark.startswith(f"firedamp: {key_id} is watched"), remark.endswith(told)) == ("", True, True)
+
+
+def test_no_success_is_silent_and_nothing_but_results_is_on_standard_output(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed = tmp_path / "feed"
+    feed.mkdir()
+    empty = (
+        ("findings", "no finding is like that"), ("findings export", "no finding is like that"),
+        ("findings --by team", "nobody has to act"), ("incidents", "no incident is open"),
+        ("incidents list --all", "there is no incident"), ("canary list", "no key is watched"),
+        ("canary check", "none of the canaries is planted"), ("canary lint --offline", "there is no canary"),
+        ("verify --log", "no request was made yet"), (f"watch --once --feed {feed.as_uri()}", "none has grown"),
+    )  # fmt: skip
+    for words, told in empty:
+        for form in ("table", "jsonl"):
+            assert status(*words.split(), "--format", form) == 0
+            out, remark = capsys.readouterr()
+            assert (out, told in remark) == ("", True), words
+        assert (status(*words.split(), "--quiet"), *capsys.readouterr()) == (0, "", "")
+    key_id = make_key_id(rng)
+    (tmp_path / "leak").write_text(f"{key_id}\n")
+    (feed / "x.json.gz").write_bytes(trail(record(user(key_id))))
+    status("scan", str(tmp_path / "leak"), "--offline")
+    status("canary", "adopt", "--real", key_id)
+    assert status("watch", "--once", "--feed", feed.as_uri()) == 1
+    capsys.readouterr()
+    with Store(Path(os.environ["FIREDAMP_DB"])) as store:
+        for name, state in (("svc-1", CanaryState.LIVE), ("svc-2", CanaryState.MINTING)):
+            store.watch(Canary(key_id=f"key of {name}", name=name, state=state, since=clock.now()))
+    for words, told in (
+        (f"findings set {key_id} --state accepted", "1 finding set to accepted"),
+        ("incidents close 1", "incident 1 is closed"),
+        ("canary retire svc-1", "svc-1 (key of svc-1) is retired; its key stays alive and watched"),
+        ("canary retire svc-2", "svc-2 (key of svc-2) is not handed over yet, and is left as it is"),
+    ):  # fmt: skip
+        assert status(*words.split()) == 0
+        out, remark = capsys.readouterr()
+        assert (out, remark) == ("", f"firedamp: {told}\n")
+
+
+def test_an_id_that_aws_cannot_have_issued_is_asked_about_nowhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for action in ("show", "disable"):
+        assert status("key", action, "FOO", "--db", str(tmp_path / "x.db")) == 2
+        out, told = capsys.readouterr()
+        assert (out, told.startswith("firedamp: AWS issues no key id like FOO: is it mistyped?")) == ("", True)
+    status("canary", "adopt", "FOO")
+    assert status("key", "show", "FOO", "--offline") == 0, "we met it in a log"
