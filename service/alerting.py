@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from datetime import UTC, datetime
 
-from firedamp.service import alerts, show
+from firedamp.service import alerts, clock, show
 from firedamp.service.alerts import Channel, World
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config, Reference
@@ -29,10 +28,10 @@ def alert(action: str, common: Common) -> int:
     with common.open_store() as store:
         channels, broken = make_channels(config, store)
         if action == "test":
-            failed = _try(channels, alerts.test_alert(datetime.now(UTC)))
+            failed = _try(channels, alerts.test_alert(clock.now()))
             sent = len(channels) - len(failed)
         else:
-            done = alerts.deliver(store, channels, lambda: datetime.now(UTC))
+            done = alerts.deliver(store, channels, clock.now)
             # One that cannot be made has failed, even where nothing is due for it.
             failed, sent = list(dict.fromkeys([*broken, *done.failed])), len(done.sent)
     for name, why in failed:
@@ -46,8 +45,8 @@ def make_channels(config: Config, store: Store) -> tuple[list[Channel], list[tup
 
     So what belongs to it waits, is tried again, and its failing is an alarm on the others.
     """
-    aws = Aws(now=lambda: datetime.now(UTC), random=os.urandom, write_down=store.add_own_call)
-    world = World(aws, sys.stdout, lambda: datetime.now(UTC), functools.partial(resolve, aws))
+    aws = Aws(now=clock.now, random=os.urandom, write_down=store.add_own_call)
+    world = World(aws, sys.stdout, clock.now, functools.partial(resolve, aws))
     channels: list[Channel] = []
     broken: list[tuple[str, str]] = []
     for each in config.channel:

@@ -9,14 +9,14 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
 from firedamp.canaries import blind
-from firedamp.service import health, permitted, show
+from firedamp.service import clock, health, permitted, show
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config
 from firedamp.service.options import Common, Format, default_db
@@ -52,7 +52,7 @@ _MARKS: Final = {State.FINE: "✓", State.MISSING: "-", State.FAILED: "✗", Sta
 def doctor(common: Common) -> int:
     """Look at everything and print it; return 0 when all is well, 1 with gaps, 2 with failures."""
     common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
-    checks = list(examine(common, datetime.now(UTC)))
+    checks = list(examine(common, clock.now()))
     with common.out() as out:
         if common.format is Format.TABLE:
             for each in checks:
@@ -134,7 +134,7 @@ def _access(common: Common, config: Config, store: Store) -> Iterator[Check]:
     if common.offline:
         yield Check("AWS", State.UNKNOWN, "not asked: --offline")
         return
-    aws = Aws(now=lambda: datetime.now(UTC), random=os.urandom, write_down=store.add_own_call)
+    aws = Aws(now=clock.now, random=os.urandom, write_down=store.add_own_call)
     named = {
         "audit": config.aws.audit_profile, "mint": config.aws.canary_profile, "watch": config.aws.watch_profile,
     }  # fmt: skip

@@ -13,9 +13,9 @@ from firedamp.canaries import formats
 from firedamp.canaries import plant as planter
 from firedamp.canaries.plant import Held
 from firedamp.scanner.objects import ObjectAccess, find, is_git_dir
-from firedamp.service import show, tables
+from firedamp.service import clock, show, tables
 from firedamp.service.options import CanaryOptions, Common, Format
-from firedamp.service.spots import Places, now
+from firedamp.service.spots import Places
 from firedamp.storage import careful
 from firedamp.storage.errors import Failure, UsageFailure
 from firedamp.storage.records import (
@@ -84,7 +84,7 @@ def _check(canary: Canary, placement: Placement, places: Places, store: Store) -
         # Being written at this moment, or cut off: it is neither there nor gone, and no drift.
         return Seen(canary, placement, "its planting has not ended; if it was cut off, canary plant settles it")
     state, detail = _look(placement, places, _sights(placement.key_id, store))
-    after = replace(placement, state=state, detail=detail, checked=now())
+    after = replace(placement, state=state, detail=detail, checked=clock.now())
     changed = (state, detail) != (placement.state, placement.detail) and state not in _QUIET
     store.set_checked(after, _alert(canary, after) if changed else None)
     return Seen(canary, after)

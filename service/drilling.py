@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ from firedamp.canaries.opening import open_feed
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.reread import reread
 from firedamp.scanner.source import Blob
-from firedamp.service import alerting, alerts, health, ledger, minting, proving, scanning, show, watching
+from firedamp.service import alerting, alerts, clock, health, ledger, minting, proving, scanning, show, watching
 from firedamp.service.aws import PRODUCT, Aws, share_models
 from firedamp.service.config import Config
 from firedamp.service.options import CanaryOptions, Common, Format
@@ -93,14 +93,10 @@ class Ended:
     failed: str = ""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 def _world(store: Store, common: Common, config: Config, budget: timedelta) -> World:
     """Return what waiting needs: where a service polls and delivers, it is only waited for."""
     instance = store.instance()
-    served = instance is not None and abs(_now() - instance.heartbeat) < health.STALE
+    served = instance is not None and abs(clock.now() - instance.heartbeat) < health.STALE
     if not served:
         told = "nobody serves this database: this run reads the feeds and delivers by itself"
         common.say(f"{told}, so it proves the way of a record, and no watch")
@@ -110,14 +106,14 @@ def _world(store: Store, common: Common, config: Config, budget: timedelta) -> W
 
     def poll() -> None:
         for feed in feeds:
-            watch.poll(feed, store, _now(), rules, _now)
+            watch.poll(feed, store, clock.now(), rules, clock.now)
 
     def deliver() -> None:
-        alerts.deliver(store, channels, _now)
+        alerts.deliver(store, channels, clock.now)
 
     takes = any(Severity[each.minimum.upper()] <= Severity.LOW for each in config.channel)
     return World(
-        store=store, now=_now, sleep=time.sleep, poll=poll, deliver=deliver, channels=takes, budget=budget
+        store=store, now=clock.now, sleep=time.sleep, poll=poll, deliver=deliver, channels=takes, budget=budget
     )  # fmt: skip
 
 
@@ -274,7 +270,7 @@ class Driller:
         def mark(request: AWSPreparedRequest, **_: object) -> None:
             call = OwnCall(
                 nonce=nonce.make(os.urandom(nonce.BYTES)), key_id=key_id, principal=key_id,
-                call="sts:GetCallerIdentity", host=urlsplit(request.url).netloc, at=_now(), purpose="drill",
+                call="sts:GetCallerIdentity", host=urlsplit(request.url).netloc, at=clock.now(), purpose="drill",
             )  # fmt: skip
             self._store.add_own_call(call)
             made.append(call)

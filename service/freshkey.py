@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from firedamp.canaries.formats import Pair
+from firedamp.service import clock
 from firedamp.service.aws import Aws
-from firedamp.service.spots import now
 from firedamp.storage.errors import AwsFailure, Failure, UsageFailure, aws_code
 from firedamp.storage.records import Canary, CanaryState
 from firedamp.storage.refusals import failures
@@ -53,7 +53,7 @@ class KeyMaker:
             answer = self._iam().create_access_key(UserName=user)
         made = answer["AccessKey"]
         fresh = replace(
-            self.canary, key_id=made["AccessKeyId"], state=CanaryState.MINTING, since=now(), profile=self.profile
+            self.canary, key_id=made["AccessKeyId"], state=CanaryState.MINTING, since=clock.now(), profile=self.profile
         )
         try:
             self.store.watch(fresh)

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,7 @@ from firedamp.scanner.asking import Asker, configured_endpoint
 from firedamp.scanner.reread import Rereader
 from firedamp.scanner.scan import Reported
 from firedamp.scanner.verify import Suspect
-from firedamp.service import scanning, show, triage
+from firedamp.service import clock, scanning, show, triage
 from firedamp.service.config import VerifyConfig
 from firedamp.service.options import Common, Format, VerifyOptions
 from firedamp.storage.errors import UsageFailure
@@ -73,7 +73,7 @@ def judge(
     clones is where mirrors live, None for the user's cache. All plausible secrets of an id are judged together.
     Returns how many findings were judged.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     again = {
         Status.ACTIVE: config.active_again,
         Status.REJECTED: config.rejected_again,
@@ -90,7 +90,7 @@ def judge(
     groups = _suspects(store, chosen, clones)
     asker = Asker(
         user_agent=config.user_agent, timeout=config.timeout.total_seconds(), concurrency=config.concurrency,
-        now=lambda: datetime.now(UTC), random=os.urandom,
+        now=clock.now, random=os.urandom,
     )  # fmt: skip
     # An endpoint the user named is one server: no other partition exists behind it.
     partitions = config.partitions[:1] if configured_endpoint("sts", os.environ) else config.partitions
@@ -144,7 +144,7 @@ def _keep(store: Store, name: Fingerprint, said: Verification) -> None:
     read again: another process may have asked, or graded it, while AWS answered.
     """
     (finding,) = store.finding(name)
-    now, before = datetime.now(UTC), finding.verification
+    now, before = clock.now(), finding.verification
     decided = before.alive or before.status not in {Status.UNCHECKED, Status.UNKNOWN}
     if decided and said.status is Status.UNCHECKED:
         _keep_old(store, finding, said.detail)

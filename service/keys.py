@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +22,7 @@ from firedamp.scanner.asking import Asker
 from firedamp.scanner.candidates import Credential
 from firedamp.scanner.reread import reread
 from firedamp.scanner.verify import Question
-from firedamp.service import scanning, show
+from firedamp.service import clock, scanning, show
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config
 from firedamp.service.options import Common, Format, KeyOptions
@@ -50,7 +50,7 @@ def key(options: KeyOptions, common: Common) -> int:
     common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
     config = common.settings()
     with common.open_store() as store:
-        aws = Aws(now=_now, random=os.urandom, write_down=store.add_own_call)
+        aws = Aws(now=clock.now, random=os.urandom, write_down=store.add_own_call)
         desk = Desk(store, aws, config, options, common)
         desk.refuse_impossible()
         if options.action == "show":
@@ -73,10 +73,6 @@ def key(options: KeyOptions, common: Common) -> int:
                 from firedamp.service import rotate
 
                 return rotate.rotate(desk)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Desk:
@@ -276,7 +272,7 @@ class Desk:
             call = f"iam:Put{of.kind}Policy"
             return border, policy, self.step("revoke-sessions", call, lambda: put(**named, PolicyDocument=document))
 
-        began = _now()
+        began = clock.now()
         border, policy, answer = deny(began)
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         if date is not None and parsedate_to_datetime(date) > began + timedelta(seconds=1):
@@ -323,7 +319,7 @@ class Desk:
             raise Failure(f"STS does not refuse {self.key_id} yet: {said.status}", "ask again: firedamp verify")
         for finding in self.findings:
             if finding.has_secret:
-                known = replace(said, at=_now())
+                known = replace(said, at=clock.now())
                 self.store.set_verification(finding.fingerprint, known, verifier.grade(finding, known))
         return True
 
@@ -331,7 +327,7 @@ class Desk:
         """Ask STS about one credential, once."""
         asker = Asker(
             user_agent=self.config.verify.user_agent, timeout=self.config.verify.timeout.total_seconds(),
-            concurrency=1, now=_now, random=os.urandom,
+            concurrency=1, now=clock.now, random=os.urandom,
         )  # fmt: skip
         question = Question(credential, self._partition(credential))
         try:
@@ -354,7 +350,7 @@ class Desk:
     def wrote(self, action: str, call: str, outcome: str, detail: str) -> None:
         """Write down what was done about the key."""
         self.store.add_key_action(
-            KeyAction(key_id=self.key_id, action=action, step=call, at=_now(), outcome=outcome, detail=detail)
+            KeyAction(key_id=self.key_id, action=action, step=call, at=clock.now(), outcome=outcome, detail=detail)
         )
 
 

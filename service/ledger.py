@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
-from firedamp.service import show, tables
+from firedamp.service import clock, show, tables
 from firedamp.service.options import CanaryOptions, Common, Format
 from firedamp.storage.errors import UsageFailure
 from firedamp.storage.keyid import account_of, parse
@@ -53,7 +53,7 @@ def _adopted(key_id: str, known: WatchedKey | None, options: CanaryOptions) -> W
     owner = owner_of(options.arn, key_id) if options.arn is not None or known is None else known.owner
     name = options.name or (known.name if known is not None else None) or owner.user_name or key_id
     note = options.note or ("" if known is None else known.note)
-    since = datetime.now(UTC) if known is None else known.since
+    since = clock.now() if known is None else known.since
     if options.real:
         return RealKey(key_id=key_id, name=name, owner=owner, note=note, since=since)
     tags = parse_tags(options.tags) or (known.tags if isinstance(known, Canary) else ())

@@ -17,7 +17,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import format_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Self, cast
@@ -27,6 +27,7 @@ from botocore.config import Config
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from firedamp.service import loopback_moto as moto
+from firedamp.service.clock import now
 from firedamp.service.loopback_iam import Iam
 from firedamp.service.loopback_identity import Directory, Identity
 from firedamp.service.loopback_policy import UnknownConditionError
@@ -50,10 +51,6 @@ if TYPE_CHECKING:
 ACCOUNT: Final = "123456789012"
 _HOST: Final = "127.0.0.1"
 _DROPPED: Final = frozenset({"content-length", "connection", "transfer-encoding", "date", "server"})
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ class Loopback:
 
     def __init__(
         self,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] = now,
         *,
         port: int = 0,
         account: str = ACCOUNT,
@@ -104,7 +101,7 @@ class Loopback:
     def reset(self) -> None:
         """Forget everything and make a new administrator key: a fresh AWS in milliseconds."""
         moto.reset(self.account)
-        self.clock, self.wall = self._first_clock, _now
+        self.clock, self.wall = self._first_clock, now
         self.directory = Directory(self._time, self._wall_time)
         self.trail = CloudTrail(self._time, self._wall_time, self.lookup_rate)
         self._iam = Iam(self.trail.entries, self._time)

@@ -10,7 +10,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -19,7 +18,7 @@ from firedamp.canaries import naming, stealth
 from firedamp.canaries.mint import Mint, Minted, Order
 from firedamp.canaries.pace import Pace
 from firedamp.canaries.stealth import Account, Subject, Tell
-from firedamp.service import ledger, show
+from firedamp.service import clock, ledger, show
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config
 from firedamp.service.options import CanaryOptions, Common, Format, default_db, must_be_writable
@@ -32,11 +31,6 @@ from firedamp.storage.store import Store
 _COLUMNS: Final = ("name", "access_key_id", "secret_access_key", "arn", "account_id", "profile", "replaces")
 
 
-def now() -> datetime:
-    """Return the time."""
-    return datetime.now(UTC)
-
-
 def profile_of(options: CanaryOptions, config: Config) -> str | None:
     """Return the profile that makes and asks about canaries."""
     return options.profile or config.aws.canary_profile or config.aws.profile
@@ -46,13 +40,13 @@ def our_aws(store: Store, common: Common) -> Aws:
     """Return our own access to AWS; every call about a canary is written down. Raises UsageFailure when offline."""
     if common.offline:
         raise UsageFailure("this asks AWS, and --offline contacts nobody")
-    return Aws(now=now, random=os.urandom, write_down=store.add_own_call)
+    return Aws(now=clock.now, random=os.urandom, write_down=store.add_own_call)
 
 
 def make_mint(aws: Aws, store: Store, profile: str | None, purpose: str = "mint") -> Mint:
     """Return what minting needs, for the account of a profile."""
     return Mint(
-        iam=aws.iam(profile, purpose), store=store, pace=Pace(time.sleep, os.urandom), now=now, random=os.urandom,
+        iam=aws.iam(profile, purpose), store=store, pace=Pace(time.sleep, os.urandom), now=clock.now, random=os.urandom,
         about=aws.about,
     )  # fmt: skip
 
@@ -125,7 +119,7 @@ def _refuse_telling(planned: Sequence[Minting], making: Mint, store: Store, comm
     for each in planned:
         policies = (f"{each.name}-policy",)
         subject = Subject(name=each.name, account_id=account_id, tags=each.tags, policies=policies)
-        found = list(stealth.tells(subject, account, ours, now()))
+        found = list(stealth.tells(subject, account, ours, clock.now()))
         telling.update(found)
         worst = max(worst, stealth.score(found))
     for tell in list(telling)[:10]:
@@ -250,7 +244,7 @@ def lint(options: CanaryOptions, common: Common, store: Store) -> int:
             )  # fmt: skip
             read = _read(subject, canary, aws, options.profile or canary.profile or fallback)
             ours = _canaries_in(store, canary.owner.account_id or account_of(canary.key_id) or "")
-            found = list(stealth.tells(read.subject, read.account, ours, now()))
+            found = list(stealth.tells(read.subject, read.account, ours, clock.now()))
             told |= any(tell.score for tell in found)
             unknown |= bool(read.unread)
             _show(canary, found, read.unread, common.format, out)

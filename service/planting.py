@@ -23,12 +23,12 @@ from firedamp.canaries.plant import Held, Place, Plan
 from firedamp.canaries.scenery import BYTES, Surroundings, surroundings
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.source import Blob
-from firedamp.service import minting, scanning, show
+from firedamp.service import clock, minting, scanning, show
 from firedamp.service.backups import back_up, backups
 from firedamp.service.freshkey import KeyMaker, left_over
 from firedamp.service.options import CanaryOptions, Common
 from firedamp.service.options import Format as Form
-from firedamp.service.spots import Places, label_of, now
+from firedamp.service.spots import Places, label_of
 from firedamp.storage import careful
 from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
 from firedamp.storage.keyid import account_of
@@ -129,7 +129,7 @@ def _settle(canary: Canary, maker: KeyMaker, places: Places, store: Store) -> No
             state = planter.look(held, form, key.key_id, placement.content)
             if state is not PlacementState.GONE:
                 store.watch(replace(key, state=CanaryState.LIVE))
-                store.place(replace(placement, state=state, checked=now()))
+                store.place(replace(placement, state=state, checked=clock.now()))
             elif key.state is CanaryState.MINTING:
                 maker.delete(key.key_id)
             else:
@@ -164,7 +164,7 @@ def _choices(canary: Canary, label: str | None) -> tuple[Surroundings, ...]:
     partition = (canary.owner.arn or "arn:aws").split(":")[1]
     return tuple(
         surroundings(
-            os.urandom(BYTES), user=canary.owner.user_name or canary.name, account=account, at=now(), label=label,
+            os.urandom(BYTES), user=canary.owner.user_name or canary.name, account=account, at=clock.now(), label=label,
             prefixed=number > 0, partition=partition,
         )
         for number in range(1 if label else _CHOICES)
@@ -209,7 +209,7 @@ def _carry_out(job: _Job, canary: Canary, pair: Pair, places: Places, store: Sto
     plan, place = job.with_key(pair), job.place
     placement = Placement(
         key_id=pair.key_id, kind=place.kind, place=place.name, format=job.form.name,
-        content=planter.content_of(plan.block), planted=now(),
+        content=planter.content_of(plan.block), planted=clock.now(),
         was_empty=plan.before is not None and not plan.before.data,
     )  # fmt: skip
     store.place(placement)
@@ -219,7 +219,7 @@ def _carry_out(job: _Job, canary: Canary, pair: Pair, places: Places, store: Sto
             held = planter.prove(place, plan, job.form, pair)
             _prove_found(held.data, pair, place.name)
             state = PlacementState.WORLD_READABLE if held.world_readable else PlacementState.PRESENT
-            placement = replace(placement, state=state, checked=now())
+            placement = replace(placement, state=state, checked=clock.now())
             store.watch(replace(canary, state=CanaryState.LIVE))
             store.place(placement)
         except BaseException:
@@ -334,5 +334,5 @@ def take_back(canary: Canary, options: CanaryOptions, common: Common, store: Sto
     detail = "" if there else "it was gone already"
     if there and placement.kind == "git":
         detail = "the history of the branch still holds it"
-    store.place(replace(placement, state=PlacementState.TAKEN_BACK, checked=now(), detail=detail))
+    store.place(replace(placement, state=PlacementState.TAKEN_BACK, checked=clock.now(), detail=detail))
     return there

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
@@ -18,7 +18,7 @@ from firedamp.canaries.awsfeeds import option
 from firedamp.canaries.blind import Reach
 from firedamp.canaries.nets import Nets
 from firedamp.canaries.pace import Pace
-from firedamp.service import show
+from firedamp.service import clock, show
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config
 from firedamp.service.minting import account_of_profile, our_aws
@@ -47,20 +47,22 @@ def nets(options: CanaryOptions, common: Common, store: Store) -> int:
     """Look at everything once; return 2 when something could not be looked at, else 1 when something is blind."""
     common.must_be(Format.TABLE, Format.JSONL)
     aws, config = our_aws(store, common), common.settings()
-    began = _now()
+    began = clock.now()
     accounts = Accounts(aws, store, config, options.profile)
     caught = second.cast(
         Nets(
-            iam=accounts.iam, store=store, pace=Pace(time.sleep, os.urandom), now=_now, until=began + _TIME,
+            iam=accounts.iam, store=store, pace=Pace(time.sleep, os.urandom), now=clock.now, until=began + _TIME,
             about=aws.about,
         )
     )  # fmt: skip
     checks = [
         *caught.checks,
         blind.configured(config.watch.feeds),
-        *blind.feeds(config.watch.feeds, Reach(store.watermarks(), store.heard()), config.watch.blind_after, _now()),
-        *blind.channels([each.name for each in config.channel], store.channel_standings(), _now()),
-        blind.service(store.instance(), _now()),
+        *blind.feeds(
+            config.watch.feeds, Reach(store.watermarks(), store.heard()), config.watch.blind_after, clock.now()
+        ),
+        *blind.channels([each.name for each in config.channel], store.channel_standings(), clock.now()),
+        blind.service(store.instance(), clock.now()),
         *_aws_checks(aws, accounts, store, config),
     ]
     record(store, checks)
@@ -73,17 +75,13 @@ def nets(options: CanaryOptions, common: Common, store: Store) -> int:
 
 def record(store: Store, checks: Sequence[Check]) -> None:
     """Keep what checks found; what is newly blind is an alert."""
-    now = _now()
+    now = clock.now()
     store.record_checks(checks, now, lambda check, since: blind.alarm(check, since, now))
 
 
 def words(store: Store) -> str:
     """Return since when the watch is proven, in one line: for `incidents list` and `doctor`."""
-    return blind.proof(store.standings(), _now()).words
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+    return blind.proof(store.standings(), clock.now()).words
 
 
 class Accounts:
@@ -128,7 +126,7 @@ def _aws_checks(aws: Aws, accounts: Accounts, store: Store, config: Config) -> I
             found, profile = accounts.profile(account)
             if found:
                 client = _in_region(aws, profile)
-                yield from blind.trail(account, client, config.watch.blind_after, _now())
+                yield from blind.trail(account, client, config.watch.blind_after, clock.now())
             else:
                 yield Unsure(condition=f"trail of account {account}", why=accounts.nobody(account))
     for url in urls:
@@ -144,7 +142,7 @@ def _aws_checks(aws: Aws, accounts: Accounts, store: Store, config: Config) -> I
         except AwsFailure as failure:
             yield Unsure(condition=f"queue {name}", why=str(failure))
         else:
-            yield from blind.queue(account, name, clients, _now())
+            yield from blind.queue(account, name, clients, clock.now())
 
 
 def _in_region(aws: Aws, profile: str | None) -> Callable[[str | None], CloudTrailClient]:
@@ -188,7 +186,7 @@ def _line(check: Check) -> dict[str, show.Json]:
 def _call(url: str, store: Store, profile: str | None) -> None:
     parts = urlsplit(url)
     if parts.scheme == "cloudwatch":
-        aws = Aws(now=_now, random=os.urandom, write_down=store.add_own_call)
+        aws = Aws(now=clock.now, random=os.urandom, write_down=store.add_own_call)
         namespace, _, metric = unquote(parts.path).strip("/").rpartition("/")
         with failures("CloudWatch does not take the heartbeat"):
             aws.client("cloudwatch", parts.netloc, profile).put_metric_data(

@@ -25,6 +25,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from firedamp.service import clock
 from firedamp.service.config import Config, JobConfig
 from firedamp.service.ourselves import COMMAND, MARK
 from firedamp.storage.records import Alert, AlertKind, JobRun, Severity
@@ -205,7 +206,7 @@ class Schedule:
         runner: Callable[[JobConfig], Ended],
         open_store: Callable[[], Store],
         workers: int,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = clock.now,
     ) -> None:
         self._run, self._open, self._now = runner, open_store, now
         self._jobs: dict[str, JobConfig] = {}

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from firedamp.service import health, liveness, show
+from firedamp.service import clock, health, liveness, show
 from firedamp.service.config import Config, load
 from firedamp.service.options import Common, Format, default_db
 from firedamp.service.schedule import Runner, Schedule, command, jobs_of, niceness
@@ -53,9 +53,7 @@ def serve(common: Common) -> int:
 class Service:
     """One instance: the lock, the schedule, the heartbeat and the health page."""
 
-    def __init__(
-        self, path: Path, config: Config, database: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, path: Path, config: Config, database: Path, now: Callable[[], datetime] = clock.now) -> None:
         self._path, self._config, self._database, self._now = path, config, database, now
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{rfc3339(now())}"
         self._wake = threading.Event()
@@ -215,7 +213,7 @@ def _start_log(form: str) -> None:
 def status(common: Common, prune: bool) -> int:
     """Print what the service does, in one screen; return 2 when nobody serves or a job's last run failed."""
     common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
-    now = datetime.now(UTC)
+    now = clock.now()
     with common.open_store() as store:
         if prune:
             removed = store.prune_job_runs(now - common.settings().serve.keep)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from firedamp.canaries.awsplaces import FunctionPlace, Spot, spot
 from firedamp.canaries.fileplace import FilePlace
 from firedamp.canaries.gitplace import GitPlace
 from firedamp.canaries.plant import Place
+from firedamp.service import clock
 from firedamp.service.aws import Aws
 from firedamp.storage.errors import UsageFailure
 from firedamp.storage.refusals import failures
@@ -23,7 +23,7 @@ class Places:
 
     def __init__(self, store: Store, *, offline: bool, profile: str | None = None, force: bool = False) -> None:
         self._offline, self._profile, self._force = offline, profile, force
-        self.aws = Aws(now=now, random=os.urandom, write_down=store.add_own_call)
+        self.aws = Aws(now=clock.now, random=os.urandom, write_down=store.add_own_call)
 
     def open(self, text: str, label: str = "backup") -> Place:
         """Make the place that a text names. label is what variables are called where the place does not say it.
@@ -64,7 +64,7 @@ class Places:
         if not (folder and branch and path):
             raise UsageFailure(f"git:{text} names no file on a branch", "git:REPOSITORY@BRANCH:PATH")
         return GitPlace(
-            folder=Path(os.path.realpath(Path(folder).expanduser())), branch=branch, path=path, at=now(),
+            folder=Path(os.path.realpath(Path(folder).expanduser())), branch=branch, path=path, at=clock.now(),
             moves_checkout=self._force,
         )  # fmt: skip
 
@@ -72,8 +72,3 @@ class Places:
 def label_of(place: Place) -> str | None:
     """Return what a key must be called to stand in a place, None where it may be called anything."""
     return place.prefix.removesuffix("_") if isinstance(place, FunctionPlace) else None
-
-
-def now() -> datetime:
-    """Return the time."""
-    return datetime.now(UTC)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from firedamp.scanner.marks import OWN
 from firedamp.scanner.scan import Reported
-from firedamp.service import render, who
+from firedamp.service import clock, render, who
 from firedamp.service.options import Common, FindingsOptions, Format
 from firedamp.service.render import Listing
 from firedamp.service.show import json_lines, many, safe
@@ -107,7 +106,7 @@ def show(found: list[Reported], common: Common, *, whole: bool = False) -> None:
     """Write findings out of the database, in the form that was asked for. whole: with all that a table leaves out."""
     with common.out() as out:
         render.write(
-            Listing(findings=found, now=datetime.now(UTC), place_of=place_of, changed=changed, whole=whole),
+            Listing(findings=found, now=clock.now(), place_of=place_of, changed=changed, whole=whole),
             common.format, out,
         )  # fmt: skip
 

@@ -8,7 +8,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from urllib.parse import unquote, urlsplit
 
 from firedamp.canaries import usage as stories
@@ -16,7 +15,7 @@ from firedamp.canaries import watch as watcher
 from firedamp.canaries.feeds import World
 from firedamp.canaries.opening import open_feed
 from firedamp.canaries.tamper import WORDS, Guarded
-from firedamp.service import proving, show, show_incidents, show_usage
+from firedamp.service import clock, proving, show, show_incidents, show_usage
 from firedamp.service.addresses import locator
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config, WatchConfig, load
@@ -42,7 +41,7 @@ def watch(options: WatchOptions, common: Common) -> int:
         feeds = [open_feed(url, world(store, common, config)) for url in urls]
         rules = rules_of(config.watch, urls)
         while True:
-            polled = [watcher.poll(feed, store, now(), rules, now) for feed in feeds]
+            polled = [watcher.poll(feed, store, clock.now(), rules, clock.now) for feed in feeds]
             grown = {each.after.id: each.after for one in polled for each in one.grown}
             _show(list(grown.values()), common, store)
             for each in polled:
@@ -57,21 +56,16 @@ def watch(options: WatchOptions, common: Common) -> int:
             time.sleep(options.interval)
 
 
-def now() -> datetime:
-    """Return the time."""
-    return datetime.now(UTC)
-
-
 def world(store: Store, common: Common, config: Config) -> World:
     """Return the world as feeds see it: our own access to AWS, unless `--offline` forbids it."""
-    aws = Aws(now=now, random=random.SystemRandom().randbytes, write_down=store.add_own_call)
+    aws = Aws(now=clock.now, random=random.SystemRandom().randbytes, write_down=store.add_own_call)
 
     def clients(service: str, region: str | None, profile: str | None) -> object:
         if common.offline:
             raise UsageFailure("--offline contacts nobody", "only file:// feeds work without AWS")
         return aws.client(service, region, profile or config.aws.watch_profile or config.aws.profile)
 
-    return World(clients=clients, watched=store.watched, clock=now, sleep=time.sleep)
+    return World(clients=clients, watched=store.watched, clock=clock.now, sleep=time.sleep)
 
 
 def rules_of(config: WatchConfig, urls: Sequence[str]) -> watcher.Rules:
@@ -146,7 +140,7 @@ def usage(options: UsageOptions, common: Common) -> int:
         told = stories.story(options.key_id, gathered, stories.leaks(findings, sights), store.own_calls(), urls)
         with common.out() as out:
             if common.format is Format.TABLE:
-                out.write(show_usage.usage_text(told, now()))
+                out.write(show_usage.usage_text(told, clock.now()))
             else:
                 show.json_lines([show_usage.usage_line(told)], out.write)
         return 2 if any(each.outcome is Outcome.FAILED for each in told.skipped) else 0
@@ -159,7 +153,7 @@ def _as_watched(key_id: str, findings: Sequence[Finding], store: Store) -> Watch
         return watched
     said = next((each.verification for each in findings if each.verification.arn is not None), None)
     owner = Owner() if said is None else Owner(arn=said.arn, account_id=said.account_id)
-    return RealKey(key_id=key_id, name=key_id, owner=owner, since=now())
+    return RealKey(key_id=key_id, name=key_id, owner=owner, since=clock.now())
 
 
 def _show(incidents: Sequence[Incident], common: Common, store: Store, *, whole: bool = False) -> None:
