@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -33,6 +32,7 @@ from firedamp.scanner.scan import Report, Reported
 from firedamp.scanner.source import Blob, Source
 from firedamp.scanner.unpack import Unpacker, prefiltered
 from firedamp.scanner.version import VERSION
+from firedamp.service import clock
 from firedamp.service.options import Common, Format, ScanOptions, default_db, must_be_writable
 from firedamp.service.progress import Bar
 from firedamp.service.surroundings import be_nice, changed, home_folder, known_files, place_of, wait_for_power
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from firedamp.scanner.organisation import Organisation
     from firedamp.scanner.ownkeys import OwnKeys
     from firedamp.scanner.reading import Settings
-    from firedamp.service.config import ScanConfig
+    from firedamp.service.config import Config, ScanConfig
 
 _READERS: Final = 2
 """Processes that read files beside this one: more would help a fast disk, and take more memory than is promised."""
@@ -64,11 +64,7 @@ _REPOSITORIES: Final = "repositories"
 
 def scan(options: ScanOptions, common: Common) -> int:
     """Scan the targets and print what stands in them; return the exit status."""
-    for path in (common.output, options.write_baseline):
-        must_be_writable(path)
-    settings = common.settings()
-    known, own = _baseline(options), _own_keys() if options.own_keys else None
-    honoured = _honoured((*settings.scan.honour_marks, *options.honour_marks))
+    settings, known, own, honoured = _asked(options, common)
     if options.nice:
         be_nice()
     with (
@@ -81,11 +77,10 @@ def scan(options: ScanOptions, common: Common) -> int:
         ends.callback(opener.close)
         report = scanner.scan(
             opener.sources(options.targets, options.org), store, look,
-            detector=opener.detector, now=_now, open_repository=opener.repository,
+            detector=opener.detector, now=clock.now, open_repository=opener.repository,
             canary_accounts=settings.scan.canary_accounts, honoured=honoured, progress=bar,
         )  # fmt: skip
-        patterns = (*settings.scan.accept_incomplete, *options.accept_incomplete)
-        report = scanner.accepted(report, patterns, fnmatch.fnmatch)
+        report = _accepted(report, options, settings.scan)
         if settings.verify.enabled and not common.offline:
             from firedamp.service import judging
 
@@ -96,36 +91,27 @@ def scan(options: ScanOptions, common: Common) -> int:
         chosen = list(_chosen(report, options, known))
         secrets = _secrets(chosen, look, settings.serve.cache) if options.show_secrets else {}
     _show(report, chosen, secrets, common)
-    if options.write_baseline is not None:
-        from firedamp.service import baseline
-
-        baseline.write(options.write_baseline, report.findings)
-    if report.failed or report.tally.nothing:
-        return 2
-    return int(any(each.finding.state is TriageState.OPEN for each in chosen))
+    status = _end(report, chosen, options)
+    return 2 if report.tally.nothing else status
 
 
 def scan_once(choose: Callable[[Settings], Sequence[Source]], options: ScanOptions, common: Common) -> int:
     """Scan sources and remember nothing of it: for hooks. What was decided about a finding before still counts."""
-    for path in (common.output, options.write_baseline):
-        must_be_writable(path)
-    settings = common.settings()
     from firedamp.scanner.reading import Settings
 
-    known, own = _baseline(options), _own_keys() if options.own_keys else None
+    settings, known, own, honoured = _asked(options, common)
     sense = Sense(_cache(), own)
     sources = choose(Settings(hits=sense.hits, container=lambda head, tail: must_open(head, tail) is not None, jobs=1))
     with common.open_store() as kept, kept.blank() as store, _unpacker(_limits(settings.scan), own) as unpacker:
         for key in kept.watched():
             store.watch(key)
         report = scanner.scan(
-            sources, store, Look(functools.partial(prefilter, _cache()), unpacker, own), detector=VERSION, now=_now,
-            open_repository=_no_repository, canary_accounts=settings.scan.canary_accounts,
-            honoured=_honoured((*settings.scan.honour_marks, *options.honour_marks)),
+            sources, store, Look(functools.partial(prefilter, _cache()), unpacker, own),
+            detector=VERSION, now=clock.now, open_repository=_no_repository,
+            canary_accounts=settings.scan.canary_accounts, honoured=honoured,
         )  # fmt: skip
         report = replace(report, skipped=tuple(_by_path(each, sources) for each in report.skipped))
-        patterns = (*settings.scan.accept_incomplete, *options.accept_incomplete)
-        report = scanner.accepted(report, patterns, fnmatch.fnmatch)
+        report = _accepted(report, options, settings.scan)
         decided = {finding.fingerprint: finding for finding in kept.findings()}
         report = replace(
             report,
@@ -142,13 +128,32 @@ def scan_once(choose: Callable[[Settings], Sequence[Source]], options: ScanOptio
         found = list(_chosen(report, options, known))
     if found or report.failed or common.format is not Format.TABLE:
         _show(report, found, {}, common)
+    return _end(report, found, options)
+
+
+def _asked(
+    options: ScanOptions, common: Common
+) -> tuple[Config, frozenset[Fingerprint], OwnKeys | None, frozenset[str]]:
+    """Read what holds for a scan: settings, baseline, own keys, inline marks. Raises UsageFailure before any work."""
+    for path in (common.output, options.write_baseline):
+        must_be_writable(path)
+    settings = common.settings()
+    honoured = _honoured((*settings.scan.honour_marks, *options.honour_marks))
+    return settings, _baseline(options), _own_keys() if options.own_keys else None, honoured
+
+
+def _accepted(report: Report, options: ScanOptions, config: ScanConfig) -> Report:
+    """Leave out the failures that were accepted beforehand."""
+    return scanner.accepted(report, (*config.accept_incomplete, *options.accept_incomplete), fnmatch.fnmatch)
+
+
+def _end(report: Report, shown: Sequence[Reported], options: ScanOptions) -> int:
+    """Write the baseline, where one is asked for, and return the exit status."""
     if options.write_baseline is not None:
         from firedamp.service import baseline
 
         baseline.write(options.write_baseline, report.findings)
-    if report.failed:
-        return 2
-    return int(any(each.finding.state is TriageState.OPEN for each in found))
+    return 2 if report.failed else int(any(each.finding.state is TriageState.OPEN for each in shown))
 
 
 def _by_path(skipped: Skipped, sources: Sequence[Source]) -> Skipped:
@@ -182,10 +187,6 @@ def _no_repository(path: str) -> Source:
 def stream(file: BinaryIO, name: str) -> Source:
     """Make the source of an open file, read to its end. name is what the user knows it by."""
     return StreamSource(file, Sense(_cache(), None), must_open, target=name)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _cache() -> Path:
@@ -396,7 +397,7 @@ class _Opener:
             open_git=functools.partial(self._git, borrows=True), open_folder=self.source,
             jobs=self._common.jobs or _FETCHES, offline=self._common.offline,
         )  # fmt: skip
-        aws = Aws(now=_now, random=os.urandom, write_down=self._store.add_own_call)
+        aws = Aws(now=clock.now, random=os.urandom, write_down=self._store.add_own_call)
         resolve = functools.partial(alerting.resolve, aws)
         made = orgs.organisation(target, world, self._common.settings().forge, aws, resolve)
         self._organisations.append(made)
@@ -437,7 +438,7 @@ def _show(report: Report, chosen: Sequence[Reported], secrets: Mapping[Fingerpri
     with common.out() as out:
         render.write(
             render.Listing(
-                findings=chosen, report=report, now=_now(), place_of=place_of, changed=changed, secrets=secrets
+                findings=chosen, report=report, now=clock.now(), place_of=place_of, changed=changed, secrets=secrets
             ),
             common.format, out,
         )  # fmt: skip
