@@ -64,7 +64,7 @@ def doctor(common: Common) -> int:
                 {"check": each.name, "state": each.state.value, "detail": each.detail, "next": each.next or None}
                 for each in checks
             ]
-            show.json_lines(lines, out.write)
+            show.json_lines(lines, out.write, whole=common.format is Format.JSON)
     states = {each.state for each in checks}
     return 2 if State.FAILED in states else int(bool(states - {State.FINE}))
 

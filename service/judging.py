@@ -188,12 +188,15 @@ def _show_log(store: Store, common: Common) -> None:
     if not calls:
         common.say("no request was made yet")
     with common.out() as out:
-        for call in calls:
-            if common.format is Format.TABLE:
+        if common.format is Format.TABLE:
+            for call in calls:
                 out.write(f"{rfc3339(call.at)}  {call.key_id or '-'}  {call.call}  {call.host}  {call.purpose}\n")
-            else:
-                line: dict[str, show.Json] = {
-                    "at": rfc3339(call.at), "key": call.key_id, "call": call.call, "host": call.host,
-                    "purpose": call.purpose, "nonce": call.nonce,
-                }  # fmt: skip
-                show.json_lines([line], out.write)
+            return
+        lines: list[dict[str, show.Json]] = [
+            {
+                "at": rfc3339(call.at), "key": call.key_id, "call": call.call, "host": call.host,
+                "purpose": call.purpose, "nonce": call.nonce,
+            }
+            for call in calls
+        ]  # fmt: skip
+        show.json_lines(lines, out.write, whole=common.format is Format.JSON)

@@ -236,6 +236,7 @@ def lint(options: CanaryOptions, common: Common, store: Store) -> int:
     aws = None if common.offline else our_aws(store, common)
     fallback = profile_of(options, common.settings())
     told = unknown = False
+    lines: list[dict[str, show.Json]] = []
     with common.out() as out:
         for canary in canaries:
             subject = Subject(
@@ -247,7 +248,11 @@ def lint(options: CanaryOptions, common: Common, store: Store) -> int:
             found = list(stealth.tells(read.subject, read.account, ours, clock.now()))
             told |= any(tell.score for tell in found)
             unknown |= bool(read.unread)
-            _show(canary, found, read.unread, common.format, out)
+            lines.append(_line(canary, found, read.unread))
+            if common.format is Format.TABLE:
+                _show(canary, found, read.unread, out)
+        if common.format is not Format.TABLE:
+            show.json_lines(lines, out.write, whole=common.format is Format.JSON)
     return 2 if unknown else int(told)
 
 
@@ -276,22 +281,22 @@ def _path(arn: str | None) -> str:
     return "/" if arn is None or ":user/" not in arn else "/" + arn.partition(":user/")[2].rpartition("/")[0].strip("/")
 
 
-def _show(canary: Canary, found: Sequence[Tell], unread: Sequence[str], form: Format, out: TextIO) -> None:
+def _show(canary: Canary, found: Sequence[Tell], unread: Sequence[str], out: TextIO) -> None:
+    out.write(f"{canary.key_id}  {show.safe(canary.name)}  score {stealth.score(found)}\n")
+    out.writelines(f"  {tell.score:3}  {tell.test}: {show.safe(tell.why)}\n" for tell in found)
+    out.writelines(f"    ?  {show.safe(each)}\n" for each in unread)
+    if canary.owner.arn:
+        out.write(f"       a denied call says: {show.safe(stealth.error_text(canary.owner.arn))}\n")
+
+
+def _line(canary: Canary, found: Sequence[Tell], unread: Sequence[str]) -> dict[str, show.Json]:
     total = stealth.score(found)
-    reveals = stealth.error_text(canary.owner.arn) if canary.owner.arn else None
-    if form is Format.TABLE:
-        out.write(f"{canary.key_id}  {show.safe(canary.name)}  score {total}\n")
-        out.writelines(f"  {tell.score:3}  {tell.test}: {show.safe(tell.why)}\n" for tell in found)
-        out.writelines(f"    ?  {show.safe(each)}\n" for each in unread)
-        if reveals is not None:
-            out.write(f"       a denied call says: {show.safe(reveals)}\n")
-        return
-    tests: list[show.Json] = [{"test": tell.test, "why": tell.why, "score": tell.score} for tell in found]
-    line: dict[str, show.Json] = {
+    return {
         "key": canary.key_id, "name": canary.name, "score": total, "refused": total >= stealth.REFUSED,
-        "tells": tests, "unknown": list(unread), "denied_call_says": reveals,
+        "tells": [{"test": tell.test, "why": tell.why, "score": tell.score} for tell in found],
+        "unknown": list(unread),
+        "denied_call_says": stealth.error_text(canary.owner.arn) if canary.owner.arn else None,
     }  # fmt: skip
-    show.json_lines([line], out.write)
 
 
 def retire(options: CanaryOptions, common: Common, store: Store) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from firedamp.scanner.home import Place
 from firedamp.scanner.scan import Report, Reported
@@ -172,8 +172,11 @@ def incident_line(incident: Incident, sightings: Sequence[Sighting], placement: 
     }
 
 
-def json_lines(lines: Sequence[Mapping[str, Json]], write: Callable[[str], object]) -> None:
-    """Write one JSON object a line, ASCII only: no path or author reaches a terminal raw."""
+def json_lines(lines: Iterable[Mapping[str, Json]], write: Callable[[str], object], *, whole: bool = False) -> None:
+    """Write one JSON object a line, ASCII only: no path or author reaches a terminal raw. whole: one array of them."""
+    if whole:
+        write(json.dumps(list(lines), indent=2) + "\n")
+        return
     for line in lines:
         write(json.dumps(line) + "\n")
 

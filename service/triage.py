@@ -157,4 +157,5 @@ def _share_out(found: list[Reported], by: str, common: Common) -> None:
                 for each in made
             ],
             out.write,
+            whole=common.format is Format.JSON,
         )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import time
@@ -159,18 +158,16 @@ def _as_watched(key_id: str, findings: Sequence[Finding], store: Store) -> Watch
 def _show(incidents: Sequence[Incident], common: Common, store: Store, *, whole: bool = False) -> None:
     placements = store.placements()
     with common.out() as out:
-        if common.format is Format.JSON:
-            lines = [
+        if common.format is not Format.TABLE:
+            lines = (
                 show.incident_line(each, store.sightings(each.id), placements.get(each.key_id or ""))
                 for each in incidents
-            ]
-            out.write(json.dumps(lines, indent=1) + "\n")
+            )
+            show.json_lines(lines, out.write, whole=common.format is Format.JSON)
             return
         for each in incidents:
             placement = placements.get(each.key_id or "")
-            if common.format is Format.JSONL:
-                show.json_lines([show.incident_line(each, store.sightings(each.id), placement)], out.write)
-            elif whole:
+            if whole:
                 out.write(show_incidents.story(each, store.sightings(each.id), placement))
             else:
                 out.write(show_incidents.line(each, placement))
