@@ -7,6 +7,8 @@ integers needs nothing of numba when it runs, so its object code is kept and lin
 from __future__ import annotations
 
 import ctypes
+import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -64,37 +66,58 @@ def compiled(function: Callable[..., int], takes: str, folder: Path) -> Callable
 def prepare(wanted: Sequence[Wanted], folder: Path) -> None:
     """Compile what folder does not have yet, two functions at a time: each takes a second or more.
 
-    Where this process cannot fork nothing is done. Nor is anything told of what fails: each function is compiled, or
-    is no good, when it is asked for.
+    Where this process cannot fork, or folder cannot be written, nothing is done. Nor is anything told of what fails:
+    each function is compiled, or is no good, when it is asked for.
     """
-    with suppress(NoCompilerError):
+    with suppress(NoCompilerError, OSError):
         missing = [one for one in wanted if not place(folder, _name(one[0]), _content(*one)).exists()]
         if len(missing) > 1 and sys.platform == "linux" and threading.active_count() == 1:
-            _compile_beside(sorted(missing, key=_length, reverse=True), folder)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                _compile_beside(sorted(missing, key=_length, reverse=True), folder)
 
 
 def _compile_beside(missing: Sequence[Wanted], folder: Path) -> None:
-    """Compile functions in processes of ours, unless this one is such a process itself."""
+    """Compile functions in processes of ours, unless this one is such a process itself. Raises OSError.
+
+    Neither semaphores nor shared memory: not every container has them.
+    """
     import multiprocessing
-    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 
     if multiprocessing.parent_process() is not None:
         return
     context = multiprocessing.get_context("fork")
-    with suppress(BrokenExecutor), ProcessPoolExecutor(_BESIDE, mp_context=context) as pool:
-        for _ in pool.map(_compile, *zip(*missing, strict=True), [folder] * len(missing)):
-            pass
+    waiting, end = os.pipe()
+    os.write(end, bytes(range(len(missing))))
+    os.close(end)
+    started = []
+    try:
+        for _ in range(_BESIDE):
+            process = context.Process(target=_compile_next, args=(missing, waiting, folder), daemon=True)
+            process.start()
+            started.append(process)
+        for process in started:
+            process.join()
+    finally:
+        for process in started:
+            process.terminate()
+            process.join()
+        os.close(waiting)
+
+
+def _compile_next(missing: Sequence[Wanted], waiting: int, folder: Path) -> None:
+    """Compile what no other process has taken, in a process of ours: it says nothing of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(Exception):
+        while number := os.read(waiting, 1):
+            function, takes = missing[number[0]]
+            kept(folder, _name(function), _content(function, takes), partial(_object_code, function, takes))
 
 
 def _length(one: Wanted) -> int:
     """Return how much there is to compile."""
     function, _ = one
     return len(function.__code__.co_code) + sum(len(part.__code__.co_code) for part in _parts(function))
-
-
-def _compile(function: Callable[..., int], takes: str, folder: Path) -> None:
-    with suppress(NoCompilerError):
-        kept(folder, _name(function), _content(function, takes), partial(_object_code, function, takes))
 
 
 def _name(function: Callable[..., int]) -> str:

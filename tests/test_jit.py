@@ -130,3 +130,30 @@ def test_without_a_compiler_nothing_is_prepared(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     jit.prepare([(total, "LlB"), (twice, "l")], tmp_path)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_where_no_process_can_be_begun_nothing_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jit.compiled.cache_clear()
+    wanted = [(total, "LlB"), (one_more_than_twice, "l")]
+    real, begun = os.fork, []
+
+    def fork() -> int:
+        begun.append(0)
+        if len(begun) % 2 == 0:
+            raise BlockingIOError("Resource temporarily unavailable")
+        return real()
+
+    monkeypatch.setattr(os, "fork", fork)
+    jit.prepare(wanted, tmp_path / "cache")
+    assert len(begun) == 2
+    assert jit.compiled(one_more_than_twice, "l", tmp_path)(20) == 41
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_nothing_is_prepared_for_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr(os, "fork", lambda: begun.append(0))
+    (tmp_path / "file").touch()
+    jit.prepare([(total, "LlB"), (one_more_than_twice, "l")], tmp_path / "file" / "cache")
+    assert not begun
