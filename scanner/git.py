@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -471,8 +472,8 @@ def read_again(place: GitProvenance, blob: str, cache: Path) -> Iterator[Blob]:
         return
     if place.commit is None and place.path is not None:
         file = Path(real_path(str(layout.root / place.path)))
-        if file.is_dir():  # only the names in it were read
-            yield from (refs for refs in [gitfiles.refs(layout)] if refs.id == blob)
+        if os.path.isdir(file) and (refs := gitfiles.refs(layout)).id == blob:  # noqa: PTH112 - a name may be too long
+            yield refs
             return
         content = gitfiles.read(file, _everything, layout.width)
         if isinstance(content, gitfiles.Content) and content.blob == blob:

@@ -319,6 +319,22 @@ def test_a_blob_that_is_only_staged_is_told_by_its_path_in_the_index(
     assert places == {("é/x\ny", False), ("copy", False)}
 
 
+@pytest.mark.parametrize("path", ["folder", "x" * 300])
+def test_a_staged_key_is_read_again_though_its_path_cannot_be(
+    tmp_path: Path, rng: random.Random, scan: Scan, path: str
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.write("staged", text)
+    blob = repository.git("hash-object", "-w", "staged").strip()
+    (tmp_path / "r" / "staged").unlink()
+    (tmp_path / "r" / "folder").mkdir()
+    repository.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}")
+    found = scan(tmp_path / "r", options=("--offline", "--show-secrets")).findings[key_id]
+    assert found["secret"] is not None
+    assert [each["path"] for each in found["matches"]] == [path]
+
+
 def test_an_index_that_cannot_be_read_leaves_a_staged_key_without_a_path(
     tmp_path: Path, rng: random.Random, scan: Scan
 ) -> None:
