@@ -27,6 +27,7 @@ from firedamp.scanner.budget import (
     at_once,
     buffered,
     random_access,
+    without_content,
 )
 from firedamp.scanner.streams import deflate, zstd
 from firedamp.scanner.stub import is_stub
@@ -57,6 +58,7 @@ def unzip(file: File, budget: Budget) -> Parts:
         yield Part("", b"\n".join(filter(None, comments)), lines=False)
     for member in members:
         if member.is_dir():
+            yield from without_content(member.filename)
             continue
         if member.flag_bits & _ENCRYPTED:
             yield Unread(member.filename, "is encrypted")
@@ -251,6 +253,8 @@ def untar(file: File, budget: Budget) -> Parts:
         else:
             if length:
                 yield Part(name or header.name, archive.member(length))
+            else:
+                yield from without_content(name or header.name)
             name, size = "", None
         archive.go(after)
 
@@ -302,8 +306,11 @@ def unar(file: File, budget: Budget) -> Parts:
                 name, left = archive.need(length).rstrip(b"\0"), size - length
             elif name[:1] == b"/" and name[1:].isdigit():
                 name = table[int(name[1:]) :].split(b"\n", 1)[0]
+            member = _text(name.removesuffix(b"/"))
             if left:
-                yield Part(_text(name.removesuffix(b"/")), archive.member(left))
+                yield Part(member, archive.member(left))
+            else:
+                yield from without_content(member)
         archive.go(data + size)
         if size % 2:
             archive.read(1)
@@ -346,6 +353,8 @@ def uncpio(file: File, budget: Budget) -> Parts:
         data = archive.at
         if size and mode & 0o170000 == 0o100000:
             yield Part(_text(name), archive.member(size))
+        else:
+            yield from without_content(_text(name))
         archive.go(data + _up(size, step))
 
 

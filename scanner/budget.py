@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from firedamp.scanner.names import with_key_id
+
 MIB: Final = 1 << 20
 SMALL: Final = MIB
 """Members up to this size are handled as one bytes object; it is also the step in which larger ones are read."""
@@ -128,6 +130,12 @@ class Unread:
 
 
 Parts = Iterator[Part | Unread]
+
+
+def without_content(name: str) -> Parts:
+    """Yield a folder or an empty file if a key id may stand in its name: there is nothing else in it to look at."""
+    if with_key_id([name]):
+        yield Part(name, b"")
 
 
 class Inflater(Protocol):

@@ -20,7 +20,7 @@ from typing import BinaryIO, Final
 from firedamp.scanner.bundle import begins_bundle
 from firedamp.scanner.crew import steps
 from firedamp.scanner.holes import Dense
-from firedamp.scanner.names import may_hold_secret
+from firedamp.scanner.names import may_hold_secret, with_key_id
 from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested
 from firedamp.scanner.stub import is_stub, tail_in, tail_of
 from firedamp.scanner.walk import (
@@ -112,8 +112,9 @@ class FolderSource:
 
     def blobs(self) -> Iterator[Item]:
         """Yield the files worth a look, the repositories, and what was not read."""
+        names = functools.cache(_names_in)
         for met in self._store.held(roots=[self.target]):
-            if isinstance(met.provenance, FileProvenance) and _name_at(met.provenance.path, met.blob) is None:
+            if isinstance(met.provenance, FileProvenance) and not _is_name(met.provenance.path, met.blob, names):
                 self._held.setdefault(real_path(met.provenance.path), []).append(met)
         known, early = self._remembered(), array("q")
         if self._walk.first:
@@ -126,6 +127,8 @@ class FolderSource:
         if isinstance(task, Skipped):
             yield task
             return
+        if with_key_id([os.path.basename(self._root)]):  # noqa: PTH119
+            yield from self._named(self._root)
         keys = yield from self._read(self._world(known, _sorted(early)), task, known)
         keys.extend((yield from self._passed_by(keys, known)))
         yield from self._left_out_by_rule()
@@ -290,8 +293,11 @@ class FolderSource:
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield places whose file is no longer there. What holds other content now was told with what was read."""
+        names = functools.cache(_names_in)
         for each in met:
-            if isinstance(each.provenance, FileProvenance) and not _stands(each.provenance.path, each.blob):
+            if not isinstance(each.provenance, FileProvenance) or _is_file(real_path(each.provenance.path)):
+                continue
+            if not _is_name(each.provenance.path, each.blob, names):
                 yield each
 
 
@@ -430,8 +436,18 @@ def _listed(path: str) -> Listed | Skipped:
     return Listed(path, key_of(status), status.st_size)
 
 
-def _stands(path: str, blob: str) -> bool:
-    return _is_file(real_path(path)) or _name_at(path, blob) is not None
+def _is_name(path: str, blob: str, names: Callable[[str], Collection[str]]) -> bool:
+    """Whether a blob is the name of what stands at path, or one in the folder there; names lists a folder once."""
+    real = real_path(path)
+    return (blob_id(os.fsencode(os.path.basename(real))) == blob and os.path.lexists(real)) or blob in names(real)  # noqa: PTH119
+
+
+def _names_in(folder: str) -> frozenset[str]:
+    """Return the names in a folder as blobs; none where there is no folder."""
+    try:
+        return frozenset(map(blob_id, os.listdir(os.fsencode(folder))))  # noqa: PTH208
+    except OSError:
+        return frozenset()
 
 
 def _name_at(path: str, blob: str) -> bytes | None:

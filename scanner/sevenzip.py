@@ -28,6 +28,7 @@ from firedamp.scanner.budget import (
     buffered,
     random_access,
     trouble_of,
+    without_content,
 )
 from firedamp.scanner.streams import deflate, zstd
 
@@ -135,9 +136,11 @@ def un7z(file: File, budget: Budget) -> Parts:
         kind = directory.byte()
     if kind != _DIRECTORY:
         raise Broken("has a damaged directory")
-    folders, names = _directory(directory)
+    folders, names, empty = _directory(directory)
     for folder in folders:
         yield from _members(file, folder, names, budget)
+    for name in empty:
+        yield from without_content(name)
 
 
 def _read(file: File, start: int, size: int) -> bytes:
@@ -163,21 +166,22 @@ def _unpacked(file: File, folder: _Folder, budget: Budget) -> bytes:
     return data
 
 
-def _directory(directory: _Bytes) -> tuple[list[_Folder], list[str]]:
-    """Read the folders, and the names of the members that have bytes, in their order."""
+def _directory(directory: _Bytes) -> tuple[list[_Folder], list[str], list[str]]:
+    """Read the folders, and the names of the members that have bytes, in their order; then of those that have none."""
     folders: list[_Folder] = []
     names: list[str] = []
+    bare: list[str] = []
     while kind := directory.byte():
         if kind == _STREAMS:
             folders = _streams(directory)
         elif kind == _FILES:
-            names = _names(directory)
+            names, bare = _names(directory)
         else:
             raise Broken("has a damaged directory")
-    return folders, names
+    return folders, names, bare
 
 
-def _names(directory: _Bytes) -> list[str]:
+def _names(directory: _Bytes) -> tuple[list[str], list[str]]:
     count = directory.number()
     names: list[str] = []
     empty: list[bool] = []
@@ -188,7 +192,9 @@ def _names(directory: _Bytes) -> list[str]:
         elif kind == _NAMES:
             record.byte()
             names = record.rest().decode("utf-16-le", "replace").split("\0")[:-1]
-    return [name for at, name in enumerate(names) if not (at < len(empty) and empty[at])]
+    empty += [False] * (len(names) - len(empty))
+    pairs = [*zip(names, empty, strict=False)]
+    return [name for name, is_empty in pairs if not is_empty], [name for name, is_empty in pairs if is_empty]
 
 
 def _streams(directory: _Bytes) -> list[_Folder]:
@@ -312,6 +318,8 @@ def _members(file: File, folder: _Folder, names: list[str], budget: Budget) -> P
         end = content.at + size
         if size:
             yield Part(name, content.member(size))
+        else:
+            yield from without_content(name)
         try:
             content.go(end)
         except Broken as broken:

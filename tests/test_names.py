@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.builders import make_key_id
-from tests.containers import tarred, zipped
+from tests.containers import cpio, seven, tarred, zipped
 from tests.scans import Scan, scanner
 
 
@@ -114,3 +117,55 @@ def test_a_key_in_a_members_name_is_told_once_by_what_it_names(tmp_path: Path, s
     assert {each[1] for each in places(found[folder])} == {folder, deep.rpartition("/")[0]}
     assert places(found[pair]) == {(str(archive), "inner.tar", None, None)}
     assert found[pair]["secret"] == secret
+
+
+@pytest.mark.parametrize("pack", [tarred, zipped, seven, cpio])
+def test_a_key_in_the_name_of_an_empty_member_is_told(
+    tmp_path: Path, scan: Scan, rng: random.Random, pack: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    key, archive = make_key_id(rng), tmp_path / "root" / "archive"
+    archive.parent.mkdir()
+    archive.write_bytes(pack({"x": b"nothing", f"{key}.csv": b"", "y": b"nothing"}))
+    assert places(scan(archive.parent).findings[key]) == {(str(archive), f"{key}.csv", None, None)}
+
+
+def test_a_key_in_the_name_of_an_empty_folder_of_an_archive_is_told(
+    tmp_path: Path, scan: Scan, rng: random.Random
+) -> None:
+    in_tar, in_zip, root = make_key_id(rng), make_key_id(rng), tmp_path / "root"
+    root.mkdir()
+    with tarfile.open(root / "a.tar", "w") as archive:
+        folder = tarfile.TarInfo(f"./{in_tar}")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+    (root / "a.zip").write_bytes(zipped({f"a/{in_zip}/": b""}))
+    assert scan(root).findings.keys() == {in_tar, in_zip}
+
+
+def test_the_name_of_a_target_itself_is_looked_at(tmp_path: Path, scan: Scan, rng: random.Random) -> None:
+    file, folder = make_key_id(rng), make_key_id(rng)
+    (tmp_path / f"{file}.csv").write_text("nothing")
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "notes.txt").write_text("nothing")
+    for name, key in ((f"{file}.csv", file), (folder, folder)):
+        for _ in range(2):
+            assert places(scan(tmp_path / name).findings[key]) == {(str(tmp_path / name), "", None, None)}
+
+
+def test_many_pairs_in_the_names_of_one_folder_do_not_hold_the_scan(
+    tmp_path: Path, scan: Scan, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, listed = tmp_path / "root", list[object]()
+    root.mkdir()
+    for _ in range(30):
+        (root / f"{make_key_id(rng)}:{a_secret(rng)}").touch()
+    real = os.listdir
+
+    def listdir(path: bytes) -> list[bytes]:
+        listed.append(path)
+        return real(path)
+
+    assert len(scan(root).findings) == 30
+    monkeypatch.setattr(os, "listdir", listdir)
+    assert len(scan(root).findings) == 30
+    assert listed.count(os.fsencode(root)) <= 2
