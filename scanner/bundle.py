@@ -23,10 +23,7 @@ _CAME_FROM: Final = "came-from"
 
 def is_bundle(path: Path) -> bool:
     """Whether path is a git bundle or a pack, by its first bytes."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return begins_bundle(file.read(32))
+    return begins_bundle(small(path))
 
 
 def begins_bundle(head: bytes) -> bool:
