@@ -30,7 +30,7 @@ from firedamp.scanner.budget import (
     too_large,
     trouble_of,
 )
-from firedamp.scanner.names import may_hold_secret, parts_with_key_id
+from firedamp.scanner.names import may_hold_secret, parts_with_key_id, with_key_id
 from firedamp.scanner.stub import TAIL, is_stub, tail_of
 from firedamp.storage.records import Outcome, Skipped
 
@@ -190,6 +190,8 @@ def opened(kind: str, file: File, budget: Budget) -> Parts:
 
 _TOLD: Final = 100
 """How many unreadable members of one container are named; the rest are counted."""
+_LONGEST_PATH: Final = 4096
+"""Characters of a path: Linux takes no longer one (PATH_MAX)."""
 
 
 class _Walk:
@@ -213,10 +215,7 @@ class _Walk:
                     why = f"holds more than {self._limits.members:,} members"
                     break
                 self.at = _joined(chain, part.name)
-                for name in parts_with_key_id(part.name):
-                    if name not in named:
-                        named.add(name)
-                        yield from self._name(chain, part.name, name)
+                yield from self._names(chain, part.name, named)
                 if isinstance(part, Part):
                     yield from self._part(part, chain, depth)
                 elif unread < _TOLD:
@@ -241,10 +240,24 @@ class _Walk:
         if why is not None:
             yield _failed(chain, f"{kind} {why}")
 
-    def _name(self, chain: str, whole: str, name: str) -> Iterator[Member]:
-        """Look at a member's name; one with room for a secret is told by the container, for a chain is stored."""
-        told, text = (chain, whole) if may_hold_secret(whole) else (_joined(chain, name), name.rpartition("/")[2])
-        yield from self._window(told, text.encode("utf-8", "replace"), (None, None), office=False)
+    def _names(self, chain: str, whole: str, named: set[str]) -> Iterator[Member]:
+        """Look at the names in a member's path in which a key id may stand, unless they are among named.
+
+        A path with room for a secret is told by the container, for a chain is stored; so is one that no system has, of
+        which the names are looked at as lines.
+        """
+        if not with_key_id([whole]):
+            return
+        is_long = len(whole) > _LONGEST_PATH
+        if is_long or may_hold_secret(whole):
+            text = (whole.replace("/", "\n") if is_long else whole).encode("utf-8", "replace")
+            yield from self._window(chain, text, (None, None), office=False)
+            return
+        for name in parts_with_key_id(whole):
+            if name not in named:
+                named.add(name)
+                last = name.rpartition("/")[2].encode("utf-8", "replace")
+                yield from self._window(_joined(chain, name), last, (None, None), office=False)
 
     def _part(self, part: Part, chain: str, depth: int) -> Iterator[Member | Skipped]:
         body = part.body

@@ -142,6 +142,17 @@ def test_a_key_in_the_name_of_an_empty_folder_of_an_archive_is_told(
     assert scan(root).findings.keys() == {in_tar, in_zip}
 
 
+def test_paths_that_no_system_has_are_told_by_their_archive(tmp_path: Path, scan: Scan, rng: random.Random) -> None:
+    keys = [make_key_id(rng) for _ in range(300)]
+    archive = tmp_path / "root" / "a.tar"
+    archive.parent.mkdir()
+    archive.write_bytes(tarred({f"{number}/" + "/".join(keys): b"nothing" for number in range(100)}))
+    found = scan(archive.parent)
+    assert found.findings.keys() == {*keys}
+    assert {place for key in keys for place in places(found.findings[key])} == {(str(archive), "", None, None)}
+    assert found.summary["complete"], "each part of each path told by itself takes 200 MB"
+
+
 def test_the_name_of_a_target_itself_is_looked_at(tmp_path: Path, scan: Scan, rng: random.Random) -> None:
     file, folder = make_key_id(rng), make_key_id(rng)
     (tmp_path / f"{file}.csv").write_text("nothing")
