@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,7 @@ def test_where_no_process_can_be_begun_nothing_is_prepared(tmp_path: Path, monke
             raise BlockingIOError("Resource temporarily unavailable")
         return real()
 
+    monkeypatch.setattr(threading, "active_count", lambda: 1)  # other tests may have left threads
     monkeypatch.setattr(os, "fork", fork)
     jit.prepare(wanted, tmp_path / "cache")
     assert len(begun) == 2
@@ -153,6 +155,7 @@ def test_where_no_process_can_be_begun_nothing_is_prepared(tmp_path: Path, monke
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
 def test_nothing_is_prepared_for_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
+    monkeypatch.setattr(threading, "active_count", lambda: 1)  # other tests may have left threads
     monkeypatch.setattr(os, "fork", lambda: begun.append(0))
     (tmp_path / "file").touch()
     jit.prepare([(total, "LlB"), (one_more_than_twice, "l")], tmp_path / "file" / "cache")
