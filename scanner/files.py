@@ -214,10 +214,13 @@ class FolderSource:
         return keys
 
     def _named(self, path: str) -> Iterator[Item]:
-        """Yield a name in which a key id may stand; one with room for a secret is told by its folder."""
+        """Yield a name in which a key id may stand; one with room for a secret is told by its folder.
+
+        Not the target's own: its folder is no part of the target, by which all here is known.
+        """
         folder, name = os.path.split(path)
         blob = blob_id(os.fsencode(name))
-        place = FileProvenance(path=shown(folder if may_hold_secret(name) else path))
+        place = FileProvenance(path=shown(folder if may_hold_secret(name) and path != self._root else path))
         self._fresh.append(Met(source=self.name, blob=blob, provenance=place))
         if blob in self._met:
             yield Known(blob)

@@ -154,11 +154,13 @@ def test_paths_that_no_system_has_are_told_by_their_archive(tmp_path: Path, scan
 
 
 def test_the_name_of_a_target_itself_is_looked_at(tmp_path: Path, scan: Scan, rng: random.Random) -> None:
-    file, folder = make_key_id(rng), make_key_id(rng)
+    file, folder, pair = (make_key_id(rng) for _ in range(3))
+    paired = f"{pair}:{a_secret(rng)}"
     (tmp_path / f"{file}.csv").write_text("nothing")
+    (tmp_path / paired).write_text("nothing")
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "notes.txt").write_text("nothing")
-    for name, key in ((f"{file}.csv", file), (folder, folder)):
+    for name, key in ((f"{file}.csv", file), (folder, folder), (paired, pair)):
         for _ in range(2):
             assert places(scan(tmp_path / name).findings[key]) == {(str(tmp_path / name), "", None, None)}
 
