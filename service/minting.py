@@ -6,6 +6,7 @@ import contextlib
 import csv
 import itertools
 import os
+import stat
 import sys
 import time
 from collections import Counter
@@ -199,6 +200,9 @@ def _private(path: Path) -> TextIO:
         handle = os.open(path, flags, 0o600)
     except OSError as error:
         raise UsageFailure(f"{path} cannot be written: {error.strerror}", "--output FILE, no link") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):  # root's fchmod would take /dev/null from everybody
+        os.close(handle)
+        raise UsageFailure(f"{path} cannot be written: no regular file", "--output FILE keeps secrets")
     if hasattr(os, "fchmod"):
         os.fchmod(handle, 0o600)
     out = os.fdopen(handle, "a", encoding="utf-8", newline="")

@@ -97,6 +97,8 @@ def _open(path: Path | None) -> sqlite3.Connection:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     if path.is_symlink():
         raise OSError(f"{path} is a link")
+    if not path.is_file():  # root's chmod would take /dev/null from everybody
+        raise OSError(f"{path} is no regular file")
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
     return _prepared(sqlite3.connect(path, timeout=_BUSY_MS / 1000, check_same_thread=False, isolation_level=None))

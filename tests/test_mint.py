@@ -421,6 +421,20 @@ def test_what_cannot_be_minted_is_said(
     assert keys_of(aws) == {}
 
 
+def test_what_keeps_no_secret_is_no_output_and_keeps_its_mode(
+    aws: Loopback, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    configure(aws, monkeypatch)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o644)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert main(["canary", "mint", "--output", str(pipe)]) == 2
+    os.close(reader)
+    assert "no regular file" in capsys.readouterr().err
+    assert stat.S_IMODE(pipe.stat().st_mode) == 0o644
+    assert keys_of(aws) == {}
+
+
 def test_two_runs_never_make_canaries_at_the_same_time(
     aws: Loopback, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -127,6 +128,13 @@ def test_a_database_that_is_a_link_is_refused_and_an_open_one_is_closed_to_other
     (tmp_path / "open.db").touch(0o644)
     Store(tmp_path / "open.db").close()
     assert (tmp_path / "open.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_no_regular_file_is_no_database_and_keeps_its_mode(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o644)
+    with pytest.raises(StoreFailure, match="no regular file"):
+        Store(tmp_path / "pipe")
+    assert (tmp_path / "pipe").stat().st_mode & 0o777 == 0o644
 
 
 def test_a_blank_store_has_the_same_tables_and_none_of_the_rows(tmp_path: Path) -> None:
