@@ -31,6 +31,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "container"
 TEXT = (FOLDER / "Dockerfile").read_text()
 USER = "10001"
+DEVICES = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}
 CHROOT = shutil.which("chroot", path="/usr/sbin:/sbin:/usr/bin") or "chroot"
 PYTHONS = [
     shutil.which("python3.12"),
@@ -149,13 +150,17 @@ def contained(place: Path, environment: Path, *words: str) -> subprocess.Popen[s
     state, config, root = place / "state", place / "firedamp.toml", place / "root"
     root.mkdir(exist_ok=True)
     mounts = [f"mount -t tmpfs -o mode=755 tmpfs {root}"]
-    for name in ("usr", "bin", "sbin", "lib", "lib64", "etc", "dev", "proc"):
+    for name in ("usr", "bin", "sbin", "lib", "lib64", "etc", "proc"):
         here, there = Path("/", name), root / name
         if here.is_symlink():
             mounts.append(f"cp -P {here} {there}")
         elif here.is_dir():
             mounts += [f"mkdir {there}", f"mount --rbind {here} {there}"]
-            mounts += [f"mount -o remount,ro,bind {there}"] if name not in {"dev", "proc"} else []
+            mounts += [f"mount -o remount,ro,bind {there}"] if name != "proc" else []
+    # An engine makes devices of its own: this machine's may be closed to others.
+    mounts += [f"mkdir {root}/dev", f"mount -t tmpfs -o mode=755 tmpfs {root}/dev"]
+    mounts += [f"mknod -m 666 {root}/dev/{name} c 1 {number}" for name, number in DEVICES.items()]
+    mounts += [f"mkdir -m 1777 {root}/dev/shm"]
     mounts += [
         f"mkdir -p {root}/tmp {root}{place}", f"mount -t tmpfs -o mode=1777 tmpfs {root}/tmp",
         f"mount --bind {place} {root}{place}", f"mount -o remount,ro,bind {root}{place}",
@@ -196,7 +201,7 @@ def test_the_service_runs_as_in_its_container(place: Path, rng: random.Random) -
     repository.commit("leak", {"a": text})
     scan = contained(place, environment, "scan", str(place / "r"), "--offline", "--format", "jsonl")
     out, errors = scan.communicate(timeout=120)
-    assert scan.returncode == 1, errors
+    assert scan.returncode == 1, errors + out
     assert key_id in out
 
     serving = contained(place, environment)
