@@ -35,7 +35,15 @@ from firedamp.scanner.version import VERSION
 from firedamp.service import clock
 from firedamp.service.options import Common, Format, ScanOptions, default_db, must_be_writable
 from firedamp.service.progress import Bar
-from firedamp.service.surroundings import be_nice, changed, home_folder, known_files, place_of, wait_for_power
+from firedamp.service.surroundings import (
+    be_nice,
+    changed,
+    home_folder,
+    known_files,
+    on_battery,
+    place_of,
+    wait_for_power,
+)
 from firedamp.storage.errors import SourceFailure, UsageFailure
 from firedamp.storage.records import FileProvenance, GitProvenance, Provenance, Skipped, TriageState
 from firedamp.storage.secret import Fingerprint, Secret
@@ -293,7 +301,7 @@ class _Opener:
         self._walk = Walk(
             everything=options.all_places or common.settings().scan.all_places,
             same_file_system=options.same_file_system, own=_own(common), jobs=self._jobs,
-            pause=wait_for_power if options.nice else None,
+            pause=functools.partial(wait_for_power, on_battery, time.sleep) if options.nice else None,
         )  # fmt: skip
         self._whole = options.thorough
         self._filter_from = _filter_from()

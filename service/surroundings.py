@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -74,13 +74,13 @@ def be_nice() -> None:
             subprocess.run([ionice, "-c", "3", "-p", str(os.getpid())], capture_output=True, check=False, timeout=5)
 
 
-def wait_for_power() -> None:
-    """Wait while the machine runs on its battery."""
-    while on_battery(_SUPPLIES):
-        time.sleep(_WAIT)
+def wait_for_power(on_battery: Callable[[], bool], sleep: Callable[[float], object]) -> None:
+    """Wait while the machine runs on its battery. sleep takes seconds."""
+    while on_battery():
+        sleep(_WAIT)
 
 
-def on_battery(supplies: Path) -> bool:
+def on_battery(supplies: Path = _SUPPLIES) -> bool:
     """Say whether a battery is all the power there is. supplies is Linux's folder; macOS is asked by `pmset`."""
     if sys.platform == "darwin":
         told = subprocess.run(["pmset", "-g", "batt"], capture_output=True, text=True, check=False, timeout=5)

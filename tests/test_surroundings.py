@@ -34,7 +34,17 @@ def test_a_battery_is_all_there_is_only_when_it_discharges_and_nothing_is_plugge
 
 
 def test_the_wait_for_power_ends_at_once_where_there_is_power() -> None:
-    surroundings.wait_for_power()
+    surroundings.wait_for_power(lambda: False, asleep)
+
+
+def test_the_wait_for_power_lasts_as_long_as_the_battery_is_all_there_is() -> None:
+    answers, slept = [False, True, True], list[float]()
+    surroundings.wait_for_power(answers.pop, slept.append)
+    assert (answers, len(slept)) == ([], 2)
+
+
+def asleep(seconds: float) -> None:
+    pytest.fail(f"it sleeps {seconds} s")
 
 
 def test_a_nice_process_has_the_lowest_priority() -> None:
