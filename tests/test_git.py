@@ -641,7 +641,7 @@ def test_a_git_url_is_cloned_once_and_fetched_then(tmp_path: Path, rng: random.R
 
 
 def test_a_url_over_http_on_this_machine_is_cloned_and_its_password_is_nowhere(
-    tmp_path: Path, rng: random.Random, scan: Scan
+    tmp_path: Path, cache: Path, rng: random.Random, scan: Scan
 ) -> None:
     repository = Repository(tmp_path / "r")
     key_id, text = leak(rng)
@@ -665,7 +665,8 @@ def test_a_url_over_http_on_this_machine_is_cloned_and_its_password_is_nowhere(
         server.shutdown()
     assert scanned.match(key_id)["repository"] == f"http://{place}"
     assert set(asked) == {"Basic " + base64.b64encode(f"user:{password}".encode()).decode()}
-    written = [path for path in tmp_path.parent.rglob("*") if path.is_file()]
+    places = (tmp_path, Path.home(), cache)
+    written = [path for place in places for path in place.rglob("*") if path.is_file()]
     assert not [path for path in written if password.encode() in path.read_bytes()]
 
 
