@@ -66,6 +66,11 @@ class ChosenSource:
         del met
         yield from ()
 
+    def unsure(self, met: Iterable[Met]) -> Iterator[Met]:
+        """Yield nothing: nothing was recorded before."""
+        del met
+        yield from ()
+
     def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
         """Yield the paths that the chosen objects have."""
         for blob in ids:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from io import FileIO
+from pathlib import PurePath
 from typing import BinaryIO, Final
 
 from firedamp.scanner.bundle import begins_bundle
@@ -108,7 +109,9 @@ class FolderSource:
         self._opened = False
         self._files = self._size = 0
         self._told: set[str] = set()
-        """What could not be read, and was told."""
+        """What was not read, and was told."""
+        self._failed: set[str] = set()
+        """What of that could not be read: what stood at or below it may be there."""
 
     def blobs(self) -> Iterator[Item]:
         """Yield the files worth a look, the repositories, and what was not read."""
@@ -190,6 +193,7 @@ class FolderSource:
             self._files += step.files
             self._size += step.bytes
             self._told.update(each.what for each in step.skipped)
+            self._failed.update(each.what for each in step.skipped if each.outcome is Outcome.FAILED)
             yield from step.skipped
             yield from (Nested(path) for path in step.nested)
             for path in step.named:
@@ -233,7 +237,10 @@ class FolderSource:
         try:
             handle = open_file(file.path)
         except OSError as error:
-            yield trouble(file.path, error)
+            told = trouble(file.path, error)
+            if told.outcome is Outcome.FAILED:
+                self._failed.add(told.what)
+            yield told
             return False
         with Dense(handle) as stream:
             status = os.fstat(handle)
@@ -303,6 +310,13 @@ class FolderSource:
             if not _is_name(each.provenance.path, each.blob, names):
                 yield each
 
+    def unsure(self, met: Iterable[Met]) -> Iterator[Met]:
+        """Yield places that could not be read, or that stand in a folder that could not be listed."""
+        for each in met:
+            path = each.provenance.path or ""
+            if not self._failed.isdisjoint((path, *map(str, PurePath(path).parents))):
+                yield each
+
 
 class StreamSource:
     """Standard input, read to its end. A stream too large to hold is looked at in windows, each a blob of its own.
@@ -361,6 +375,11 @@ class StreamSource:
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield what an earlier stream held."""
         return (each for each in met if each.blob not in self._blobs)
+
+    def unsure(self, met: Iterable[Met]) -> Iterator[Met]:
+        """Yield nothing: what was read of a stream is all there is."""
+        del met
+        yield from ()
 
 
 def windows(stream: BinaryIO | FileIO, first: bytes = b"") -> Iterator[tuple[bytes, int, int]]:

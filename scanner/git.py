@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     from firedamp.scanner.packindex import PackListing
 
 
+_Where = tuple[str, str | None, str | None]
+"""A blob, and the commit and path by which it is met."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
     """What the delta filter is asked of a pack."""
@@ -88,6 +92,8 @@ class GitSource:
         self._unread: set[str] = set()
         self._again: set[str] = set()
         """Those that were handed on in this scan already, for they could not be read to their end in the last one."""
+        self._unsure: set[_Where] = set()
+        """Of which the last scan could not find out whether they hold, where nothing changed since."""
         self._walked = b""
         self._skipped: list[Skipped] = []
         self._lasting: set[Skipped] = set()
@@ -112,6 +118,7 @@ class GitSource:
         stamp = gitfiles.stamp(layout)
         before = self._unchanged(stamp)
         if before is not None and (yield from self._fails_again(layout, before.unread)):
+            self._unsure.update(before.unsure)
             yield from (*layout.skipped, *before.skipped)
             yield Checkpoint(Tally(known=before.known - len(before.unread)))
             return
@@ -143,7 +150,8 @@ class GitSource:
             states.append(SourceState(target=target, detector=self._seen.detector, value=self._walked))
         if stamp.settled and self._nothing_failed(besides=self._lasting):
             told = tuple(each for each in self._skipped if each not in layout.skipped)
-            value = _Before(stamp.digest, counted, told, tuple(sorted(self._unread))).encoded()
+            unsure = tuple(map(_where, self.unsure(self._store.held(repositories=[self.target]))))
+            value = _Before(stamp.digest, counted, told, tuple(sorted(self._unread)), unsure).encoded()
             states.append(SourceState(target=self._state, detector=self._seen.detector, value=value))
         yield Checkpoint(met=met, states=tuple(states))
 
@@ -382,10 +390,20 @@ class GitSource:
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield ways recorded before that no longer hold: pruned objects, rewritten history, edited configuration."""
         if self._listing is not None and self._nothing_failed():
-            for each in met:
-                places = {_key(place) for place in self._placed.get(each.blob, [])}
-                if isinstance(each.provenance, GitProvenance) and _key(each.provenance) not in places:
-                    yield each
+            yield from self._not_met(met)
+
+    def unsure(self, met: Iterable[Met]) -> Iterator[Met]:
+        """Yield ways recorded before that were not met again, where something could not be read."""
+        if self._listing is not None and not self._nothing_failed():
+            yield from self._not_met(met)
+        elif self._unsure:
+            yield from (each for each in met if _where(each) in self._unsure)
+
+    def _not_met(self, met: Iterable[Met]) -> Iterator[Met]:
+        for each in met:
+            places = {_key(place) for place in self._placed.get(each.blob, [])}
+            if isinstance(each.provenance, GitProvenance) and _key(each.provenance) not in places:
+                yield each
 
 
 def _beyond(layout: Layout) -> Iterator[Skipped]:
@@ -415,31 +433,37 @@ def _forget(blob: Blob) -> None:
 class _Before:
     """What is remembered of a scan: what the repository looked like, its objects' number, and what was not read.
 
-    unread are blobs of which some part could not be looked through.
+    unread are blobs of which some part could not be looked through; unsure are ways recorded before that were not met.
     """
 
     stamp: str
     known: int
     skipped: tuple[Skipped, ...]
     unread: tuple[str, ...] = ()
+    unsure: tuple[_Where, ...] = ()
 
     def encoded(self) -> bytes:
         skipped = [(each.outcome, each.what, each.why, each.count) for each in self.skipped]
-        return json.dumps((self.stamp, self.known, skipped, self.unread)).encode()
+        return json.dumps((self.stamp, self.known, skipped, self.unread, self.unsure)).encode()
 
     @classmethod
     def decoded(cls, value: bytes) -> _Before:
-        stamp, known, skipped, *more = json.loads(value)
+        stamp, known, skipped, unread, unsure = (*json.loads(value), (), ())[:5]  # older ones end sooner
         return cls(
             stamp, known,
             tuple(Skipped(outcome=Outcome(o), what=what, why=why, count=count) for o, what, why, count in skipped),
-            tuple(more[0]) if more else (),
+            tuple(unread), tuple((blob, commit, path) for blob, commit, path in unsure),
         )  # fmt: skip
 
 
 def _unlisted(errors: Iterable[OSError]) -> Iterator[Skipped]:
     """Tell folders that could not be listed. A repository need not have every folder that is looked for."""
     return (trouble(str(e.filename), e) for e in errors if not isinstance(e, FileNotFoundError))
+
+
+def _where(met: Met) -> _Where:
+    place = met.provenance
+    return met.blob, place.commit if isinstance(place, GitProvenance) else None, place.path
 
 
 def _key(place: GitProvenance) -> tuple[str | None, str | None]:

@@ -181,6 +181,10 @@ class Organisation:
         """Yield nothing: a list of repositories holds no blob."""
         yield from ()
 
+    def unsure(self, _met: Iterable[Met]) -> Iterator[Met]:
+        """Yield nothing: a list of repositories holds no blob."""
+        yield from ()
+
     def provenance(self, _ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
         """Yield nothing: a list of repositories holds no blob."""
         yield from ()
@@ -324,6 +328,10 @@ class MirrorSource:
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield what holds no longer, as the clone's source sees it."""
         return self._inner.gone(met)
+
+    def unsure(self, met: Iterable[Met]) -> Iterator[Met]:
+        """Yield what may hold, as the clone's source sees it: all of it where the forge shows no refs."""
+        return iter(met) if isinstance(self._refs, Withheld) else self._inner.unsure(met)
 
     def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
         """Yield every way these blobs are met."""

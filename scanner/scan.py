@@ -54,6 +54,8 @@ class Report:
     """What an honoured mark in its line allows, with the places where it does."""
     tally: Tally
     skipped: tuple[Skipped, ...]
+    unsure: int = 0
+    """Findings with a place in the targets that could not be read now: whether they stand there is not known."""
     targets: tuple[str, ...]
     borrowed: tuple[str, ...] = ()
     """Object folders outside the targets that were read, for a repository there borrows from them."""
@@ -131,15 +133,16 @@ def scan(
         store=store, detect=detect, detector=detector, now=now, known=_Canaries(store, canary_accounts),
         progress=progress,
     )  # fmt: skip
-    tally, skipped, scanned, borrowed = Tally(), list[Skipped](), list[Source](), dict[str, None]()
+    tally, skipped, held, unsure, borrowed = Tally(), list[Skipped](), set[Met](), set[Met](), dict[str, None]()
     waiting = deque(sources)
     while waiting:
         source = waiting.popleft()
-        begun, run = now(), _Run()
+        begun, run, failed = now(), _Run(), False
         try:
             for nested in _read(source, run, world):
                 waiting.append(open_repository(nested.path))
         except SourceFailure as failure:
+            failed = True
             run.skipped.append(Skipped(outcome=Outcome.FAILED, what=source.target, why=str(failure)))
         store.add_scan_run(
             ScanRun(
@@ -149,9 +152,12 @@ def scan(
         )  # fmt: skip
         tally, skipped = tally + run.tally, skipped + run.skipped
         borrowed |= dict.fromkeys(run.borrowed)
-        scanned.append(source)
+        here = set(_held(store, source))
+        doubtful = here if failed else set(source.unsure(here))
+        unsure |= doubtful
+        held |= here - doubtful
     store.tidy(detector, now())
-    findings = list(standing(store, scanned, before, started))
+    findings = list(standing(store, held, before, started))
     allowed = tuple(_only(findings, lambda sight: sight.match.honours(honoured)))
     stands = tuple(_only(findings, lambda sight: not sight.match.honours(honoured)))
     tally = replace(
@@ -159,6 +165,7 @@ def scan(
     )
     return Report(
         findings=stands, allowed=allowed, tally=tally, skipped=tuple(skipped), borrowed=tuple(borrowed),
+        unsure=len(store.fingerprints_in({met.blob for met in unsure - held})),
         targets=tuple(s.target for s in sources),
     )  # fmt: skip
 
@@ -285,12 +292,11 @@ def _found(located: Located, blob: str, at: datetime, known: _Canaries) -> tuple
 
 
 def standing(
-    store: Store, sources: Sequence[Source], before: Collection[Fingerprint], started: datetime
+    store: Store, held: Collection[Met], before: Collection[Fingerprint], started: datetime
 ) -> Iterator[Reported]:
-    """Yield what stands in these sources now, the worst first; an id alone joins the pairs of the same id."""
-    places = {met.provenance for source in sources for met in _held(store, source)}
-    blobs = {met.blob for source in sources for met in _held(store, source)}
-    wanted = store.fingerprints_in(blobs)
+    """Yield what stands now where held was met, the worst first; an id alone joins the pairs of the same id."""
+    places = {met.provenance for met in held}
+    wanted = store.fingerprints_in({met.blob for met in held})
     findings = [finding for finding in store.findings() if finding.fingerprint in wanted]
     sights = {
         name: [sight for sight in each if sight.provenance in places]

@@ -101,6 +101,10 @@ class Source(Protocol):
         """Yield those of met, recorded by earlier scans of this target, that hold no longer. Asked after `blobs`."""
         ...
 
+    def unsure(self, met: Iterable[Met]) -> Iterator[Met]:
+        """Yield those of met of which this scan could not find out whether they hold. Asked after `blobs`."""
+        ...
+
     def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
         """Yield (blob id, one way it is met) for each of ids, at least one for each."""
         ...

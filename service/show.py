@@ -116,6 +116,7 @@ def summary(report: Report) -> dict[str, Json]:
         "new": sum(each.new for each in report.findings),
         "examples": tally.examples,
         "allowed": tally.allowed,
+        "unsure": report.unsure,
     }
     targets: list[Json] = list(report.targets)
     borrowed: list[Json] = list(report.borrowed)

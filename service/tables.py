@@ -255,6 +255,9 @@ def _summary(
         yield "Nothing was read." if report.tally.nothing else only
     if hidden:
         yield f"not shown: {many(hidden, 'finding')} that were decided, stand in the baseline, or are not new"
+    if report.unsure:
+        told = many(report.unsure, "finding")
+        yield f"not read again: {told} of earlier scans stood in what failed now, and may or may not stand there"
     tally = report.tally
     read = [many(count, name) for count, name in ((tally.files, "file"), (tally.objects, "object")) if count]
     read += [f"{tally.known:,} known and unchanged"] if tally.known else []

@@ -670,6 +670,34 @@ def test_a_url_over_http_on_this_machine_is_cloned_and_its_password_is_nowhere(
     assert not [path for path in written if password.encode() in path.read_bytes()]
 
 
+def test_a_key_in_a_place_that_cannot_be_read_any_more_is_neither_there_nor_gone(
+    tmp_path: Path, rng: random.Random, scan: Scan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository, bare, config = Repository(tmp_path / "r"), Repository(tmp_path / "b", bare=True), make_key_id(rng)
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak": text})
+    repository.git("bundle", "create", "--quiet", "../all.bundle", "--all")
+    bare.git("config", "user.name", config)
+    bare.git("hash-object", "-w", "--stdin", given=b"to be damaged")
+    targets = (tmp_path / "all.bundle", bare.path)
+    assert scan(*targets).findings.keys() == {key_id, config}
+    whole = targets[0].read_bytes()
+    targets[0].write_bytes(whole[:-50])
+    bare.git("config", "user.name", "nobody")
+    (loose,) = bare.path.glob("objects/??/*")
+    loose.rename(loose.with_name("0" * 38))
+    time.sleep(0.2)
+    for _ in ("first", "again"):
+        scanned = scan(*targets)
+        assert (scanned.status, scanned.findings.keys(), scanned.summary["unsure"]) == (2, set(), 2)
+    assert cli.main(["scan", *map(str, targets), "--offline"]) == 2
+    assert "2 findings of earlier scans" in capsys.readouterr().out
+    loose.with_name("0" * 38).rename(loose)
+    targets[0].write_bytes(whole)
+    scanned = scan(*targets)
+    assert (scanned.status, scanned.findings.keys(), scanned.summary["unsure"]) == (1, {key_id}, 0)
+
+
 def _no_verification(folder: Path) -> Path:
     path = folder / "firedamp.toml"
     path.write_text("[verify]\nenabled = false\n")

@@ -85,6 +85,25 @@ def test_unreadable_files_and_folders_are_failed_until_they_can_be_read(
     assert (status, len(found), failed) == (1, 5, {})
 
 
+def test_a_key_in_a_folder_that_cannot_be_read_any_more_is_neither_there_nor_gone(
+    tmp_path: Path, rng: random.Random, scan: Try
+) -> None:
+    tree = tmp_path / "tree"
+    keys = {name: leak(rng) for name in ("a/closed", "b", "c")}
+    (tree / "a").mkdir(parents=True)
+    for name, (_, text) in keys.items():
+        (tree / name).write_text(text)
+    assert scan(tree)[1] == {key_id for key_id, _ in keys.values()}
+    for name in ("a", "b"):
+        (tree / name).chmod(0)
+    for _ in ("first", "again"):
+        assert scan(tree)[:2] == (2, {keys["c"][0]})
+    for name in ("a", "b"):
+        (tree / name).chmod(0o755)
+    (tree / "b").write_text("clean")
+    assert scan(tree)[:2] == (1, {keys["a/closed"][0], keys["c"][0]})
+
+
 @pytest.mark.parametrize(
     "closed",
     [
