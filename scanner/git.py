@@ -111,7 +111,8 @@ class GitSource:
     def _all(self) -> Iterator[Item]:
         layout = find(self._place())
         if not self._borrows:
-            yield from (Borrowed(shown(str(store))) for store in layout.stores[1:])
+            outside = (layout.root / ".git").is_symlink() and not layout.common.is_relative_to(layout.root)
+            yield from (Borrowed(shown(str(store))) for store in layout.stores[0 if outside else 1 :])
         errors = list[OSError]()
         yield from (Nested(str(path)) for path in gitfiles.modules(layout, errors.append))
         yield from _unlisted(errors)

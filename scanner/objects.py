@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
+from firedamp.scanner.walk import git_folder
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.records import Outcome, Skipped
 
@@ -79,7 +80,7 @@ def find(path: Path) -> Layout:
     git_dir = root if is_git_dir(root) else _git_dir(root)
     common = git_dir
     if (git_dir / "commondir").is_file():
-        common = Path(os.path.realpath(git_dir / os.fsdecode(_string(git_dir / "commondir").strip())))
+        common = Path(os.path.realpath(git_dir / os.fsdecode(_string(git_dir / "commondir").rstrip(b"\r\n"))))
     objects = common / "objects"
     if not objects.is_dir():
         raise SourceFailure(f"{root} has no object folder", "is the repository damaged?")
@@ -104,7 +105,7 @@ def _git_dir(root: Path) -> Path:
     text = _string(inside)
     if not text.startswith(b"gitdir:"):
         raise SourceFailure(f"{root} is no repository")
-    pointed = root / os.fsdecode(text[len(b"gitdir:") :].strip())
+    pointed = root / git_folder(text)
     if not is_git_dir(pointed):
         raise SourceFailure(f"{inside} points to {pointed}, which is no repository", "was it moved or removed?")
     return Path(os.path.realpath(pointed))

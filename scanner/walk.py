@@ -239,6 +239,8 @@ class Walker:
                 below.append(Folder(path + entry.name, folder.rule))
             elif folder.rule:
                 done.left_out[folder.rule] += 1
+            elif entry.name == ".git" and os.path.lexists(f"{path}.git/HEAD"):  # a link, which git follows too
+                done.nested.append(path.rstrip("/") or "/")
             elif entry.is_symlink():
                 self._link(path, entry.name, done)
             else:
@@ -492,8 +494,13 @@ def _points_somewhere(path: str) -> bool:
             os.close(handle)
     except OSError:
         return True  # the git source will say what is wrong
-    pointed = os.fsdecode(told.removeprefix(b"gitdir:").strip())
+    pointed = git_folder(told)
     return pointed != "" and "\0" not in pointed and os.path.isdir(os.path.join(path, pointed))  # noqa: PTH112, PTH118
+
+
+def git_folder(told: bytes) -> str:
+    """Return the path in a `.git` file, as git takes it: all between `gitdir: ` and the line's end (setup.c)."""
+    return os.fsdecode(told.removeprefix(b"gitdir:").removeprefix(b" ").rstrip(b"\r\n"))
 
 
 def elsewhere(status: os.stat_result) -> bool:

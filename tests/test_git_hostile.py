@@ -224,6 +224,40 @@ def test_objects_of_another_hash_than_the_configuration_says_are_told(
     assert scan(tmp_path / "r" / ".git").status == 2
 
 
+@pytest.mark.parametrize("how", ["a link", "a path that ends in spaces"])
+@pytest.mark.parametrize("below", [False, True])
+def test_a_git_folder_elsewhere_is_found_as_git_finds_it(
+    tmp_path: Path, rng: random.Random, scan: Scan, how: str, below: bool
+) -> None:
+    tree, kept = tmp_path / "tree", tmp_path / "kept  "
+    repository = Repository(tree / "r")
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak": text})
+    repository.commit("clean", {"leak": "clean"})
+    (tree / "r" / ".git").rename(kept)
+    if how == "a link":
+        (tree / "r" / ".git").symlink_to(kept)
+    else:
+        (tree / "r" / ".git").write_text(f"gitdir: {kept}\n")
+    assert repository.git("rev-parse", "HEAD")
+    for _ in ("first", "again"):
+        scanned = scan(tree if below else tree / "r")
+        assert (scanned.status, scanned.match(key_id)["repository"]) == (1, str(tree / "r"))
+        assert scanned.summary["borrowed"] == ([f"{kept}/objects"] if how == "a link" else [])
+        assert scanned.summary["left_out"]["count"] == 0
+
+
+@pytest.mark.parametrize("to", ["/", "nowhere", "folder", ".git"])
+def test_a_link_that_leads_to_no_repository_is_left_out(tmp_path: Path, scan: Scan, to: str) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("clean")
+    (tmp_path / "folder").mkdir()
+    (tree / ".git").symlink_to("../folder" if to == "folder" else to)
+    scanned = scan(tree)
+    assert (scanned.status, scanned.summary["left_out"]["count"]) == (0, 1)
+
+
 def test_only_an_extension_names_the_hash(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
     repository = Repository(tmp_path / "r")
     key_id, text = leak(rng)
