@@ -74,6 +74,13 @@ def is_git_dir(path: Path) -> bool:
     return (path / "commondir").is_file() or ((path / "objects").is_dir() and (path / "refs").is_dir())
 
 
+def _is_damaged(path: Path) -> bool:
+    """Whether path holds git's objects, but lacks HEAD or refs: git opens it no more, and what it holds is there."""
+    kept = path / "objects"
+    beside = os.path.lexists(path / "HEAD") or (path / "refs").is_dir()
+    return beside and ((kept / "pack").is_dir() or (kept / "info").is_dir())
+
+
 def find(path: Path) -> Layout:
     """Find the parts of the repository at path, a work tree or a git folder. Raises SourceFailure if there is none."""
     root = Path(os.path.realpath(path))
@@ -86,6 +93,10 @@ def find(path: Path) -> Layout:
         raise SourceFailure(f"{root} has no object folder", "is the repository damaged?")
     config = small(common / "config")
     stores, skipped = _stores(objects)
+    if not is_git_dir(git_dir):
+        lost = git_dir / ("refs" if os.path.lexists(git_dir / "HEAD") else "HEAD")
+        why = "missing: git takes this for no repository, and its objects are read all the same"
+        skipped = (Skipped(outcome=Outcome.FAILED, what=str(lost), why=why), *skipped)
     shallow = common / "shallow"
     promisor = _PROMISOR.search(config) is not None or any((objects / "pack").glob("*.promisor"))
     return Layout(
@@ -99,11 +110,13 @@ def _git_dir(root: Path) -> Path:
     """Return the git folder of a work tree. A `.git` file may point anywhere: nothing there is run, so it may."""
     inside = root / ".git"
     if inside.is_dir():
-        if is_git_dir(inside):
+        if is_git_dir(inside) or _is_damaged(inside):
             return Path(os.path.realpath(inside))
         raise SourceFailure(f"{inside} is no repository", "HEAD, objects or refs are missing")
     text = _string(inside)
     if not text.startswith(b"gitdir:"):
+        if _is_damaged(root):
+            return root
         raise SourceFailure(f"{root} is no repository")
     pointed = root / git_folder(text)
     if not is_git_dir(pointed):

@@ -247,6 +247,29 @@ def test_a_git_folder_elsewhere_is_found_as_git_finds_it(
         assert scanned.summary["left_out"]["count"] == 0
 
 
+@pytest.mark.parametrize("lost", ["HEAD", "refs"])
+@pytest.mark.parametrize("name", ["r.git", "r/.git"])
+def test_objects_of_a_git_folder_that_git_opens_no_more_are_read(
+    tmp_path: Path, rng: random.Random, scan: Scan, lost: str, name: str
+) -> None:
+    repository = Repository(tmp_path / "tree" / name, bare=True)
+    key_id, text = leak(rng)
+    repository.git("hash-object", "-w", "--stdin", given=text.encode())
+    (repository.path / lost).rename(tmp_path / "lost")
+    for target in (repository.path, tmp_path / "tree"):
+        scanned = scan(target)
+        assert (scanned.status, scanned.findings.keys()) == (2, {key_id})
+        (told,) = scanned.summary["failed"]["items"]
+        assert (told["what"], "missing" in told["why"]) == (str(repository.path / lost), True)
+
+
+def test_a_store_of_another_program_that_looks_like_a_git_folder_is_none(tmp_path: Path, scan: Scan) -> None:
+    for name in ("ostree/objects/ab", "ostree/refs/heads"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "ostree" / "config").write_text("[core]\nmode=bare-user-only\n")
+    assert scan(tmp_path).status == 0
+
+
 @pytest.mark.parametrize("to", ["/", "nowhere", "folder", ".git"])
 def test_a_link_that_leads_to_no_repository_is_left_out(tmp_path: Path, scan: Scan, to: str) -> None:
     tree = tmp_path / "tree"
