@@ -28,7 +28,13 @@ _LFS_STORAGE: Final = re.compile(
     rb"^[ \t]*\[lfs\](?:[^\[]*\n)?[ \t]*storage[ \t]*=[ \t]*([^\n\0]+)", re.IGNORECASE | re.MULTILINE
 )
 _OID: Final = re.compile(r"[0-9a-f]{64}")
-_NO_TEXT: Final = frozenset({"index", "commondir", "gitdir"})
+_NO_TEXT: Final = frozenset({"index", "index.lock", "commondir", "gitdir"})
+_NOTES: Final = frozenset({".keep", ".promisor"})
+"""Ends of names beside packs: a reason in free words, and the refs that a pack was fetched for."""
+_LENDERS: Final = ("alternates", "http-alternates")
+"""Where an object folder borrows from: paths and URLs (gitrepository-layout(5))."""
+_READ: Final = b"2"
+"""Changes whenever more is read here: an older stamp tells nothing of that."""
 _HEAD: Final = 4096
 _TICK: Final = 50_000_000
 """Nanoseconds. What changed this shortly before it was looked at may change again and keep its time."""
@@ -49,7 +55,7 @@ class Stamp:
 def stamp(layout: Layout) -> Stamp:
     """Take names, sizes and times of packs, loose folders, alternates, refs and all other files. Reads no content."""
     now, newest = time.time_ns(), 0
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(_READ, digest_size=16)
     for path in _telling(layout):
         try:
             status = path.lstat()
@@ -66,7 +72,7 @@ def _telling(layout: Layout) -> Iterator[Path]:
     """Yield everything whose name, size or time says that something was added or taken away."""
     for store in layout.stores:
         yield store
-        yield store / "info" / "alternates"
+        yield from (store / "info" / name for name in _LENDERS)
         yield from sorted(loose_folders(store))
         yield from sorted(_below(store / "pack"))
     yield from sorted(_below(layout.common, _REPOSITORIES))
@@ -75,10 +81,17 @@ def _telling(layout: Layout) -> Iterator[Path]:
 
 
 def text_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path]:
-    """Yield configuration, packed refs, reflogs, hooks, LFS content, unfinished messages: of linked work trees too."""
+    """Yield configuration, packed refs, reflogs, hooks, LFS content, unfinished messages: of linked work trees too.
+
+    And what stands among the objects, and is text.
+    """
     for path in sorted(_below(layout.common, _ELSEWHERE, unread)):
-        if path.name not in _NO_TEXT and not path.name.endswith(".lock"):
+        if path.name not in _NO_TEXT:
             yield path
+    for folder in ("info", "pack"):
+        for path in sorted(_below(layout.common / "objects" / folder)):  # who lists the objects tells what is closed
+            if path.name in _LENDERS or path.suffix in _NOTES:
+                yield path
 
 
 def refs(layout: Layout, unread: Unread | None = None) -> Blob:

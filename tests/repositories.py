@@ -143,4 +143,9 @@ def hiding_places(path: Path, rng: random.Random) -> dict[str, str]:
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{name}\nsize {len(content)}\n"
     commit("a large file", {"large.dat": pointer})
     (path / ".git" / "COMMIT_EDITMSG").write_text(key("message half written"))
+    objects = path / ".git" / "objects"
+    (objects / "pack" / "pack-kept.keep").write_text(key("why a pack is kept"))
+    name, secret = key("url of a lender").split()[2::3]
+    (objects / "info" / "http-alternates").write_text(f"https://{name}:{secret}@example.org/objects\n")
+    (path / ".git" / "FETCH_HEAD.lock").write_text(key("left by a git that was killed"))
     return keys

@@ -698,6 +698,15 @@ def test_a_key_in_a_place_that_cannot_be_read_any_more_is_neither_there_nor_gone
     assert (scanned.status, scanned.findings.keys(), scanned.summary["unsure"]) == (1, {key_id}, 0)
 
 
+def test_names_of_refs_beside_a_pack_that_was_fetched_in_part_are_read(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository, key_id = Repository(tmp_path / "r", bare=True), make_key_id(rng)
+    noted = repository.path / "objects" / "pack" / "pack-x.promisor"
+    noted.write_text(f"{'a' * 40} refs/heads/{key_id}\n")
+    assert scan(repository.path).match(key_id)["path"] == "objects/pack/pack-x.promisor"
+
+
 def _no_verification(folder: Path) -> Path:
     path = folder / "firedamp.toml"
     path.write_text("[verify]\nenabled = false\n")
