@@ -78,13 +78,15 @@ class ChosenSource:
                 yield blob, GitProvenance(repository=self.target, path=path, in_head=False)
 
 
-def staged(path: Path, settings: Settings, index: str | None, *, everything: bool = False) -> ChosenSource:
+def staged(
+    path: Path, settings: Settings, index: str | None, *, everything: bool = False, stores: tuple[Path, ...] = ()
+) -> ChosenSource:
     """Make the source of what differs between HEAD and the index, or of everything that is in the index.
 
     index is GIT_INDEX_FILE as git gives it to hooks: `git commit PATH` and `git commit --all` use an index of their
     own, and only the one git names is right.
     """
-    layout = find(path)
+    layout = _with(find(path), stores)
     place = layout.git_dir / "index" if index is None else Path(index)
     if not place.is_absolute():
         # A hook runs at the top of the work tree; where the git folder stands for the repository, that is here.
@@ -111,6 +113,12 @@ def staged(path: Path, settings: Settings, index: str | None, *, everything: boo
     return ChosenSource(layout, choose, settings, place)
 
 
+def _with(layout: Layout, stores: tuple[Path, ...]) -> Layout:
+    """Return a layout in which git sees these object folders, too, and first."""
+    every = tuple(dict.fromkeys((*stores, *layout.stores)))
+    return replace(layout, stores=every, fenced=True) if stores else layout
+
+
 def _theirs(git: ObjectAccess, what: str) -> Iterator[tuple[str, str | None]]:
     """Yield what a merge in conflict brings: stage 3. Stage 1 and 2 are in the history already (git-ls-files(1))."""
     for entry in _whole(git, ("ls-files", "--unmerged", "-z"), what).split(b"\0"):
@@ -121,16 +129,13 @@ def _theirs(git: ObjectAccess, what: str) -> Iterator[tuple[str, str | None]]:
 
 def pushed(
     path: Path, updates: Collection[tuple[str, str]], settings: Settings, *, known: str | None = "refs/",
-    quarantine: tuple[Path, ...] = (),
+    stores: tuple[Path, ...] = (),
 ) -> ChosenSource:  # fmt: skip
     """Make the source of what a push brings. updates are (old id, new id), all zeros for none.
 
-    What the refs below known reach is there already; None says that nothing is. quarantine are object folders that only
-    this push sees (git-receive-pack(1), "Quarantine environment").
+    What the refs below known reach is there already; None says that nothing is. stores are object folders of this push.
     """
-    layout = find(path)
-    if quarantine:
-        layout = replace(layout, stores=(*quarantine, *layout.stores), fenced=True)
+    layout = _with(find(path), stores)
 
     def choose(git: ObjectAccess) -> Iterator[tuple[str, str | None]]:
         from firedamp.scanner.history import kinds_of  # loads numpy, which nothing else here needs

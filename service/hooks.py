@@ -14,8 +14,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Final
 
-from firedamp.scanner.chosen import ChosenSource, pushed, staged
-from firedamp.scanner.objects import find
+from firedamp.scanner.chosen import pushed, staged
+from firedamp.scanner.objects import find, unquote
 from firedamp.scanner.reading import Settings
 from firedamp.scanner.source import Source
 from firedamp.service import scanning
@@ -43,7 +43,12 @@ def scan_staged(options: ScanOptions, common: Common, *, everything: bool = Fals
             )
     path = top(Path(options.targets[0]) if options.targets else None)
     index = os.environ.get("GIT_INDEX_FILE")
-    return scanning.scan_once(lambda settings: [staged(path, settings, index, everything=everything)], options, common)
+    stores = () if options.targets else _stores()
+
+    def sources(settings: Settings) -> list[Source]:
+        return [staged(path, settings, index, everything=everything, stores=stores)]
+
+    return scanning.scan_once(sources, options, common)
 
 
 def hook(options: HookOptions, common: Common) -> int:
@@ -91,7 +96,7 @@ def _run(name: str, arguments: Sequence[str], common: Common) -> int:
         case _:
             # "<old id> SP <new id> SP <ref>" (githooks(5))
             updates = [(fields[0], fields[1]) for fields in _lines(3)]
-            return _scan_pushed(updates, common, known="refs/", quarantine=_quarantine())
+            return _scan_pushed(updates, common, known="refs/")
 
 
 def _message(path: Path) -> bytes:
@@ -157,24 +162,25 @@ def _lines(fields: int) -> list[list[str]]:
     return lines
 
 
-def _scan_pushed(
-    updates: Sequence[tuple[str, str]], common: Common, *, known: str | None, quarantine: tuple[Path, ...] = ()
-) -> int:
+def _scan_pushed(updates: Sequence[tuple[str, str]], common: Common, *, known: str | None) -> int:
     path = top()
     if not any(new.strip("0") for _, new in updates):
         return 0  # only deletions: nothing comes in
 
     def sources(settings: Settings) -> list[Source]:
-        source: ChosenSource = pushed(path, updates, settings, known=known, quarantine=quarantine)
-        return [source]
+        return [pushed(path, updates, settings, known=known, stores=_stores())]
 
     return scanning.scan_once(sources, ScanOptions(), common)
 
 
-def _quarantine() -> tuple[Path, ...]:
-    """Return the object folders that only this push sees."""
-    place = os.environ.get("GIT_QUARANTINE_PATH") or os.environ.get("GIT_OBJECT_DIRECTORY")
-    return () if not place else (Path(place).absolute(),)
+def _stores() -> tuple[Path, ...]:
+    """Return the object folders that git uses here besides the repository's own: a push's, or the user's (git(1)).
+
+    Those of a push nobody else sees (git-receive-pack(1), "Quarantine environment").
+    """
+    own, lenders = os.environ.get("GIT_OBJECT_DIRECTORY", ""), os.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES", "")
+    named = (os.environ.get("GIT_QUARANTINE_PATH") or own, *map(unquote, lenders.split(os.pathsep)))
+    return tuple(Path(os.path.realpath(name)) for name in named if os.path.isdir(name))  # noqa: PTH112 - it may be ""
 
 
 def top(path: Path | None = None) -> Path:

@@ -588,6 +588,29 @@ def test_a_server_refuses_a_push_with_a_key_in_quarantine(
     git(repository, "push", "-q", "origin", ":v1")
 
 
+@pytest.mark.parametrize("lent", [False, True])
+def test_objects_that_a_user_keeps_elsewhere_are_read_before_a_commit_and_a_push(
+    tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch, lent: bool
+) -> None:
+    monkeypatch.chdir(repository)
+    assert cli.main(["hook", "install", "pre-commit"]) == 0
+    assert cli.main(["hook", "install", "pre-push"]) == 0
+    (tmp_path / "objects").mkdir()
+    elsewhere = {"GIT_OBJECT_DIRECTORY": str(tmp_path / "objects")}
+    elsewhere |= {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(repository / ".git" / "objects")}
+    (repository / "leak").write_text(key(rng))
+    git(repository, "add", ".", **elsewhere)
+    if lent:
+        elsewhere = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(tmp_path / "objects")}
+    assert "would leave" in git(repository, "commit", "-q", "-m", "leak", status=1, **elsewhere)
+    git(repository, "commit", "-q", "--no-verify", "-m", "leak", **elsewhere)
+    git(tmp_path, "init", "-q", "--bare", "remote.git")
+    assert "would leave" in git(repository, "push", "-q", "../remote.git", "main", status=1, **elsewhere)
+    (repository / "leak").write_text("clean")
+    git(repository, "add", ".", **elsewhere)
+    git(repository, "commit", "-q", "-m", "clean", **elsewhere)
+
+
 def test_hooks_that_are_called_wrongly_say_so(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
