@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from io import FileIO
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import BinaryIO, Final
 
-from firedamp.scanner.bundle import begins_bundle
+from firedamp.scanner.bundle import begins_bundle, is_bundle
 from firedamp.scanner.crew import steps
 from firedamp.scanner.holes import Dense
 from firedamp.scanner.names import may_hold_secret, with_key_id
@@ -42,7 +42,16 @@ from firedamp.scanner.walk import (
     trouble,
 )
 from firedamp.storage.errors import SourceFailure
-from firedamp.storage.records import FileProvenance, Met, Outcome, Provenance, Skipped, SourceState, Tally
+from firedamp.storage.records import (
+    FileProvenance,
+    GitProvenance,
+    Met,
+    Outcome,
+    Provenance,
+    Skipped,
+    SourceState,
+    Tally,
+)
 from firedamp.storage.store import Store
 
 _HEAD: Final = 4096
@@ -302,20 +311,29 @@ class FolderSource:
                 yield blob, place
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
-        """Yield places whose file is no longer there. What holds other content now was told with what was read."""
-        names = functools.cache(_names_in)
+        """Yield places whose file or repository is no longer there.
+
+        What holds other content now was told with what was read.
+        """
+        names, may_hold = functools.cache(_names_in), functools.cache(_may_hold)
         for each in met:
-            if not isinstance(each.provenance, FileProvenance) or _is_file(real_path(each.provenance.path)):
-                continue
-            if not _is_name(each.provenance.path, each.blob, names):
+            match each.provenance:
+                case FileProvenance(path=path):
+                    there = _is_file(real_path(path)) or _is_name(path, each.blob, names)
+                case GitProvenance(repository=repository):
+                    there = may_hold(real_path(repository))
+            if not there and not self._is_unsure(each):
                 yield each
 
     def unsure(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield places that could not be read, or that stand in a folder that could not be listed."""
-        for each in met:
-            path = each.provenance.path or ""
-            if not self._failed.isdisjoint((path, *map(str, PurePath(path).parents))):
-                yield each
+        if self._failed:  # to ask what was met takes time
+            yield from filter(self._is_unsure, met)
+
+    def _is_unsure(self, met: Met) -> bool:
+        place = met.provenance
+        path = place.path if isinstance(place, FileProvenance) else place.repository
+        return not self._failed.isdisjoint((path, *map(str, PurePath(path).parents)))
 
 
 class StreamSource:
@@ -490,6 +508,20 @@ def _is_file(path: str) -> bool:
         return False
     except OSError:
         return True
+
+
+def _may_hold(path: str) -> bool:
+    """Whether a repository or a bundle may stand at path: what cannot be looked at may."""
+    try:
+        status = os.lstat(path)
+        if stat.S_ISREG(status.st_mode):
+            return is_bundle(Path(path))
+        names = os.listdir(path) if stat.S_ISDIR(status.st_mode) else []  # noqa: PTH208 - names alone
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return ".git" in names or "objects" in names
 
 
 def _sorted(keys: array[int]) -> array[int]:

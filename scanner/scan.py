@@ -152,10 +152,10 @@ def scan(
         )  # fmt: skip
         tally, skipped = tally + run.tally, skipped + run.skipped
         borrowed |= dict.fromkeys(run.borrowed)
-        here = set(_held(store, source))
-        doubtful = here if failed else set(source.unsure(here))
+        before_here = _met_before(store, source)
+        doubtful = set(before_here if failed else source.unsure(before_here))
         unsure |= doubtful
-        held |= here - doubtful
+        held |= set(_held(store, source)) - doubtful
     store.tidy(detector, now())
     findings = list(standing(store, held, before, started))
     allowed = tuple(_only(findings, lambda sight: sight.match.honours(honoured)))
@@ -223,7 +223,7 @@ def _read(source: Source, run: _Run, world: _World) -> Iterator[Nested]:
     # Provenance is asked for once, for all hits together; blobs without a finding need none.
     hits = store.blobs_with_findings().intersection(run.blobs)
     met = tuple(Met(source=source.name, blob=blob, provenance=p) for blob, p in source.provenance(hits))
-    gone = tuple(source.gone(_held(store, source)))
+    gone = tuple(source.gone(_met_before(store, source)))
     store.record(Batch(at=now(), detector=detector, met=met, gone=gone))
 
 
@@ -256,6 +256,13 @@ def _held(store: Store, source: Source) -> Iterator[Met]:
     if source.name == "git":
         return store.held(repositories=[source.target])
     return store.held(roots=[source.target])
+
+
+def _met_before(store: Store, source: Source) -> Iterator[Met]:
+    """Yield what earlier scans met in a source's target: in repositories below a folder, too, which may be no more."""
+    yield from _held(store, source)
+    if source.name == "folder":
+        yield from store.held(below=[source.target])
 
 
 class _Canaries:

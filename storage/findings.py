@@ -212,15 +212,26 @@ class FindingRows(Rows):
                 )
         return sights
 
-    def held(self, *, roots: Collection[str] = (), repositories: Collection[str] = ()) -> Iterator[Met]:
-        """Yield how blobs with findings were met below these folders (or at these files) and in these repositories."""
+    def held(
+        self, *, roots: Collection[str] = (), repositories: Collection[str] = (), below: Collection[str] = ()
+    ) -> Iterator[Met]:
+        """Yield how blobs with findings were met below these folders (or at these files) and in these repositories.
+
+        below: in all repositories at or below these folders.
+        """
         columns = "repository, path, commit_id, author, date, in_head, mode, source, blob"
         rows: list[Row] = []
         for root in roots:
-            below = root.rstrip("/") + "/"
+            inside = root.rstrip("/") + "/"
             rows += self._all(
                 f"SELECT {columns} FROM provenance WHERE repository = '' AND (path = ? OR path BETWEEN ? AND ?)",
-                (root, below, below[:-1] + "0"),
+                (root, inside, inside[:-1] + "0"),
+            )
+        for root in below:
+            inside = root.rstrip("/") + "/"
+            rows += self._all(
+                f"SELECT {columns} FROM provenance WHERE repository = ? OR repository BETWEEN ? AND ?",
+                (root, inside, inside[:-1] + "0"),
             )
         for chunk in chunks(repositories):
             rows += self._all(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import os
 import random
 import shutil
@@ -696,6 +697,40 @@ def test_a_key_in_a_place_that_cannot_be_read_any_more_is_neither_there_nor_gone
     targets[0].write_bytes(whole)
     scanned = scan(*targets)
     assert (scanned.status, scanned.findings.keys(), scanned.summary["unsure"]) == (1, {key_id}, 0)
+
+
+def test_a_repository_that_was_removed_or_replaced_holds_nothing_any_more(
+    tmp_path: Path, rng: random.Random, scan: Scan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree, keys = tmp_path / "tree", dict[str, str]()
+    for name in ("removed", "stripped", "kept"):
+        repository = Repository(tree / name)
+        keys[name], text = leak(rng)
+        repository.commit("leak", {"leak": text})
+        repository.commit("clean", {"leak": "clean"})
+    bundled = Repository(tmp_path / "bundled")
+    keys["all.bundle"], text = leak(rng)
+    bundled.commit("leak", {"leak": text})
+    bundled.git("bundle", "create", "--quiet", str(tree / "all.bundle"), "--all")
+    assert scan(tree).findings.keys() == set(keys.values())
+    shutil.rmtree(tree / "removed")
+    shutil.rmtree(tree / "stripped" / ".git")
+    (tree / "all.bundle").write_text("text")
+
+    def stands(name: str) -> bool:
+        capsys.readouterr()
+        assert cli.main(["findings", "show", keys[name], "--format", "jsonl"]) == 0
+        return bool(json.loads(capsys.readouterr().out.splitlines()[0])["matches"])
+
+    assert [name for name in keys if stands(name)] == [*keys]
+    tree.rename(tmp_path / "away")
+    scanned = scan(tree)
+    assert (scanned.status, scanned.summary["unsure"]) == (2, len(keys))
+    assert [name for name in keys if stands(name)] == [*keys]
+    (tmp_path / "away").rename(tree)
+    scanned = scan(tree)
+    assert (scanned.status, scanned.findings.keys(), scanned.summary["unsure"]) == (1, {keys["kept"]}, 0)
+    assert [name for name in keys if stands(name)] == ["kept"]
 
 
 def test_names_of_refs_beside_a_pack_that_was_fetched_in_part_are_read(
