@@ -733,6 +733,51 @@ def test_a_repository_that_was_removed_or_replaced_holds_nothing_any_more(
     assert [name for name in keys if stands(name)] == ["kept"]
 
 
+def test_one_scan_of_a_folder_with_every_kind_of_repository_tells_each_key_once_with_all_its_places(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    tree, keys = tmp_path / "tree", {name: leak(rng) for name in ("main", "linked", "module", "borrower", "inner")}
+    main, module = Repository(tree / "main"), Repository(tmp_path / "module")
+    main.commit("leak", {"leak": keys["main"][1]})
+    main.commit("clean", {"leak": "clean"})
+    module.commit("leak", {"leak": keys["module"][1]})
+    main.git("submodule", "--quiet", "add", str(module.path), "module")
+    main.git("worktree", "add", "--quiet", "-b", "linked", str(tree / "linked"))
+    Repository.at(tree / "linked").commit("leak", {"new": keys["linked"][1]})
+    url = f"file://{main.path}"
+    main.git("config", "uploadpack.allowFilter", "true")
+    for name, option in (("mirror.git", "--mirror"), ("borrower", "--shared"), ("shallow", "--depth=1")):
+        main.git("clone", "--quiet", option, str(main.path) if name == "borrower" else url, str(tree / name))
+    main.git("clone", "--quiet", "--filter=blob:none", "--no-checkout", url, str(tree / "partial"))
+    Repository.at(tree / "borrower").commit("leak", {"own": keys["borrower"][1]})
+    Repository(tree / "main" / "inner").commit("leak", {"leak": keys["inner"][1]})
+    time.sleep(0.2)
+
+    def stands(*targets: Path) -> dict[str, set[str]]:
+        scanned = scan(*targets)
+        assert (scanned.status, scanned.summary["failed"]["items"][0]["what"]) == (2, f"{tree / 'partial'} objects")
+        places = dict[str, set[str]]()
+        for name, (key_id, _) in keys.items():
+            met = [(each["repository"], each["path"], each["commit"]) for each in scanned.findings[key_id]["matches"]]
+            assert len(set(met)) == len(met), "no place is told twice"
+            places[name] = {str(Path(each[0]).relative_to(tree)) for each in met if each[0] is not None}
+        return places
+
+    first = stands(tree)
+    assert first == {
+        "main": {"main", "linked", "mirror.git", "borrower"},
+        "linked": {"main", "linked", "mirror.git", "borrower"},
+        "module": {"main/module", "main/.git/modules/module"},
+        "borrower": {"borrower"},
+        "inner": {"main/inner"},
+    }
+    assert stands(tree) == first
+    assert stands(tree, tree / "main", tree / "main" / "inner", tree / "mirror.git", tree / "linked") == first
+    assert not any(found["new"] for found in scan(tree).findings.values())
+    shutil.rmtree(tree / "mirror.git")
+    assert stands(tree) == {name: places - {"mirror.git"} for name, places in first.items()}
+
+
 def test_names_of_refs_beside_a_pack_that_was_fetched_in_part_are_read(
     tmp_path: Path, rng: random.Random, scan: Scan
 ) -> None:
