@@ -84,6 +84,8 @@ class GitSource:
         self._settings = settings
         self._borrows = borrows
         self._listing: Listing | None = None
+        """While `blobs` runs: it maps packs and indexes, and holds their files open."""
+        self._listed = False
         self._files: dict[str, list[str]] = {}
         self._pointers: dict[str, str] = {}
         """The blobs that stand for LFS objects in history, and the content of each."""
@@ -107,6 +109,8 @@ class GitSource:
             raise SourceFailure(
                 f"{self.target} cannot be read: {error}", "may you read it, and is the disk full?"
             ) from error
+        finally:
+            self._listing = None
 
     def _all(self) -> Iterator[Item]:
         layout = find(self._place())
@@ -211,6 +215,7 @@ class GitSource:
 
         layout, settings = git.layout, self._settings
         listing = self._listing = list_objects(layout, git)
+        self._listed = True
         yield from listing.skipped
         holding = from_hex(sorted(self._store.blobs_with_findings()), layout.width)
         for row in holding[listing.has(holding)]:
@@ -390,12 +395,12 @@ class GitSource:
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield ways recorded before that no longer hold: pruned objects, rewritten history, edited configuration."""
-        if self._listing is not None and self._nothing_failed():
+        if self._listed and self._nothing_failed():
             yield from self._not_met(met)
 
     def unsure(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield ways recorded before that were not met again, where something could not be read."""
-        if self._listing is not None and not self._nothing_failed():
+        if self._listed and not self._nothing_failed():
             yield from self._not_met(met)
         elif self._unsure:
             yield from (each for each in met if _where(each) in self._unsure)

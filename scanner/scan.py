@@ -28,6 +28,7 @@ from firedamp.storage.records import (
     Match,
     Met,
     Outcome,
+    Provenance,
     ScanRun,
     Sight,
     Skipped,

@@ -6,6 +6,9 @@ import json
 import os
 import random
 import re
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -240,6 +243,28 @@ def test_offline_an_organisation_is_a_usage_error_unless_it_was_mirrored(acme: A
     asked = len(acme.server.asked)
     assert run(acme, "--offline").findings.keys() == set(acme.keys.values())
     assert len(acme.server.asked) == asked
+
+
+def test_an_organisation_of_more_repositories_than_files_may_be_open_is_read(
+    acme: Acme, tmp_path: Path, rng: random.Random
+) -> None:
+    work = Repository(tmp_path / "work0")
+    key_id, text = leak(rng)
+    work.commit("leak", {"settings.ini": text})
+    work.git("gc", "--quiet")
+    names = [tmp_path / "many" / f"{number}.git" for number in range(40)]
+    for name in names:
+        shutil.copytree(work.path / ".git", name)
+    organisation = tmp_path / "many" / "list"
+    organisation.write_text("".join(f"file://{name}\n" for name in names))
+    scan = (
+        f"ulimit -n 48; exec {sys.executable} -m firedamp.service.cli scan --org {organisation}"
+        f" --config {acme.config} --format jsonl --quiet"
+    )
+    done = subprocess.run(["sh", "-c", scan], capture_output=True, text=True, check=False)
+    scanned = Scanned(done.returncode, done.stdout)
+    assert (scanned.status, done.stderr) == (1, "")
+    assert len({match["repository"] for match in scanned.findings[key_id]["matches"]}) == 40
 
 
 def test_a_list_holds_urls_and_folders(acme: Acme, run: Run, tmp_path: Path) -> None:
