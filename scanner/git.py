@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from firedamp.scanner.packindex import PackListing
 
 
+_FEW: Final = 20_000
+"""Objects of a repository that are looked up in the database: of more, it is asked for all that it knows."""
 _Where = tuple[str, str | None, str | None]
 """A blob, and the commit and path by which it is met."""
 
@@ -145,7 +147,7 @@ class GitSource:
                 self._lasting.add(lacking)
                 yield self._told(lacking)
             yield Checkpoint()  # what was found is in the store now
-            holding = self._hits & self._store.blobs_with_findings()
+            holding = self._store.holding(self._hits)
             self._place_all(git, holding)
         # State and places are committed together: a scan that ends before this looks again.
         met = tuple(Met(source=self.name, blob=blob, provenance=p) for blob in holding for p in self._placed[blob])
@@ -180,7 +182,7 @@ class GitSource:
                     case Unread():  # it is listed again, and told then
                         pass
         yield Checkpoint()  # what was found is in the store now
-        found = self._store.blobs_with_findings() & self._again
+        found = self._store.holding(self._again)
         placed = {met.blob for met in self._store.held(repositories=[self.target])} if found else set[str]()
         if not self._unread.issuperset(unread) or not placed.issuperset(found):
             return False
@@ -217,10 +219,9 @@ class GitSource:
         listing = self._listing = list_objects(layout, git)
         self._listed = True
         yield from listing.skipped
-        holding = from_hex(sorted(self._store.blobs_with_findings()), layout.width)
-        for row in holding[listing.has(holding)]:
-            self._hits.add(row.tobytes().hex())
-            yield Known(row.tobytes().hex())
+        for name in self._known_hits(listing, layout.width):
+            self._hits.add(name)
+            yield Known(name)
         hashed = self._seen.hashed(layout.width)
         folders = {folder: self._seen.claimed(folder, layout.width) for folder in layout.stores}
         own = folders[layout.stores[0]]
@@ -239,6 +240,15 @@ class GitSource:
         yield Checkpoint(Tally(known=len(listing.rest) - len(fresh_rest)))
         others.append(Part(fresh_rest, hashed, check=not ours))
         yield from self._contents(git, self._parts(asked, others, Part(from_hex([], layout.width), hashed, not ours)))
+
+    def _known_hits(self, listing: Listing, width: int) -> Iterator[str]:
+        """Yield which objects hold a match that was found before, here or in another repository."""
+        parts = (listing.rest, *(pack.index_ids for pack, _ in listing.packs))
+        if sum(map(len, parts)) <= _FEW:
+            yield from sorted(self._store.holding(row.tobytes().hex() for ids in parts for row in ids))
+            return
+        holding = from_hex(sorted(self._store.blobs_with_findings()), width)
+        yield from (row.tobytes().hex() for row in holding[listing.has(holding)])
 
     def _parts(self, asked: Sequence[_Asked], others: Sequence[Part], hashed: Part) -> Iterator[Portion]:
         """Yield what the delta filter finds out, as it does, and what git is to read: the others last.

@@ -129,7 +129,7 @@ def scan(
     failed entry of the report; the others go on. honoured are the inline marks that allow a match.
     """
     started = now()
-    before = frozenset(finding.fingerprint for finding in store.findings())
+    before = store.fingerprints()
     world = _World(
         store=store, detect=detect, detector=detector, now=now, known=_Canaries(store, canary_accounts),
         progress=progress,
@@ -182,7 +182,6 @@ def _only(findings: Iterable[Reported], wanted: Callable[[Sight], bool]) -> Iter
 def _read(source: Source, run: _Run, world: _World) -> Iterator[Nested]:
     """Read one source to its end and commit it in steps; yield the repositories inside it."""
     store, detector, now = world.store, world.detector, world.now
-    holding = set(store.blobs_with_findings())
     for item in source.blobs():
         match item:
             case Blob():
@@ -198,7 +197,6 @@ def _read(source: Source, run: _Run, world: _World) -> Iterator[Nested]:
                                 source.unread(item.id)
                 run.blobs.setdefault(item.id)
                 if len(run.found) >= _STEP:
-                    holding.update(match.blob for _, match in run.found)
                     store.record(Batch(at=now(), detector=detector, found=_taken(run)))
             case Known():
                 run.blobs.setdefault(item.id)
@@ -210,7 +208,7 @@ def _read(source: Source, run: _Run, world: _World) -> Iterator[Nested]:
                 run.skipped.append(item)
             case Checkpoint():
                 run.tally += item.tally
-                holding.update(match.blob for _, match in run.found)
+                holding = store.holding({each.blob for each in item.met}).union(match.blob for _, match in run.found)
                 met = tuple(each for each in item.met if each.blob in holding)
                 store.record(
                     Batch(
@@ -222,7 +220,7 @@ def _read(source: Source, run: _Run, world: _World) -> Iterator[Nested]:
                     world.progress(run.tally, run.hits)
     store.record(Batch(at=now(), detector=detector, found=_taken(run)))
     # Provenance is asked for once, for all hits together; blobs without a finding need none.
-    hits = store.blobs_with_findings().intersection(run.blobs)
+    hits = store.holding(run.blobs)
     met = tuple(Met(source=source.name, blob=blob, provenance=p) for blob, p in source.provenance(hits))
     gone = tuple(source.gone(_met_before(store, source)))
     store.record(Batch(at=now(), detector=detector, met=met, gone=gone))
@@ -304,8 +302,7 @@ def standing(
 ) -> Iterator[Reported]:
     """Yield what stands now where held was met, the worst first; an id alone joins the pairs of the same id."""
     places = {met.provenance for met in held}
-    wanted = store.fingerprints_in({met.blob for met in held})
-    findings = [finding for finding in store.findings() if finding.fingerprint in wanted]
+    findings = store.findings_of(store.fingerprints_in({met.blob for met in held}))
     sights = {
         name: [sight for sight in each if sight.provenance in places]
         for name, each in store.sights([finding.fingerprint for finding in findings]).items()

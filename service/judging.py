@@ -53,7 +53,7 @@ def verify(options: VerifyOptions, common: Common) -> int:
         settings = common.settings()
         every = bool(options.ids) or options.all
         asked = judge(store, findings, settings.verify, every=every, clones=settings.serve.cache)
-        said = {finding.fingerprint: finding for finding in store.findings()}
+        said = {each.fingerprint: each for each in store.findings_of(each.fingerprint for each in findings)}
         sights = store.sights([finding.fingerprint for finding in findings])
         now = [
             Reported(finding=said[each.fingerprint], sights=tuple(sights[each.fingerprint]), new=False, fresh=False)

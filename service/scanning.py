@@ -94,7 +94,7 @@ def scan(options: ScanOptions, common: Common) -> int:
 
             found = [each.finding for each in report.findings]
             judging.judge(store, found, settings.verify, clones=settings.serve.cache)
-            said = {finding.fingerprint: finding for finding in store.findings()}
+            said = {each.fingerprint: each for each in store.findings_of(each.fingerprint for each in found)}
             report = scanner.updated(report, said)
         chosen = list(_chosen(report, options, known))
         secrets = _secrets(chosen, look, settings.serve.cache) if options.show_secrets else {}
@@ -120,7 +120,8 @@ def scan_once(choose: Callable[[Settings], Sequence[Source]], options: ScanOptio
         )  # fmt: skip
         report = replace(report, skipped=tuple(_by_path(each, sources) for each in report.skipped))
         report = _accepted(report, options, settings.scan)
-        decided = {finding.fingerprint: finding for finding in kept.findings()}
+        names = [each.finding.fingerprint for each in report.findings]
+        decided = {finding.fingerprint: finding for finding in kept.findings_of(names)}
         report = replace(
             report,
             findings=tuple(

@@ -151,6 +151,21 @@ class FindingRows(Rows):
             (blob, source, repository, path, commit, author, date, in_head, mode, at),
         )
 
+    def fingerprints(self) -> frozenset[Fingerprint]:
+        """Return which findings are known."""
+        return frozenset(Fingerprint(text(row[0])) for row in self._all("SELECT fingerprint FROM finding"))
+
+    def findings_of(self, fingerprints: Iterable[str]) -> list[Finding]:
+        """Return these findings, the worst first: a scan of little need not read all there are."""
+        rows = [
+            row
+            for chunk in chunks(fingerprints)
+            for row in self._all(
+                f"SELECT {_FINDING} FROM finding WHERE fingerprint IN ({placeholders(len(chunk))})", chunk
+            )
+        ]
+        return sorted(map(_finding, rows), key=_worst_first)
+
     def findings(self, *, state: TriageState | None = None, key_id: str | None = None) -> list[Finding]:
         """Return findings, by state or key id when given, the worst first."""
         where, values = ["1"], list[Value]()
@@ -244,6 +259,14 @@ class FindingRows(Rows):
     def blobs_with_findings(self) -> frozenset[str]:
         """Return the ids of all blobs that hold a match."""
         return frozenset(text(row[0]) for row in self._all("SELECT DISTINCT blob FROM match"))
+
+    def holding(self, blobs: Iterable[str]) -> set[str]:
+        """Return which of these blobs hold a match."""
+        return {
+            text(row[0])
+            for chunk in chunks(blobs)
+            for row in self._all(f"SELECT DISTINCT blob FROM match WHERE blob IN ({placeholders(len(chunk))})", chunk)
+        }
 
     def fingerprints_in(self, blobs: Iterable[str]) -> set[Fingerprint]:
         """Return the findings that have a match in any of these blobs."""
@@ -399,6 +422,12 @@ def _provenance(row: Row) -> Provenance:
         repository=text(repository), commit=text(commit) or None, path=text(path) or None, author=maybe_text(author),
         date=maybe_time(date), in_head=None if in_head is None else bool(in_head),
     )  # fmt: skip
+
+
+def _worst_first(finding: Finding) -> tuple[int, datetime, str, int, str]:
+    """Return what findings are put in order by, as `ORDER BY` in `findings` does."""
+    severity = -1 if finding.severity is None else finding.severity
+    return -severity, finding.first_seen, finding.access_key_id or "", finding.rank, finding.fingerprint
 
 
 def _finding(row: Row) -> Finding:

@@ -23,7 +23,7 @@ from tests.builders import make_key_id, make_secret, make_token
 from tests.repositories import Repository, hiding_places, leak
 from tests.scans import Scan, Scanned, scanner
 
-from firedamp.scanner import listing
+from firedamp.scanner import git, listing
 from firedamp.scanner.git import read_again
 from firedamp.service import cli
 from firedamp.storage.records import GitProvenance
@@ -254,7 +254,11 @@ def test_what_was_pruned_is_reported_no_more(tmp_path: Path, rng: random.Random,
     assert (scanned.findings, scanned.status) == ({}, 0)
 
 
-def test_a_fork_is_not_read_again_but_named(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+@pytest.mark.parametrize("few", [0, 20_000], ids=["of many objects", "of few"])
+def test_a_fork_is_not_read_again_but_named(
+    tmp_path: Path, rng: random.Random, scan: Scan, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git, "_FEW", few)
     origin = Repository(tmp_path / "origin")
     key_id, text = leak(rng)
     origin.commit("leak", {"leak": text})

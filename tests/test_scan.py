@@ -15,13 +15,15 @@ import sys
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from tests.builders import make_key_id, make_secret
+from tests.repositories import Repository, leak
 
 from firedamp.service import cli
+from firedamp.storage.rows import Row, Rows, Value
 
 Line = dict[str, object]
 
@@ -524,3 +526,26 @@ def test_examples_are_listed_only_on_request(tmp_path: Path, capsys: pytest.Capt
         capsys.readouterr()
         assert cli.main(["findings", *arguments, "--format", "json"]) == 0
         assert [each["access_key_id"] for each in json.loads(capsys.readouterr().out)["findings"]] == names
+
+
+def test_a_scan_of_little_does_not_read_all_that_was_ever_found(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, repository = tmp_path / "known", Repository(tmp_path / "small")
+    known.mkdir()
+    for number in range(300):
+        (known / str(number)).write_text(ini(*pair(rng)))
+    key_id, text = leak(rng)
+    repository.commit("leak", {"settings.ini": text})
+    assert len(ids(scan(capsys, known)[1])) == 300
+    ask, rows = Rows._all, list[Row]()
+
+    def counted(self: Rows, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        rows.extend(found := ask(self, sql, parameters))
+        return found
+
+    monkeypatch.setattr(Rows, "_all", counted)
+    _, found, _ = scan(capsys, repository.path)
+    assert ids(found) == {key_id}
+    assert sum(len(row) > 1 for row in rows) < 20
+    assert len(rows) < 300 + 50, "besides the names of the findings"

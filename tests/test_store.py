@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import subprocess
@@ -171,6 +172,23 @@ def test_a_finding_keeps_what_a_person_decided() -> None:
         (kept,) = store.findings(state=TriageState.ACCEPTED)
         assert kept.state_reason == "a test key"
         assert kept.last_seen == NOW + timedelta(days=1)
+
+
+def test_some_findings_come_in_the_order_of_all() -> None:
+    many = [
+        finding(str(number), severity=severity, rank=rank, first_seen=NOW + timedelta(days=day), access_key_id=key_id)
+        for number, (severity, rank, day, key_id) in enumerate(
+            itertools.product((None, Severity.LOW, Severity.CRITICAL), (0, 1), (0, 1), (None, KEY))
+        )
+    ]
+    with Store(None) as store:
+        store.record(batch(found=tuple((each, match()) for each in many)))
+        names = {each.fingerprint for each in many}
+        assert store.fingerprints() == names
+        assert store.findings_of(names) == store.findings()
+        assert store.findings_of(sorted(names)[:5]) == [
+            each for each in store.findings() if each.fingerprint in sorted(names)[:5]
+        ]
 
 
 def test_matches_meet_every_way_their_blob_was_met() -> None:
