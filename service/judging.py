@@ -46,10 +46,7 @@ def verify(options: VerifyOptions, common: Common) -> int:
             return 0
         if common.offline:
             raise UsageFailure("verify asks AWS, and --offline contacts nobody")
-        findings = store.findings()
-        if options.ids:
-            wanted = triage.named(store, options.ids)
-            findings = [finding for finding in findings if finding.fingerprint in wanted]
+        findings = store.findings_of(triage.named(store, options.ids)) if options.ids else store.findings()
         settings = common.settings()
         every = bool(options.ids) or options.all
         asked = judge(store, findings, settings.verify, every=every, clones=settings.serve.cache)

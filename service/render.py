@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TextIO
@@ -27,7 +28,7 @@ class Listing:
     whole: a table names every place, and what AWS said.
     """
 
-    findings: Sequence[Reported]
+    findings: Iterable[Reported]
     now: datetime
     report: Report | None = None
     place_of: Callable[[str], Place | None] = show.nowhere
@@ -43,31 +44,40 @@ def write(listing: Listing, form: Format, out: TextIO) -> None:
             from firedamp.service import tables  # rich takes a while to load
 
             tables.write(
-                listing.findings, listing.report, out, now=listing.now, place_of=listing.place_of,
+                [*listing.findings], listing.report, out, now=listing.now, place_of=listing.place_of,
                 changed=listing.changed, secrets=listing.secrets, whole=listing.whole,
             )  # fmt: skip
         case Format.JSON:
-            whole: dict[str, show.Json] = {"findings": list(_lines(listing))}
+            whole: dict[str, show.Json] = {"findings": []}
             if listing.report is not None:
                 whole |= show.summary(listing.report)
-            out.write(json.dumps(whole, indent=2) + "\n")
+            _json(whole, "findings", _lines(listing), out)
         case Format.JSONL:
             last = [] if listing.report is None else [show.summary(listing.report)]
-            show.json_lines([*_lines(listing), *last], out.write)
+            show.json_lines(itertools.chain(_lines(listing), last), out.write)
         case Format.SARIF:
             from firedamp.service import sarif
 
-            log = sarif.log(listing.findings, listing.report, listing.place_of)
-            out.write(json.dumps(log, indent=2) + "\n")
+            _json(sarif.log(listing.report), "results", sarif.results(listing.findings, listing.place_of), out)
         case Format.CSV:
             _csv(listing, out)
 
 
-def _lines(listing: Listing) -> list[dict[str, show.Json]]:
-    return [
-        show.finding_line(each, listing.secrets.get(each.finding.fingerprint), listing.place_of)
-        for each in listing.findings
-    ]
+def _lines(listing: Listing) -> Iterator[dict[str, show.Json]]:
+    for each in listing.findings:
+        yield show.finding_line(each, listing.secrets.get(each.finding.fingerprint), listing.place_of)
+
+
+def _json(whole: Mapping[str, show.Json], name: str, items: Iterable[show.Json], out: TextIO) -> None:
+    """Write whole with items in the list that stands empty in it: one at a time, for there may be gigabytes of them."""
+    before, after = json.dumps(whole, indent=2).split(f'"{name}": []')  # in a string the quotes would be escaped
+    margin = "\n" + before.rpartition("\n")[2]
+    out.write(f'{before}"{name}": [')
+    mark = ""
+    for item in items:
+        out.write(f"{mark}{margin}  " + json.dumps(item, indent=2).replace("\n", f"{margin}  "))
+        mark = ","
+    out.write(f"{margin if mark else ''}]{after}\n")
 
 
 _COLUMNS: Final = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 from urllib.parse import quote
 
@@ -30,15 +30,8 @@ _TITLES: Final = {
 }
 
 
-def log(
-    findings: Sequence[Reported], report: Report | None, place_of: Callable[[str], Place | None]
-) -> dict[str, Json]:
-    """Return a SARIF log of one run. Fingerprints are the finding's own: they survive moved lines and new commits.
-
-    What stands nowhere any more is no result: code scanning services refuse one without a place, and close what a log
-    does not hold.
-    """
-    kinds = list(KeyKind)
+def log(report: Report | None) -> dict[str, Json]:
+    """Return a SARIF log of one run, without its results."""
     failed = [] if report is None else report.failed
     run: dict[str, Json] = {
         "tool": {
@@ -46,7 +39,7 @@ def log(
                 "name": "firedamp",
                 "version": version() or "0",
                 "informationUri": "https://pypi.org/project/firedamp/",
-                "rules": [_rule(kind) for kind in kinds],
+                "rules": [_rule(kind) for kind in KeyKind],
             }
         },
         "invocations": [
@@ -56,9 +49,21 @@ def log(
             }
         ],
         "columnKind": "unicodeCodePoints",
-        "results": [_result(each, kinds, place_of) for each in findings if each.sights],
+        "results": [],
     }
     return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def results(findings: Iterable[Reported], place_of: Callable[[str], Place | None]) -> Iterator[Json]:
+    """Yield the results of a log. Fingerprints are the finding's own: they survive moved lines and new commits.
+
+    What stands nowhere any more is no result: code scanning services refuse one without a place, and close what a log
+    does not hold.
+    """
+    kinds = list(KeyKind)
+    for each in findings:
+        if each.sights:
+            yield _result(each, kinds, place_of)
 
 
 def _rule(kind: KeyKind) -> Json:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from firedamp.scanner.marks import OWN
 from firedamp.scanner.scan import Reported
@@ -18,6 +19,9 @@ from firedamp.storage.errors import SourceFailure, UsageFailure
 from firedamp.storage.records import Finding, TriageState
 from firedamp.storage.secret import Fingerprint
 from firedamp.storage.store import Store
+
+_TOGETHER: Final = 200
+"""Findings whose places are read, and held in memory, at a time."""
 
 
 def findings(options: FindingsOptions, common: Common) -> int:
@@ -50,12 +54,10 @@ def _named(store: Store, options: FindingsOptions) -> list[Finding]:
     """
     if options.action in {"show", "set"} and not options.ids:
         raise UsageFailure(f"findings {options.action} needs an ID", "see firedamp findings list")
-    wanted = named(store, options.ids) if options.ids else None
     state = None if options.state is None or options.action == "set" else TriageState(options.state)
-    found = store.findings(state=state)
-    if wanted is None:
-        return [each for each in found if options.examples or not each.example]
-    return [each for each in found if each.fingerprint in wanted]
+    if options.ids:
+        return [each for each in store.findings_of(named(store, options.ids)) if state in {None, each.state}]
+    return [each for each in store.findings(state=state) if options.examples or not each.example]
 
 
 def named(store: Store, ids: Iterable[str]) -> set[Fingerprint]:
@@ -81,28 +83,31 @@ def _judge(store: Store, chosen: list[Finding], options: FindingsOptions, common
     common.say(f"{many(len(chosen), 'finding')} set to {options.state}")
 
 
-def listed(store: Store, findings: list[Finding]) -> list[Reported]:
-    """Return findings with every place they were met in."""
-    sights = store.sights([finding.fingerprint for finding in findings])
-    return [
-        Reported(finding=finding, sights=tuple(sights[finding.fingerprint]), new=False, fresh=False)
-        for finding in findings
-    ]
+def listed(store: Store, findings: Sequence[Finding]) -> Iterator[Reported]:
+    """Yield findings with every place they were met in. Some at a time: a key may have thousands of places."""
+    for at in range(0, len(findings), _TOGETHER):
+        some = findings[at : at + _TOGETHER]
+        sights = store.sights([finding.fingerprint for finding in some])
+        for finding in some:
+            yield Reported(finding=finding, sights=tuple(sights[finding.fingerprint]), new=False, fresh=False)
 
 
-def _allowed(found: list[Reported]) -> list[Reported]:
-    """Return what a mark allows somewhere, with these places only."""
-    some = [replace(each, sights=tuple(sight for sight in each.sights if sight.match.allowed)) for each in found]
-    return [each for each in some if each.sights]
+def _allowed(found: Iterable[Reported]) -> Iterator[Reported]:
+    """Yield what a mark allows somewhere, with these places only."""
+    for each in found:
+        if sights := tuple(sight for sight in each.sights if sight.match.allowed):
+            yield replace(each, sights=sights)
 
 
-def _standing(found: list[Reported]) -> list[Reported]:
+def _standing(found: Iterable[Reported]) -> Iterator[Reported]:
     """Leave out what our own mark allows, as a scan does, and what it allows everywhere altogether."""
-    some = [(each, tuple(sight for sight in each.sights if not sight.match.honours({OWN}))) for each in found]
-    return [replace(each, sights=sights) for each, sights in some if sights or not each.sights]
+    for each in found:
+        sights = tuple(sight for sight in each.sights if not sight.match.honours({OWN}))
+        if sights or not each.sights:
+            yield replace(each, sights=sights)
 
 
-def show(found: list[Reported], common: Common, *, whole: bool = False) -> None:
+def show(found: Iterable[Reported], common: Common, *, whole: bool = False) -> None:
     """Write findings out of the database, in the form that was asked for. whole: with all that a table leaves out."""
     with common.out() as out:
         render.write(
@@ -133,10 +138,10 @@ def _code_owners(cache: Path | None) -> who.Owned:
     return owned
 
 
-def _share_out(found: list[Reported], by: str, common: Common) -> None:
+def _share_out(found: Iterable[Reported], by: str, common: Common) -> None:
     """Write who should act, and on how much."""
     common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
-    open_ones = [each for each in found if each.finding.state is TriageState.OPEN and not each.finding.example]
+    open_ones = (each for each in found if each.finding.state is TriageState.OPEN and not each.finding.example)
     settings = common.settings()
     made = who.shares(open_ones, by, settings.team, _code_owners(settings.serve.cache))
     if not made:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from firedamp.scanner.scan import Reported
 from firedamp.service.config import TeamConfig
-from firedamp.storage.records import FileProvenance, GitProvenance, Severity, Sight, Status
+from firedamp.storage.records import FileProvenance, Finding, GitProvenance, Severity, Sight, Status
 
 NOBODY = "(nobody named)"
 """Who stands for copies that no repository, team or author answers for."""
@@ -29,28 +30,23 @@ Owned = Callable[[str, str], tuple[str, ...]]
 """Says whose a path in a repository is, as the repository itself tells."""
 
 
-def shares(found: Sequence[Reported], by: str, teams: Sequence[TeamConfig], owned: Owned) -> list[Share]:
+def shares(found: Iterable[Reported], by: str, teams: Sequence[TeamConfig], owned: Owned) -> list[Share]:
     """Share findings out, the worst and the most first. A key with copies at several is counted at each."""
-    parts = dict[str, dict[str, list[Sight]]]()
-    by_name = {each.finding.fingerprint: each.finding for each in found}
+    parts = dict[str, Share]()
     for each in found:
-        if not each.sights:  # it stands nowhere any more, but may live
-            parts.setdefault(NOBODY, {})[each.finding.fingerprint] = []
-        for sight in each.sights:
-            for name in _who(sight, by, teams, owned):
-                parts.setdefault(name, {}).setdefault(each.finding.fingerprint, []).append(sight)
-    made = []
-    for name, held in parts.items():
-        findings = [finding for key, finding in by_name.items() if key in held]
-        severities = [finding.severity for finding in findings if finding.severity is not None]
-        made.append(
-            Share(
-                name=name, keys=len(held), places=sum(len(sights) for sights in held.values()),
-                active=sum(finding.verification.status is Status.ACTIVE for finding in findings),
-                worst=max(severities, default=None),
-            )
-        )  # fmt: skip
-    return sorted(made, key=lambda each: (-(each.worst or 0), -each.active, -each.keys, each.name))
+        # A key that stands nowhere any more may live.
+        places = Counter(name for sight in each.sights for name in _who(sight, by, teams, owned)) or {NOBODY: 0}
+        for name, count in places.items():
+            parts[name] = _with(parts.get(name, Share(name, 0, 0, 0, None)), each.finding, count)
+    return sorted(parts.values(), key=lambda each: (-(each.worst or 0), -each.active, -each.keys, each.name))
+
+
+def _with(share: Share, finding: Finding, places: int) -> Share:
+    severities = [each for each in (share.worst, finding.severity) if each is not None]
+    return replace(
+        share, keys=share.keys + 1, places=share.places + places,
+        active=share.active + (finding.verification.status is Status.ACTIVE), worst=max(severities, default=None),
+    )  # fmt: skip
 
 
 def _who(sight: Sight, by: str, teams: Sequence[TeamConfig], owned: Owned) -> tuple[str, ...]:

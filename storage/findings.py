@@ -185,9 +185,10 @@ class FindingRows(Rows):
     def finding(self, prefix: str) -> list[Finding]:
         """Return the findings whose fingerprint begins with prefix, or whose key id is prefix."""
         rows = self._all(
+            # A range, for which there is the index: hexadecimal digits come before g.
             f"""SELECT {_FINDING} FROM finding
-            WHERE substr(fingerprint, 1, ?) = ? OR access_key_id = ? ORDER BY access_key_id, rank""",
-            (len(prefix), prefix.lower(), prefix),
+            WHERE fingerprint BETWEEN ?1 AND ?1 || 'g' OR access_key_id = ?2 ORDER BY access_key_id, rank""",
+            (prefix.lower(), prefix),
         )
         return [_finding(row) for row in rows]
 

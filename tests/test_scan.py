@@ -15,7 +15,7 @@ import sys
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,10 @@ from tests.builders import make_key_id, make_secret
 from tests.repositories import Repository, leak
 
 from firedamp.service import cli
+from firedamp.storage.records import Sight
 from firedamp.storage.rows import Row, Rows, Value
+from firedamp.storage.secret import Fingerprint
+from firedamp.storage.store import Store
 
 Line = dict[str, object]
 
@@ -549,3 +552,24 @@ def test_a_scan_of_little_does_not_read_all_that_was_ever_found(
     assert ids(found) == {key_id}
     assert sum(len(row) > 1 for row in rows) < 20
     assert len(rows) < 300 + 50, "besides the names of the findings"
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "sarif", "csv"])
+def test_an_export_holds_the_places_of_some_findings_at_a_time(
+    form: str, tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(450):
+        (tmp_path / str(number)).write_text(ini(*pair(rng)))
+    _, found, _ = scan(capsys, tmp_path)
+    sights, asked = Store.sights, list[int]()
+
+    def counted(self: Store, fingerprints: Collection[str], *, gone: bool = False) -> dict[Fingerprint, list[Sight]]:
+        asked.append(len(fingerprints))
+        return sights(self, fingerprints, gone=gone)
+
+    monkeypatch.setattr(Store, "sights", counted)
+    assert cli.main(["findings", "export", "--format", form]) == 0
+    text = capsys.readouterr().out
+    assert all(str(name) in text for name in ids(found))
+    assert sum(asked) == 450
+    assert max(asked) <= 200

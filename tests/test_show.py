@@ -168,6 +168,14 @@ def test_json_is_one_document_with_everything() -> None:
     assert "summary" not in json.loads(written(Format.JSON, report=None))
 
 
+@pytest.mark.parametrize("form", [Format.JSON, Format.SARIF])
+@pytest.mark.parametrize("findings", [(), FOUND[:1], FOUND], ids=len)
+def test_what_is_written_item_by_item_is_laid_out_like_the_rest(form: Format, findings: tuple[Reported, ...]) -> None:
+    text = written(form, findings=iter(findings))
+    assert text == json.dumps(json.loads(text), indent=2) + "\n"
+    assert text.count('"has_secret"' if form is Format.JSON else '"hasSecret"') == len(findings)
+
+
 def test_a_list_out_of_the_database_has_no_summary_line() -> None:
     assert len(written(Format.JSONL, report=None).splitlines()) == len(FOUND)
 
