@@ -6,7 +6,8 @@ takes late records of its own time without an alarm, and a later use opens a new
 (tamper) is gathered by account, so that no key and no account can consume another's alarm.
 
 The first sighting alerts at once; after that only what is new does: an address, a service, a write that succeeded, a
-console sign-in, a session made, a use after somebody only looked.
+console sign-in, a session made, a use after somebody only looked. Of many addresses the first few are told each, then
+only that they have doubled.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final
 
 from firedamp.canaries import facts, sight
 from firedamp.storage.records import (
+    ADDRESSES,
     Alert,
     AlertKind,
     Canary,
@@ -43,6 +45,8 @@ QUIET: Final = timedelta(hours=24)
 
 MASQUERADE: Final = "a mark of ours stands in it that we did not make this call with"
 _SESSIONS: Final = frozenset({"sts:GetSessionToken", "sts:GetFederationToken", "sts:AssumeRole"})
+_FEW: Final = 16
+"""Addresses of one incident that are told each."""
 _SIGN_IN: Final = "signin:ConsoleLogin"
 
 
@@ -207,6 +211,7 @@ def _rank(sightings: Sequence[Sighting], key_id: str | None, known: Known) -> tu
 
 def _news(sightings: Sequence[Sighting], incident: Incident) -> Iterator[str]:
     """Yield what these sightings show that the incident did not."""
+    addresses = set(incident.addresses)
     for each in sightings:
         event, kind = each.event, each.kind
         if kind in {SightingKind.USE, SightingKind.DERIVED} and not incident.use + incident.derived:
@@ -215,13 +220,22 @@ def _news(sightings: Sequence[Sighting], incident: Incident) -> Iterator[str]:
             continue  # whoever only looks, or fails to touch, is no intruder who goes on
         if kind is SightingKind.TAMPER and not event.failed:
             yield each.note
-        if event.address and event.address not in incident.addresses:
-            yield f"address {event.address}"
+        if event.address and event.address not in addresses:
+            addresses.add(event.address)
+            yield from _another(event.address, len(addresses))
         if event.service and event.service not in incident.services:
             yield f"service {event.service}"
         yield from _first_success(event, incident)
         if sight.EXPOSED in each.note:
             yield sight.EXPOSED
+
+
+def _another(address: str, count: int) -> Iterator[str]:
+    """Tell each address of the first few, then only that they have doubled: a thousand alerts would bury the next."""
+    if count <= _FEW:
+        yield f"address {address}"
+    elif count <= ADDRESSES and count.bit_count() == 1:
+        yield f"{count} addresses, now {address}"
 
 
 def _first_success(event: Event, incident: Incident) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from firedamp.canaries import facts
 from firedamp.service.show import safe
-from firedamp.storage.records import Incident, Placement, Sighting
+from firedamp.storage.records import ADDRESSES, Incident, Placement, Sighting
 from firedamp.storage.times import rfc3339
 
 _LISTED = 8
@@ -53,5 +53,6 @@ def _records(incident: Incident, sightings: Sequence[Sighting]) -> Iterator[str]
 
 
 def _some(values: Sequence[str]) -> str:
-    more = f" and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
+    least = "at least " if len(values) == ADDRESSES else ""
+    more = f" and {least}{len(values) - _LISTED} more" if len(values) > _LISTED else ""
     return safe(", ".join(values[:_LISTED])) + more if values else "no address"

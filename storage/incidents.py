@@ -11,6 +11,7 @@ from typing import Final
 
 from firedamp.storage.outbox import insert_alert
 from firedamp.storage.records import (
+    ADDRESSES,
     Alert,
     Claim,
     Decision,
@@ -174,7 +175,14 @@ class IncidentRows(WatchRows):
         return stale is not None, touched
 
     def _count(self, incident: int, counts: Counter[tuple[str, str]]) -> None:
+        listed = self._all("SELECT value FROM tally WHERE incident = ? AND what = 'address'", (incident,))
+        addresses = {text(value) for (value,) in listed}
         for (what, value), count in counts.items():
+            if what == "address":
+                # All counts are read with each page, and a stranger must not make that dear.
+                if value not in addresses and len(addresses) >= ADDRESSES:
+                    continue
+                addresses.add(value)
             self._db.execute(
                 """INSERT INTO tally (incident, what, value, count) VALUES (?, ?, ?, ?)
                 ON CONFLICT DO UPDATE SET count = count + excluded.count""",

@@ -647,6 +647,10 @@ class IncidentState(StrEnum):
     CLOSED = "closed"
 
 
+ADDRESSES: Final = 1000
+"""Addresses that an incident lists: whoever has a network of machines comes from a new one with each call."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
     """The sightings of one watched key that belong together: one alarm, running counts, every record kept.
@@ -670,6 +674,7 @@ class Incident:
     tamper: int = 0
     own: int = 0
     addresses: tuple[str, ...] = ()
+    """Those met first, `ADDRESSES` at most; the sightings have all."""
     services: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
     calls: tuple[str, ...] = ()

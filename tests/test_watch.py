@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from tests.builders import make_key_id, make_token
 from tests.trails import ACCOUNT, ARN, START, Record, record, role, trail, user
 
+from firedamp.canaries import incidents as deciding
 from firedamp.canaries import watch
 from firedamp.canaries.feeds import FolderFeed, World
 from firedamp.canaries.watch import Polled, Rules
 from firedamp.canaries.watchlist import Watchlist, compiled
+from firedamp.storage import incidents as keeping
 from firedamp.storage import nonce
 from firedamp.storage.records import (
     Alert,
@@ -385,6 +387,20 @@ def test_only_what_is_new_alerts_again(scene: Scene) -> None:
         scene.see(again)
         assert len(scene.alerts()) == count, f"{what} is not new any more"
     assert scene.only().use + scene.only().derived == 13
+
+
+def test_an_intruder_from_ever_new_addresses_is_told_ever_less_often(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "ADDRESSES", 60)
+    monkeypatch.setattr(keeping, "ADDRESSES", 60)
+    scene.watch(canary())
+    for number in range(100):
+        scene.see(record(user(KEY), number, sourceIPAddress=f"198.51.100.{number}"))
+    assert (scene.only().use, len(scene.only().addresses)) == (100, 60)
+    told = [dict(alert.facts)["new"] for alert in scene.alerts()[1:]]
+    assert told == [*(f"address 198.51.100.{number}" for number in range(1, 16)), "32 addresses, now 198.51.100.31"]
+    assert len(scene.store.sightings(scene.only().id)) == 100, "every record is kept"
 
 
 def test_a_use_after_somebody_only_looked_is_an_alarm(scene: Scene) -> None:
