@@ -194,7 +194,7 @@ class ServeConfig:
 
     listen: str = _doc("Where /healthz, /readyz and /metrics answer.", "127.0.0.1:9187")
     log: str = _doc("json or human.", "human")
-    workers: int = _doc("Jobs that run at the same time.", 2)
+    workers: int = _doc("Jobs that run at the same time, besides those that an alarm waits for.", 2)
     cache: Path | None = _doc("Where mirrors live; none is the user cache folder.", None)
     clone_time: timedelta = _doc("How long the clone or fetch of one repository may take.", timedelta(hours=2))
     cache_bytes: int = _doc("How much disk the mirrors may take.", 50 << 30)

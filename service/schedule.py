@@ -40,6 +40,9 @@ _ALARM_AFTER: Final = 3
 _DETAIL: Final = 2_000
 _BAD: Final = ("ok", "incomplete", "failed")
 """How a command may end, the worst last."""
+_ALARMING: Final = frozenset({"watch", "deliver", "nets"})
+"""Kinds of jobs that an alarm waits for: they have places of their own, as scans may take all others for hours."""
+_URGENT: Final = "urgent"
 
 DEFAULT_JOBS: Final = (
     JobConfig(name="watch", kind="watch", every=timedelta(minutes=1), timeout=timedelta(minutes=10)),
@@ -212,7 +215,7 @@ class Schedule:
         self._jobs: dict[str, JobConfig] = {}
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"default": ThreadPoolExecutor(workers)},
+            executors={"default": ThreadPoolExecutor(workers), _URGENT: ThreadPoolExecutor(len(_ALARMING))},
             # Missed runs become one, however late: a laptop that was closed for a week does not scan seven times.
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
@@ -235,6 +238,7 @@ class Schedule:
                 continue
             self._scheduler.add_job(
                 self._once, trigger(job), args=[job], id=name, name=name, replace_existing=True,
+                executor=_URGENT if job.kind in _ALARMING else "default",
                 next_run_time=first_run(job, last.get(name), self._now()),
             )  # fmt: skip
         self._jobs = wanted

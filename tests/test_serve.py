@@ -24,7 +24,7 @@ from tests.builders import make_key_id
 from firedamp.service import cli, health, liveness, schedule, serving
 from firedamp.service.arguments import parser
 from firedamp.service.config import ChannelConfig, Config, JobConfig, Reference, ServeConfig, WatchConfig
-from firedamp.service.schedule import Ended, Runner, Schedule, command, first_run, jobs_of, niceness
+from firedamp.service.schedule import DEFAULT_JOBS, Ended, Runner, Schedule, command, first_run, jobs_of, niceness
 from firedamp.storage.errors import Failure
 from firedamp.storage.records import (
     Alert,
@@ -212,6 +212,26 @@ def test_a_job_has_a_history_and_its_failing_is_told_once(tmp_path: Path) -> Non
         assert store.job_runs("broken")[0].detail == "ValueError: a bug"
         told = [alert for _, alert in store.alerts()]
         assert {alert.kind for alert in told} == {AlertKind.JOB}
+
+
+def test_what_an_alarm_waits_for_runs_though_scans_take_every_place(tmp_path: Path) -> None:
+    ran, over = set[str](), threading.Event()
+
+    def run(job: JobConfig) -> Ended:
+        ran.add(job.kind)
+        if job.kind == "scan":
+            over.wait(60)
+        return Ended("ok", "")
+
+    plan = Schedule(run, lambda: Store(tmp_path / "x.db"), 1)
+    scans = [JobConfig(name=f"scan{number}", kind="scan", every=timedelta(hours=1)) for number in range(5)]
+    plan.set([*scans, *DEFAULT_JOBS], {job.name: datetime.now(UTC) - timedelta(days=2) for job in DEFAULT_JOBS})
+    plan.start()
+    try:
+        until(lambda: ran == {"scan", "watch", "deliver", "nets"})
+    finally:
+        over.set()
+        plan.stop()
 
 
 def test_a_job_never_overlaps_itself_and_a_change_of_plan_loses_none(tmp_path: Path) -> None:
