@@ -184,6 +184,8 @@ class Mirrors:
                 with suppress(FileNotFoundError):  # another process has just ended its own
                     if time.time() - left.stat().st_mtime > _CRASHED:
                         shutil.rmtree(left, ignore_errors=True)
+        if _taken(self._sizes.values()) <= self._budget:
+            return  # as a rule: each clone is asked when it was scanned, and this is asked before each fetch
         busy = {clone_of(url, self.folder) for url in self._under_way}
         for clone in sorted(self._sizes.keys() - busy, key=_scanned):
             if _taken(self._sizes.values()) <= self._budget:

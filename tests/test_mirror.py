@@ -54,6 +54,19 @@ def served(server: Server, name: str, size: int = 0) -> str:
     return f"{server.url}/{name}"
 
 
+def test_clones_within_the_budget_are_not_asked_when_they_were_scanned(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(clone: Path) -> float:
+        raise AssertionError(f"{clone} is asked: of n clones, n times n are")
+
+    monkeypatch.setattr(mirror, "_scanned", asked)
+    mirrors = Mirrors(tmp_path / "cache", budget=1 << 30, jobs=1)
+    for name in ("one", "two", "three"):
+        mirrors.place(served(server, name), nobody)
+    assert len(list((tmp_path / "cache").glob("*.git"))) == 3
+
+
 def test_a_token_is_in_no_file_and_in_no_list_of_processes(
     tmp_path: Path, server: Server, rng: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
