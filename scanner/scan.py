@@ -28,7 +28,6 @@ from firedamp.storage.records import (
     Match,
     Met,
     Outcome,
-    Provenance,
     ScanRun,
     Sight,
     Skipped,

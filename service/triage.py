@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,17 +33,18 @@ def findings(options: FindingsOptions, common: Common) -> int:
             _judge(store, chosen, options, common)
             return 0
         found = listed(store, chosen)
-    if options.allowed:
-        found = _allowed(found)
-    elif options.action == "list" and not options.ids:
-        found = _standing(found)
-    if options.by is not None:
-        _share_out(found, options.by, common)
-        return 0
-    if options.action == "export" and common.format is Format.TABLE:
-        common = replace(common, format=Format.JSONL)  # a table is for eyes; what is exported is read by programs
-    show(found, common, whole=options.action == "show")
-    if not found:
+        if options.allowed:
+            found = _allowed(found)
+        elif options.action == "list" and not options.ids:
+            found = _standing(found)
+        if options.by is not None:
+            _share_out(found, options.by, common)
+            return 0
+        if options.action == "export" and common.format is Format.TABLE:
+            common = replace(common, format=Format.JSONL)  # a table is for eyes; what is exported is read by programs
+        first = [*itertools.islice(found, 1)]
+        show(itertools.chain(first, found), common, whole=options.action == "show")
+    if not first:
         common.say("no finding is like that: firedamp scan looks for keys")
     return 0
 
