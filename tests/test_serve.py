@@ -225,7 +225,8 @@ def test_what_an_alarm_waits_for_runs_though_scans_take_every_place(tmp_path: Pa
 
     plan = Schedule(run, lambda: Store(tmp_path / "x.db"), 1)
     scans = [JobConfig(name=f"scan{number}", kind="scan", every=timedelta(hours=1)) for number in range(5)]
-    plan.set([*scans, *DEFAULT_JOBS], {job.name: datetime.now(UTC) - timedelta(days=2) for job in DEFAULT_JOBS})
+    alarms = [replace(job, jitter=timedelta()) for job in DEFAULT_JOBS]
+    plan.set([*scans, *alarms], {job.name: datetime.now(UTC) - timedelta(days=2) for job in alarms})
     plan.start()
     try:
         until(lambda: ran == {"scan", "watch", "deliver", "nets"})
