@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
-from firedamp.scanner.walk import git_folder
+from firedamp.scanner.walk import git_folder, keeps_objects
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.records import Outcome, Skipped
 
@@ -76,9 +76,7 @@ def is_git_dir(path: Path) -> bool:
 
 def _is_damaged(path: Path) -> bool:
     """Whether path holds git's objects, but lacks HEAD or refs: git opens it no more, and what it holds is there."""
-    kept = path / "objects"
-    beside = os.path.lexists(path / "HEAD") or (path / "refs").is_dir()
-    return beside and ((kept / "pack").is_dir() or (kept / "info").is_dir())
+    return (os.path.lexists(path / "HEAD") or (path / "refs").is_dir()) and keeps_objects(f"{path}/")
 
 
 def find(path: Path) -> Layout:

@@ -291,7 +291,7 @@ class Walker:
                 done.nested.append(path.rstrip("/") or "/")
             else:
                 done.left_out["a .git file that points to no folder"] += 1
-        if "objects" in names and ("HEAD" in files) + ("refs" in names) + _keeps_objects(path) > 1:  # one may be lost
+        if "objects" in names and ("HEAD" in files) + ("refs" in names) + keeps_objects(path) > 1:  # one may be lost
             done.nested.append(path.rstrip("/") or "/")
             return [each for each in below if each.path[len(path) :] not in _GIT_OWN]
         return below
@@ -498,7 +498,7 @@ def _points_somewhere(path: str) -> bool:
     return pointed != "" and "\0" not in pointed and os.path.isdir(os.path.join(path, pointed))  # noqa: PTH112, PTH118
 
 
-def _keeps_objects(path: str) -> bool:
+def keeps_objects(path: str) -> bool:
     """Whether the folder `objects` in a folder (path ends with `/`) is git's: other stores have some of that name."""
     return any(os.path.isdir(f"{path}objects/{part}") for part in ("pack", "info"))  # noqa: PTH112
 
