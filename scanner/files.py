@@ -12,7 +12,7 @@ import os
 import stat
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path, PurePath
@@ -126,7 +126,7 @@ class FolderSource:
         """Yield the files worth a look, the repositories, and what was not read."""
         names = functools.cache(_names_in)
         for met in self._store.held(roots=[self.target]):
-            if isinstance(met.provenance, FileProvenance) and not _is_name(met.provenance.path, met.blob, names):
+            if isinstance(met.provenance, FileProvenance) and _name_at(met.provenance.path, met.blob, names) is None:
                 self._held.setdefault(real_path(met.provenance.path), []).append(met)
         known, early = self._remembered(), array("q")
         if self._walk.first:
@@ -319,7 +319,7 @@ class FolderSource:
         for each in met:
             match each.provenance:
                 case FileProvenance(path=path):
-                    there = _is_file(real_path(path)) or _is_name(path, each.blob, names)
+                    there = _is_file(real_path(path)) or _name_at(path, each.blob, names) is not None
                 case GitProvenance(repository=repository):
                     there = may_hold(real_path(repository))
             if not there and not self._is_unsure(each):
@@ -431,7 +431,7 @@ def read_again(path: str, blob: str) -> Iterator[Blob]:
 
     A blob may also be the name of a file or folder.
     """
-    name = _name_at(path, blob)
+    name = _name_at(path, blob, _names_in)
     if name is not None:
         yield Blob(blob, name, lines=False)
         return
@@ -476,29 +476,19 @@ def _listed(path: str) -> Listed | Skipped:
     return Listed(path, key_of(status), status.st_size)
 
 
-def _is_name(path: str, blob: str, names: Callable[[str], Collection[str]]) -> bool:
-    """Whether a blob is the name of what stands at path, or one in the folder there; names lists a folder once."""
-    real = real_path(path)
-    return (blob_id(os.fsencode(os.path.basename(real))) == blob and os.path.lexists(real)) or blob in names(real)  # noqa: PTH119
-
-
-def _names_in(folder: str) -> frozenset[str]:
-    """Return the names in a folder as blobs; none where there is no folder."""
-    try:
-        return frozenset(map(blob_id, os.listdir(os.fsencode(folder))))  # noqa: PTH208
-    except OSError:
-        return frozenset()
-
-
-def _name_at(path: str, blob: str) -> bytes | None:
-    """Return the name that is this blob: of what stands at path, or in the folder there."""
+def _name_at(path: str, blob: str, names: Callable[[bytes], Mapping[str, bytes]]) -> bytes | None:
+    """Return the name that is a blob: of what stands at path, or one in the folder there. names is `_names_in`."""
     real = os.fsencode(real_path(path))
-    if blob_id(os.path.basename(real)) == blob:  # noqa: PTH119
-        return os.path.basename(real) if os.path.lexists(real) else None  # noqa: PTH119
+    own = os.path.basename(real)  # noqa: PTH119
+    return own if blob_id(own) == blob and os.path.lexists(real) else names(real).get(blob)
+
+
+def _names_in(folder: bytes) -> dict[str, bytes]:
+    """Return the names in a folder, by what they are as blobs; none where there is no folder."""
     try:
-        return next((name for name in os.listdir(real) if blob_id(name) == blob), None)  # noqa: PTH208
+        return {blob_id(name): name for name in os.listdir(folder)}  # noqa: PTH208
     except OSError:
-        return None
+        return {}
 
 
 def _is_file(path: str) -> bool:
