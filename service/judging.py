@@ -163,18 +163,17 @@ def _leak(finding: Finding, said: Verification, sights: Sequence[Sight], now: da
         ("account", said.account_id or finding.account_id or "unknown"), ("first seen", rfc3339(finding.first_seen)),
         *(("place", place) for place in list(places)[:_PLACES]),
     ]  # fmt: skip
-    graded = Severity.HIGH if finding.rights is None else finding.rights
     if said.is_root:
-        graded = Severity.CRITICAL
         facts.append(("rights", "everything: this is the account's root user"))
     elif finding.rights is not None:
-        facts.append(("rights", f"{graded.name.lower()}, as firedamp key show read them"))
+        facts.append(("rights", f"{finding.rights.name.lower()}, as firedamp key show read them"))
     if len(places) > _PLACES:
         facts.append(("more places", str(len(places) - _PLACES)))
     # Named by the answer before it: two processes that meet the same change tell it once.
     since = "first" if finding.verification.at is None else rfc3339(finding.verification.at)
     return Alert(
-        key=f"leak/{finding.fingerprint}/{since}", kind=AlertKind.LEAK, severity=max(graded, Severity.HIGH), at=now,
+        key=f"leak/{finding.fingerprint}/{since}", kind=AlertKind.LEAK,
+        severity=max(verifier.grade(finding, said), Severity.HIGH), at=now,
         key_id=finding.access_key_id, fingerprint=finding.fingerprint, facts=tuple(facts),
     )  # fmt: skip
 
