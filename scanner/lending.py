@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from firedamp.scanner.objects import find, tips
+from firedamp.storage.errors import SourceFailure
+from firedamp.storage.records import Outcome
 
 _LOOSE: Final = re.compile("[0-9a-f]{38}|[0-9a-f]{62}")
 _LENT: Final = "lent"
@@ -31,9 +33,11 @@ def borrow(lender: Path, into: Path) -> None:
 
     git takes the tips that it names for what is there already, and asks a server for the rest only (git-clone(1),
     `--reference`). Raises OSError where there are no hard links, or lender is removed meanwhile; what was linked by
-    then does no harm. Raises SourceFailure for a lender that is no repository.
+    then does no harm. Raises SourceFailure for a lender that is no repository, or one that lost a part.
     """
     layout = find(lender)
+    if any(each.outcome is Outcome.FAILED for each in layout.skipped):
+        raise SourceFailure(f"{lender} is damaged", "it lends nothing")
     # Before the objects: whatever a tip needs is there when they are linked.
     names = sorted(tips(layout))
     for folder in ("refs", "objects/pack", "objects/info"):

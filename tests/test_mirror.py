@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import stat
 import subprocess
 import sys
@@ -310,8 +311,9 @@ def test_a_damaged_lender_costs_no_fork_its_clone(tmp_path: Path, server: Server
         pack.seek(offset + size // 2)
         pack.write(bytes(100))
     assert whole(mirrors.place(fork, nobody, "net")) == "", "git refuses what is borrowed: it is cloned alone"
+    shutil.rmtree(clone_of(fork, mirrors.folder))
     (clone / "HEAD").unlink()
-    assert whole(mirrors.place(forked(server, "g", "r"), nobody, "net")) == "", "no repository any more"
+    assert whole(mirrors.place(forked(server, "g", "r"), nobody, "net")) == "", "git takes it for no repository"
 
 
 def test_a_served_repository_has_no_say_in_where_objects_come_from(tmp_path: Path, server: Server) -> None:
