@@ -2,17 +2,20 @@
 
 To import numba and to load a function from its own cache takes half a second each time. A function over pointers and
 integers needs nothing of numba when it runs, so its object code is kept and linked into the process: some milliseconds.
+It may call functions of C libraries that other packages bring along (`Foreign`).
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from types import FunctionType
@@ -33,6 +36,45 @@ class NoCompilerError(Exception):
     """There is no numba, or it can make nothing of a function that runs without it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A function of a C library that stands in an extension module: what is compiled calls it by its address.
+
+    Each of what it takes and gives is `i`, an integer of 32 bits, or `l`, one of 64 or an address.
+    """
+
+    module: str
+    name: str
+    takes: str
+    gives: str
+
+    def __call__(self, *arguments: int) -> int:
+        """Call it as the compiled code does, with the same trust in what is given."""
+        given: int = self._function()(*arguments)
+        return given
+
+    def address(self) -> int:
+        """Return where it stands in this process. Raises NoCompilerError where there is no such module or function."""
+        return ctypes.cast(self._function(), ctypes.c_void_p).value or 0
+
+    def _function(self) -> Any:
+        try:
+            file = importlib.import_module(self.module).__file__
+            function = getattr(ctypes.CDLL(file), self.name)
+        except (ImportError, OSError, AttributeError) as error:
+            raise NoCompilerError(f"{self.module} has no {self.name}: {error}") from error
+        kinds = {"i": ctypes.c_int32, "l": ctypes.c_int64}
+        function.argtypes, function.restype = [kinds[letter] for letter in self.takes], kinds[self.gives]
+        return function
+
+    def declared(self) -> Any:
+        """Return what stands for it in a function that numba compiles."""
+        from numba import types
+
+        kinds: dict[str, Any] = {"i": types.int32, "l": types.int64}
+        return types.ExternalFunction(self.name, kinds[self.gives](*[kinds[letter] for letter in self.takes]))
+
+
 @cache
 def compiled(function: Callable[..., int], takes: str, folder: Path) -> Callable[..., int]:
     """Return function as machine code, which runs without Python's lock.
@@ -44,6 +86,7 @@ def compiled(function: Callable[..., int], takes: str, folder: Path) -> Callable
     content = _content(function, takes)
     from llvmlite import binding as llvm
 
+    _declare(function)
     code = kept(folder, _name(function), content, partial(_object_code, function, takes))
     engine = _engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
@@ -117,7 +160,7 @@ def _compile_next(missing: Sequence[Wanted], waiting: int, folder: Path) -> None
 def _length(one: Wanted) -> int:
     """Return how much there is to compile."""
     function, _ = one
-    return len(function.__code__.co_code) + sum(len(part.__code__.co_code) for part in _parts(function))
+    return sum(len(each.__code__.co_code) for each in _whole(function))
 
 
 def _name(function: Callable[..., int]) -> str:
@@ -134,7 +177,7 @@ def _content(function: Callable[..., int], takes: str) -> object:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     processor = (llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    files = sorted({function.__code__.co_filename, *(part.__code__.co_filename for part in _parts(function))})
+    files = sorted({each.__code__.co_filename for each in _whole(function)})
     return llvmlite.__version__, processor, [Path(path).read_bytes() for path in (*files, __file__)], takes
 
 
@@ -156,11 +199,25 @@ def _called(function: Callable[..., int]) -> Iterator[tuple[str, FunctionType]]:
             yield name, called
 
 
-def _parts(function: Callable[..., int]) -> Iterator[FunctionType]:
-    """Yield the functions that become a part of one that is compiled."""
+def _whole(function: Callable[..., int]) -> Iterator[Callable[..., int]]:
+    """Yield a function, and those that become a part of it when it is compiled."""
+    yield function
     for _, called in _called(function):
-        yield called
-        yield from _parts(called)
+        yield from _whole(called)
+
+
+def _foreign(function: Callable[..., int]) -> set[Foreign]:
+    """Return the functions of C libraries that a function and its parts call."""
+    used = (each.__globals__.get(name) for each in _whole(function) for name in each.__code__.co_names)
+    return {each for each in used if isinstance(each, Foreign)}
+
+
+def _declare(function: Callable[..., int]) -> None:
+    """Tell LLVM where the functions of C libraries stand: to link one that it does not know would end the process."""
+    from llvmlite import binding as llvm
+
+    for each in _foreign(function):
+        llvm.add_symbol(each.name, each.address())
 
 
 def _with_parts(function: Callable[..., int]) -> Callable[..., int]:
@@ -175,6 +232,7 @@ def _with_parts(function: Callable[..., int]) -> Callable[..., int]:
     names = {**function.__globals__}
     for name, called in _called(function):
         names[name] = part(_with_parts(called))
+    names |= {name: each.declared() for name, each in names.items() if isinstance(each, Foreign)}
     return FunctionType(function.__code__, names, function.__name__)
 
 
@@ -187,6 +245,7 @@ def _object_code(function: Callable[..., int], takes: str) -> bytes:
         raise NoCompilerError("numba is missing") from error
     from llvmlite import binding as llvm
 
+    _declare(function)
     pointer: Any = types.CPointer
     arguments = [types.int64 if letter == "l" else pointer(getattr(types, _POINTERS[letter])) for letter in takes]
     compiled: Any = numba.cfunc  # has types, but not those of its own keywords
@@ -209,6 +268,8 @@ def _object_code(function: Callable[..., int], takes: str) -> bytes:
     (code,) = (each for each in module.functions if not each.is_declaration)
     code.name = function.__name__
     # To link what names something that is not there would end the process.
-    if any(each.is_declaration and not each.name.startswith("llvm.") for each in module.functions):
+    known = {each.name for each in _foreign(function)}
+    strangers = {each.name for each in module.functions if each.is_declaration} - known
+    if any(not name.startswith("llvm.") for name in strangers):
         raise NoCompilerError(f"{function.__name__} cannot run without numba")
     return bytes(machine.emit_object(module))

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from firedamp.scanner import jit, textruns
+from firedamp.scanner.jit import Foreign
 
 UNREAD: Final = 1
 FRESH: Final = 2
@@ -26,6 +27,12 @@ _Array = Any
 """An array of one dimension: plain Python gets one of numpy, compiled code a pointer."""
 _wide: Final[Any] = np.int64
 """Makes room for arithmetic on a byte."""
+_LIBDEFLATE: Final = "deflate._deflate"
+"""The module in which libdeflate stands: its own calls would make a Python object of each entry."""
+_begin: Final = Foreign(_LIBDEFLATE, "libdeflate_alloc_decompressor", "", "l")
+_inflate: Final = Foreign(_LIBDEFLATE, "libdeflate_zlib_decompress", "llllll", "i")
+_end: Final = Foreign(_LIBDEFLATE, "libdeflate_free_decompressor", "l", "i")
+_crc32: Final = Foreign(_LIBDEFLATE, "libdeflate_crc32", "ill", "i")
 _FAR: Final = 1 << 60
 _ONES: Final = 0x4332322132212110
 """How many bits are set in each number from 0 to 15: a digit for each, from the right."""
@@ -99,6 +106,48 @@ def _families(bases: _Array, count: int, scratch: _Array, ordered: _Array) -> in
                 scratch[stack + waiting] = scratch[x]
                 waiting += 1
     return written
+
+
+def inflate(  # noqa: PLR0917 -- a kernel is called by position
+    stored: int,
+    held: int,
+    begins: _Array,
+    ends: _Array,
+    skips: _Array,
+    lengths: _Array,
+    checks: _Array,
+    count: int,
+    into: int,
+    starts: _Array,
+    stops: _Array,
+    flags: _Array,
+) -> int:
+    """Inflate count entries of a pack one behind the other, and return how many bytes they are.
+
+    stored and into are the addresses of the pack, which has held bytes, and of room for what the entries claim to
+    inflate to. begins and ends say where in the pack each stands, skips how long its header is, lengths what it claims,
+    checks the CRC-32 of its stored bytes. starts and stops say where each is now. One that has another checksum, is
+    damaged or too large is empty, and flagged UNREAD.
+    """
+    decompressor = _begin()
+    at = 0
+    for i in range(count):
+        begin = stored + begins[i]
+        size = ends[i] - begins[i]
+        length = _wide(lengths[i])
+        skip = _wide(skips[i])
+        starts[i] = at
+        sound = decompressor != 0 and length <= LARGEST and skip <= size and ends[i] <= held
+        sound = sound and _crc32(0, begin, size) & 0xFFFFFFFF == checks[i]
+        # It writes as much as was claimed, or says that it would be less or more.
+        if sound and _inflate(decompressor, begin + skip, size - skip, into + at, length, 0) == 0:
+            at += length
+        else:
+            flags[i] |= UNREAD
+        stops[i] = at
+    if decompressor != 0:
+        _end(decompressor)
+    return at
 
 
 def _copy(to: _Array, at: int, from_: _Array, begin: int, size: int) -> None:
@@ -338,12 +387,13 @@ class Kernels:
     """The kernels as machine code. The arrays that they are given lie in one piece."""
 
     order: Callable[..., int]
+    inflate: Callable[..., int]
     rebuild: Callable[..., int]
 
 
 def compiled(folder: Path) -> Kernels:
     """Compile the kernels, or load them from folder: some seconds once, then milliseconds. Raises NoCompilerError."""
-    own = (order, "IlII"), (rebuild, "BLLllIILLBllBlLBL")
+    own = (order, "IlII"), (inflate, "llLLBLLllLLB"), (rebuild, "BLLllIILLBllBlLBL")
     # Whoever filters looks for runs too.
     jit.prepare([*own, *textruns.kernels()], folder)
     return Kernels(*(jit.compiled(*one, folder) for one in own))

@@ -11,7 +11,6 @@ checked before it is used, and what an entry may inflate to and an object may gr
 
 from __future__ import annotations
 
-import mmap
 import multiprocessing
 import os
 import signal
@@ -51,8 +50,6 @@ _NUMBER: Final = 4
 """Bytes of the number of a share."""
 _STEP: Final = 1 << 13
 """Entries whose places are Python integers at a time: those take ten times the room they have in an array."""
-_SAFE: Final = (64 << 20) // 1032
-"""Stored bytes that cannot inflate to more than 64 MiB, whatever they claim: deflate's best is 1032 to 1."""
 _SEEN: Final = 4
 _OPENED: Final = 8
 """More flags of an object: the prefilter sees something in it; it is a container."""
@@ -354,7 +351,7 @@ class _Rebuilding:
         In which of them something new is worth a look is flagged by then.
         """
         share, room, reach = self.share, self.room, -1 if self.judge.whole else REACH
-        for begin, source, starts, stops in _inflated(share.pack, share.positions, self.flags):
+        for begin, source, starts, stops in _inflated(share.pack, share.positions, self.flags, self.kernels):
             done = 0
             while done < starts.size:
                 first, count = begin + done, starts.size - done
@@ -452,38 +449,30 @@ class _Rebuilding:
 _Batch = tuple[int, NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
 
 
-def _inflated(listing: PackListing, positions: NDArray[np.int32], flags: NDArray[np.uint8]) -> Iterator[_Batch]:
+def _inflated(
+    listing: PackListing, positions: NDArray[np.int32], flags: NDArray[np.uint8], kernels: Kernels
+) -> Iterator[_Batch]:
     """Inflate entries, a batch at a time: its place among them, its bytes, where in these each begins and ends.
 
-    One whose stored bytes do not have the index's checksum, that is damaged, or is too large, is flagged and empty.
+    One whose stored bytes do not have the index's checksum, that is damaged, or is too large, is flagged and empty. The
+    bytes are those of the batch until the next one is asked for.
     """
-    from isal import isal_zlib
-
-    broken: Any = isal_zlib.IsalError
-    crc32, decompress = isal_zlib.crc32, isal_zlib.decompress
-    with (
-        listing.pack.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-        memoryview(mapped) as stored,
-    ):
-        for first, last in _batches(listing.lengths[positions]):
-            parts = list[bytes]()
-            for begin, end, skip, length, check in _entries(listing, positions[first:last]):
-                part = None
-                if length <= LARGEST and crc32(stored[begin:end]) == check:
-                    try:
-                        if end - begin <= _SAFE:
-                            part = decompress(stored[begin + skip : end], 15, length + 8)
-                        else:
-                            part = isal_zlib.decompressobj(15).decompress(stored[begin + skip : end], length + 1)
-                    except broken:
-                        pass
-                if part is None or len(part) != length:
-                    flags[first + len(parts)] = UNREAD
-                    part = b""
-                parts.append(part)
-            ends = np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)))
-            yield first, np.frombuffer(b"".join((*parts, bytes(SLACK))), np.uint8), np.append(0, ends[:-1]), ends
+    stored = np.memmap(listing.pack, np.uint8, "r")
+    text = np.empty(0, np.uint8)
+    for first, last in _batches(listing.lengths[positions]):
+        part = positions[first:last]
+        lengths = listing.lengths[part].astype(np.int64)
+        room = int(lengths[lengths <= LARGEST].sum()) + SLACK
+        if text.size < room:
+            text = np.empty(room, np.uint8)
+        starts, stops = np.empty(part.size, np.int64), np.empty(part.size, np.int64)
+        size = kernels.inflate(
+            stored.ctypes.data, stored.size, listing.offsets[part], listing.ends(part), listing.data[part], lengths,
+            listing.crc[listing.rows[part]].astype(np.int64), part.size, text.ctypes.data, starts, stops,
+            flags[first:last],
+        )  # fmt: skip
+        text[size : size + SLACK] = 0
+        yield first, text, starts, stops
 
 
 def _batches(lengths: NDArray[np.integer[Any]]) -> Iterator[tuple[int, int]]:
@@ -494,15 +483,3 @@ def _batches(lengths: NDArray[np.integer[Any]]) -> Iterator[tuple[int, int]]:
         last = min(int(np.searchsorted(totals, total + _BATCH)) + 1, first + _STEP, lengths.size)
         yield first, last
         first, total = last, int(totals[last - 1])
-
-
-def _entries(listing: PackListing, part: NDArray[np.int32]) -> Iterator[tuple[int, int, int, int, int]]:
-    """Return of each entry at part: begin, end, bytes of its header, inflated length, checksum."""
-    columns = (
-        listing.offsets[part],
-        listing.ends(part),
-        listing.data[part],
-        listing.lengths[part],
-        listing.crc[listing.rows[part]],
-    )
-    return zip(*(column.tolist() for column in columns), strict=True)

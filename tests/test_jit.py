@@ -26,6 +26,14 @@ def total(numbers: Any, count: int, doubled: Any) -> int:
     return found
 
 
+absolute = jit.Foreign("_ctypes", "labs", "l", "l")
+"""Of the C library, which every extension module is linked to."""
+
+
+def how_far(number: int, other: int) -> int:
+    return absolute(number - other)
+
+
 def calling_python(count: int) -> int:
     """Need Python to run: it raises."""
     if count > 3:
@@ -73,6 +81,20 @@ def test_code_that_is_damaged_or_writable_by_others_is_made_again(tmp_path: Path
 
 def test_a_function_that_is_called_becomes_a_part(tmp_path: Path) -> None:
     assert jit.compiled(one_more_than_twice, "l", tmp_path)(20) == 41
+
+
+def test_a_function_of_a_library_is_called_by_its_address(tmp_path: Path) -> None:
+    assert how_far(3, 1 << 40) == (1 << 40) - 3
+    assert jit.compiled(how_far, "ll", tmp_path)(3, 1 << 40) == (1 << 40) - 3
+
+
+@pytest.mark.parametrize("module", ["_ctypes", "firedamp.none", "firedamp.scanner.jit"])
+def test_without_its_library_a_function_is_no_good(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "absolute", jit.Foreign(module, "there_is_no_such_function", "l", "l"))
+    with pytest.raises(jit.NoCompilerError, match="there_is_no_such_function"):
+        jit.compiled(how_far, "ll", tmp_path)
 
 
 def test_a_function_that_raises_says_so(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import sys
 import tarfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -706,6 +707,64 @@ def test_compiled_and_plain_kernels_agree_on_any_bytes(data: st.DataObject, reac
         for rebuild in (kernels.compiled(kernel_cache).rebuild, kernels.rebuild)
     ]
     assert outcomes[0] == outcomes[1]
+
+
+class Entries:
+    """Some entries of a pack, as the kernel that inflates them is given them."""
+
+    def __init__(self, *texts: bytes) -> None:
+        entries = [bytes(at) + zlib.compress(text) for at, text in enumerate(texts)]
+        self.pack = np.frombuffer(bytearray(b"".join(entries)), np.uint8)
+        sizes = np.array([len(one) for one in entries], np.int64)
+        self.ends = np.cumsum(sizes)
+        self.begins, self.skips = self.ends - sizes, np.arange(len(entries), dtype=np.uint8)
+        self.lengths = np.array([len(text) for text in texts], np.int64)
+        self.held = self.pack.size
+
+    def checks(self) -> Sequence[int]:
+        """Return the checksums that an index of these bytes has."""
+        return [zlib.crc32(self.pack[low:high]) for low, high in zip(self.begins, self.ends, strict=True)]
+
+    def inflated(self, kernel: Callable[..., int], checks: Sequence[int]) -> tuple[list[bytes], list[int]]:
+        """Return what each entry inflates to, and which are left to git."""
+        count = len(checks)
+        into = np.zeros(20_000, np.uint8)
+        starts, stops, flags = np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.uint8)
+        size = kernel(
+            self.pack.ctypes.data, self.held, self.begins, self.ends, self.skips, self.lengths,
+            np.array(checks, np.int64), count, into.ctypes.data, starts, stops, flags,
+        )  # fmt: skip
+        assert size == stops[-1]
+        places = zip(starts.tolist(), stops.tolist(), strict=True)
+        return [into[low:high].tobytes() for low, high in places], np.flatnonzero(flags == kernels.UNREAD).tolist()
+
+
+def test_compiled_and_plain_kernels_inflate_what_is_sound_and_leave_the_rest_to_git(kernel_cache: Path) -> None:
+    texts = [b"", b"a", b"text " * 500, random.Random(3).randbytes(3000), b"", b"last"]
+
+    def damaged(at: int) -> Entries:
+        entries = Entries(*texts)
+        entries.pack[entries.ends[at] - 9] ^= 1
+        return entries
+
+    def claiming(at: int, length: int) -> Entries:
+        entries = Entries(*texts)
+        entries.lengths[at] = length
+        return entries
+
+    short, headed = Entries(*texts), Entries(*texts)
+    short.held -= 1
+    headed.skips[1] = 200
+    sound = Entries(*texts).checks()
+    for kernel in (kernels.compiled(kernel_cache).inflate, kernels.inflate):
+        assert Entries(*texts).inflated(kernel, sound) == (texts, [])
+        assert damaged(3).inflated(kernel, sound)[1] == [3], "not what the index has a checksum of"
+        assert damaged(3).inflated(kernel, damaged(3).checks())[1] == [3], "stored as it is, but no sound stream"
+        assert short.inflated(kernel, sound)[1] == [5], "the pack is shorter than it was"
+        assert headed.inflated(kernel, sound)[1] == [1], "a header longer than its entry"
+        for length in (len(texts[2]) - 1, len(texts[2]) + 1, kernels.LARGEST + 1, (1 << 32) - 1):
+            without = [*texts[:2], b"", *texts[3:]]
+            assert claiming(2, length).inflated(kernel, sound) == (without, [2])
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
