@@ -32,6 +32,7 @@ from firedamp.scanner.budget import (
 )
 from firedamp.scanner.names import may_hold_secret, parts_with_key_id, with_key_id
 from firedamp.scanner.stub import TAIL, is_stub, tail_of
+from firedamp.storage.masking import masked
 from firedamp.storage.records import Outcome, Skipped
 
 HEAD: Final = 4096
@@ -374,9 +375,10 @@ def _joined(chain: str, name: str) -> str:
         name = name.encode("utf-8", "surrogatepass" if _lone(name) else "surrogateescape").decode(
             "utf-8", "backslashreplace"
         )
+    name = masked(name, across=True)
     if len(name) > _LONGEST_NAME:
         name = name[: _LONGEST_NAME - 1] + "…"
-    return f"{chain}!{name}" if chain and name else chain or name
+    return masked(f"{chain}!{name}", across=True) if chain and name else chain or name
 
 
 def _lone(name: str) -> bool:

@@ -22,6 +22,7 @@ from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 from firedamp.scanner.lending import borrow, lent_in, settle
 from firedamp.scanner.objects import environment
 from firedamp.storage.errors import SourceFailure, UsageFailure
+from firedamp.storage.masking import masked
 from firedamp.storage.secret import Secret
 
 if TYPE_CHECKING:
@@ -83,8 +84,11 @@ def without_user(url: str) -> str:
 
 
 def clone_of(url: str, folder: Path) -> Path:
-    """Return where the clone of url stands below folder: named without user-info, a new token finds the old clone."""
-    return folder / (hashlib.blake2b(without_user(url).encode(), digest_size=12).hexdigest() + ".git")
+    """Return where the clone of url stands below folder: named without user-info, a new token finds the old clone.
+
+    url may also be as it is shown, with a secret in its path masked.
+    """
+    return folder / (hashlib.blake2b(masked(without_user(url)).encode(), digest_size=12).hexdigest() + ".git")
 
 
 class Fetch:

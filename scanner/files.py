@@ -12,7 +12,8 @@ import os
 import stat
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path, PurePath
@@ -35,13 +36,14 @@ from firedamp.scanner.walk import (
     World,
     contains,
     elsewhere,
+    finder,
     key_of,
     open_file,
-    real_path,
     shown,
     trouble,
 )
 from firedamp.storage.errors import SourceFailure
+from firedamp.storage.masking import MARK
 from firedamp.storage.records import (
     FileProvenance,
     GitProvenance,
@@ -124,10 +126,11 @@ class FolderSource:
 
     def blobs(self) -> Iterator[Item]:
         """Yield the files worth a look, the repositories, and what was not read."""
-        names = functools.cache(_names_in)
-        for met in self._store.held(roots=[self.target]):
-            if isinstance(met.provenance, FileProvenance) and _name_at(met.provenance.path, met.blob, names) is None:
-                self._held.setdefault(real_path(met.provenance.path), []).append(met)
+        held = tuple(self._store.held(roots=[self.target]))
+        there = _There(held)
+        for met in held:
+            if isinstance(met.provenance, FileProvenance) and there.name(met.provenance.path, met.blob) is None:
+                self._held.setdefault(there.file(met.provenance.path, met.blob), []).append(met)
         known, early = self._remembered(), array("q")
         if self._walk.first:
             first = tuple(_listed(path) for path in self._walk.first)
@@ -315,15 +318,14 @@ class FolderSource:
 
         What holds other content now was told with what was read.
         """
-        names, may_hold = functools.cache(_names_in), functools.cache(_may_hold)
-        for each in met:
-            match each.provenance:
-                case FileProvenance(path=path):
-                    there = _is_file(real_path(path)) or _name_at(path, each.blob, names) is not None
-                case GitProvenance(repository=repository):
-                    there = may_hold(real_path(repository))
-            if not there and not self._is_unsure(each):
+        there, shown_alike = _There(), list[Met]()
+        for each in met:  # there may be a million
+            if isinstance(each.provenance, FileProvenance) and MARK in each.provenance.path:
+                shown_alike.append(each)
+            elif not there.holds(each) and not self._is_unsure(each):
                 yield each
+        there = _There(shown_alike)
+        yield from (each for each in shown_alike if not there.holds(each) and not self._is_unsure(each))
 
     def unsure(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield places that could not be read, or that stand in a folder that could not be listed."""
@@ -431,24 +433,79 @@ def read_again(path: str, blob: str) -> Iterator[Blob]:
 
     A blob may also be the name of a file or folder.
     """
-    name = _name_at(path, blob, _names_in)
+    there = _There()
+    name = there.name(path, blob)
     if name is not None:
         yield Blob(blob, name, lines=False)
         return
+    for file in there.find(path):
+        with _opened(file, blob) as stream:
+            if stream is None:
+                continue
+            head = stream.read(_HEAD)
+            stream.seek(0)
+            large = os.fstat(stream.fileno()).st_size > WINDOW
+            if large:
+                yield Blob(blob, head, tail=tail_in(stream.fileno(), head), path=file)
+            for window, line, column in windows(stream):
+                yield Blob(blob, window, line, column, window=large, path=file)
+            return
+
+
+@contextmanager
+def _opened(path: str, blob: str) -> Iterator[Dense | None]:
+    """Open a file if it is still a blob."""
     try:
-        handle = open_file(real_path(path))
+        handle = open_file(path)
     except OSError:
+        yield None
         return
     with Dense(handle) as stream:
-        if _hashed(stream) != blob:
-            return
-        head = stream.read(_HEAD)
-        stream.seek(0)
-        large = os.fstat(handle).st_size > WINDOW
-        if large:
-            yield Blob(blob, head, tail=tail_in(handle, head), path=real_path(path))
-        for window, line, column in windows(stream):
-            yield Blob(blob, window, line, column, window=large, path=real_path(path))
+        yield stream if _hashed(stream) == blob else None
+
+
+class _There:
+    """Finds what stands where blobs were met: files and names. It looks at each folder once: not for long.
+
+    Where a secret in a path is masked, another file may be shown alike. met are all ways that are asked for: where
+    they tell of one content and one file is there, it need not be read.
+    """
+
+    def __init__(self, met: Iterable[Met] = ()) -> None:
+        self.find: Final = finder()
+        self._names = functools.cache(_names_in)
+        self._may_hold = functools.cache(_may_hold)
+        places = {(each.provenance.path, each.blob) for each in met}
+        self._contents = Counter(path for path, _ in places if path is not None and MARK in path)
+
+    def holds(self, met: Met) -> bool:
+        """Whether there is a file, a name or a repository where a blob was met."""
+        match met.provenance:
+            case FileProvenance(path=path):
+                return _is_file(self.file(path, met.blob)) or self.name(path, met.blob) is not None
+            case GitProvenance(repository=repository):
+                return any(map(self._may_hold, self.find(repository)))
+
+    def file(self, path: str, blob: str) -> str:
+        """Return the file at path, or one by that name that does not exist."""
+        files = self.find(path)
+        if self._contents[path] > 1 or len(files) > 1:
+            files = [each for each in files if _is_blob(each, blob)]
+        return next(iter(files), path)
+
+    def name(self, path: str, blob: str) -> bytes | None:
+        """Return the name that is a blob: of what stands at path, or one in the folder there."""
+        for real in map(os.fsencode, self.find(path)):
+            own = os.path.basename(real)  # noqa: PTH119
+            found = own if blob_id(own) == blob and os.path.lexists(real) else self._names(real).get(blob)
+            if found is not None:
+                return found
+        return None
+
+
+def _is_blob(path: str, blob: str) -> bool:
+    with _opened(path, blob) as stream:
+        return stream is not None
 
 
 def _hashed(stream: Dense) -> str:
@@ -474,13 +531,6 @@ def _listed(path: str) -> Listed | Skipped:
     if elsewhere(status):
         return Skipped(outcome=Outcome.LEFT_OUT, what=shown(path), why="not downloaded from the cloud")
     return Listed(path, key_of(status), status.st_size)
-
-
-def _name_at(path: str, blob: str, names: Callable[[bytes], Mapping[str, bytes]]) -> bytes | None:
-    """Return the name that is a blob: of what stands at path, or one in the folder there. names is `_names_in`."""
-    real = os.fsencode(real_path(path))
-    own = os.path.basename(real)  # noqa: PTH119
-    return own if blob_id(own) == blob and os.path.lexists(real) else names(real).get(blob)
 
 
 def _names_in(folder: bytes) -> dict[str, bytes]:

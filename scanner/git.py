@@ -24,7 +24,7 @@ from firedamp.scanner.jit import NoCompilerError
 from firedamp.scanner.objects import Layout, ObjectAccess, find, small
 from firedamp.scanner.reading import DeltaFilter, Part, Portion, Reader, Settings, Share, Texts, Unread
 from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Item, Known, Nested
-from firedamp.scanner.walk import real_path, shown, trouble
+from firedamp.scanner.walk import finder, shown, trouble
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.records import (
     GitProvenance,
@@ -405,15 +405,19 @@ class GitSource:
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield ways recorded before that no longer hold: pruned objects, rewritten history, edited configuration."""
-        if self._listed and self._nothing_failed():
+        if self._listed and self._tells_what_is_gone():
             yield from self._not_met(met)
 
     def unsure(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield ways recorded before that were not met again, where something could not be read."""
-        if self._listed and not self._nothing_failed():
+        if self._listed and not self._tells_what_is_gone():
             yield from self._not_met(met)
         elif self._unsure:
             yield from (each for each in met if _where(each) in self._unsure)
+
+    def _tells_what_is_gone(self) -> bool:
+        """Whether what was not met is gone: all was read, and no other repository's name is shown as this one's is."""
+        return self._nothing_failed() and len(finder()(self.target)) < 2
 
     def _not_met(self, met: Iterable[Met]) -> Iterator[Met]:
         for each in met:
@@ -493,12 +497,14 @@ def _commits(git: ObjectAccess, rest: Ids) -> Ids:
     return from_hex([name for name, kind in kinds_of(git, names) if kind == "commit"], rest.shape[1])
 
 
-def stands_at(repository: str, cache: Path) -> Path:
-    """Return the folder of a repository as a provenance names it: a path, or a URL or bundle that is kept in cache."""
-    path = Path(real_path(repository))
+def stand_at(repository: str, cache: Path) -> list[Path]:
+    """Return the folders of the repositories that a provenance names so, as a rule one.
+
+    That is a path, or a URL or bundle that is kept in cache.
+    """
     if is_url(repository):
-        return clone_of(repository, cache)
-    return unbundled(path, cache) if path.is_file() else path
+        return [clone_of(repository, cache)]
+    return [unbundled(path, cache) if path.is_file() else path for path in map(Path, finder()(repository))]
 
 
 def read_again(place: GitProvenance, blob: str, cache: Path) -> Iterator[Blob]:
@@ -506,19 +512,28 @@ def read_again(place: GitProvenance, blob: str, cache: Path) -> Iterator[Blob]:
 
     place's repository is a path, or the URL or bundle whose repository stands in cache.
     """
+    for path in stand_at(place.repository, cache):
+        read = 0
+        for read, piece in enumerate(_pieces(path, place, blob), 1):  # noqa: B007 - how many there were is asked
+            yield piece
+        if read:
+            return
+
+
+def _pieces(path: Path, place: GitProvenance, blob: str) -> Iterator[Blob]:
     try:
-        layout = find(stands_at(place.repository, cache))
+        layout = find(path)
     except SourceFailure:
         return
     if place.commit is None and place.path is not None:
-        file = Path(real_path(str(layout.root / place.path)))
-        if os.path.isdir(file) and (refs := gitfiles.refs(layout)).id == blob:  # noqa: PTH112 - a name may be too long
-            yield refs
-            return
-        content = gitfiles.read(file, _everything, layout.width)
-        if isinstance(content, gitfiles.Content) and content.blob == blob:
-            yield from gitfiles.pieces(file, blob, _everything)
-            return
+        for file in map(Path, finder()(str(layout.root / place.path))):
+            if os.path.isdir(file) and (refs := gitfiles.refs(layout)).id == blob:  # noqa: PTH112 - too long for Path
+                yield refs
+                return
+            content = gitfiles.read(file, _everything, layout.width)
+            if isinstance(content, gitfiles.Content) and content.blob == blob:
+                yield from gitfiles.pieces(file, blob, _everything)
+                return
         # What was staged may stand at its path no more, but is an object.
     with ObjectAccess(layout) as git:
         reader = Reader(git=git, hits=_everything, container=lambda head, _: bool(head))

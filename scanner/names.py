@@ -9,21 +9,20 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from firedamp.storage.keyid import KEY_PREFIXES
+from firedamp.storage.masking import KEY_ID
 
-_KEY_ID: Final = re.compile(f"(?:{'|'.join(KEY_PREFIXES)})[A-Z0-9]{{16}}")
 # A slash parts folders more often than it stands in a secret: with one, only what is as long as a secret is.
 _LONG: Final = re.compile(r"[A-Za-z0-9+=_%-]{40}|(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/])")
 
 
 def with_key_id(names: Sequence[str]) -> list[str]:
     """Return the names that may hold a key id. They are looked at together first: few folders have one."""
-    return [name for name in names if _KEY_ID.search(name)] if _KEY_ID.search("\n".join(names)) else []
+    return [name for name in names if KEY_ID.search(name)] if KEY_ID.search("\n".join(names)) else []
 
 
 def parts_with_key_id(path: str) -> Iterator[str]:
     """Yield a path up to each name in it that may hold a key id."""
-    for found in _KEY_ID.finditer(path):
+    for found in KEY_ID.finditer(path):
         yield path[: found.end()] + path[found.end() :].partition("/")[0]
 
 

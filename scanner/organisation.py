@@ -25,6 +25,7 @@ from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Item, Known, Nes
 from firedamp.scanner.web import Web
 from firedamp.storage import careful
 from firedamp.storage.errors import Failure, SourceFailure
+from firedamp.storage.masking import masked
 from firedamp.storage.records import Met, Outcome, Provenance, Skipped, SourceState, Tally
 from firedamp.storage.secret import Secret
 from firedamp.storage.store import Store
@@ -204,7 +205,7 @@ class MirrorSource:
         self, repository: Repository, world: World, forge: Forge, refs: Shown | Withheld | None
     ) -> None:  # fmt: skip
         """Make it. refs is what the server shows."""
-        self.target = without_user(repository.url)
+        self.target = masked(without_user(repository.url))
         self._network = ""
         self._repository, self._world, self._forge, self._refs = repository, world, forge, refs
         self._told: list[Skipped] = []

@@ -37,7 +37,8 @@ SOURCES: Final = (
 def _version() -> str:
     digest = hashlib.blake2b(digest_size=8)
     here = Path(__file__).parent
-    for path in (*(here / f"{name}.py" for name in SOURCES), here.parent / "storage" / "keyid.py"):
+    beside = (here.parent / "storage" / name for name in ("keyid.py", "masking.py"))
+    for path in (*(here / f"{name}.py" for name in SOURCES), *beside):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

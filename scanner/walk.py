@@ -7,6 +7,9 @@ Only what the prefilter finds worth a look leaves a step, so that little goes th
 from __future__ import annotations
 
 import errno
+import fnmatch
+import functools
+import glob
 import operator
 import os
 import re
@@ -23,6 +26,7 @@ from firedamp.scanner import rules
 from firedamp.scanner.holes import has_holes, pass_hole
 from firedamp.scanner.names import with_key_id
 from firedamp.scanner.stub import tail_in, tail_of
+from firedamp.storage.masking import MARK, masked
 from firedamp.storage.records import Outcome, Skipped
 
 Interesting = Callable[[bytes | memoryview], bool]
@@ -525,15 +529,62 @@ def trouble(path: str, error: OSError) -> Skipped:
 
 
 def shown(path: str) -> str:
-    r"""Return a path as text that every file and database takes: bytes that are no UTF-8 become `\xNN`."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""Return a path as text that every file and database takes: bytes that are no UTF-8 become `\xNN`.
+
+    A secret in it is masked, so that several paths may be shown alike.
+    """
+    return masked(_escaped(path))
+
+
+Find = Callable[[str], Sequence[str]]
+"""Returns the paths that `shown` made a text of."""
+
+
+def finder() -> Find:
+    """Return what finds the paths that a text may stand for: each that exists, or the only one there can be.
+
+    It looks at each folder once: not for long.
+    """
+    fitting = functools.cache(_fitting)
+
+    def find(text: str) -> Sequence[str]:
+        if MARK not in text:
+            return [_unescaped(text)]
+        first, *names = text.split("/")
+        paths = [first]
+        for name in names:
+            paths = [f"{path}/{each}" for path in paths for each in (fitting(path, name) if MARK in name else [name])]
+        told = masked(text, across=True)
+        there = filter(os.path.lexists, map(_unescaped, paths))
+        return [path for path in there if masked(shown(path), across=True) == told]
+
+    return find
 
 
 def real_path(text: str) -> str:
-    r"""Return the path that `shown` made text of: the one that exists, for a name may hold `\xNN` by itself."""
+    """Return the path that `shown` made text of, the first one if there are several."""
+    return next(iter(finder()(text)), text)
+
+
+def _fitting(folder: str, name: str) -> list[str]:
+    """Return the names in a folder that may be shown as name."""
+    # A stranger may have called a file by a hundred marks: what `fnmatch` makes of stars takes no time for that.
+    fits = re.compile(fnmatch.translate("*".join(map(glob.escape, name.split(MARK))))).match
+    try:
+        return sorted(each for each in os.listdir(_unescaped(folder) or "/") if fits(_escaped(each)))  # noqa: PTH208
+    except OSError:
+        return []
+
+
+def _escaped(path: str) -> str:
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _unescaped(text: str) -> str:
+    r"""Return the path that text was: the one that exists, for a name may hold `\xNN` by itself."""
     if "\\x" not in text or os.path.lexists(text):
         return text
-    return os.fsdecode(_ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), text.encode()))
+    return os.fsdecode(_ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), os.fsencode(text)))
 
 
 def _left_out(path: str, why: str) -> Skipped:

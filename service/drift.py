@@ -13,6 +13,7 @@ from firedamp.canaries import formats
 from firedamp.canaries import plant as planter
 from firedamp.canaries.plant import Held
 from firedamp.scanner.objects import ObjectAccess, find, is_git_dir
+from firedamp.scanner.walk import real_path
 from firedamp.service import clock, show, tables
 from firedamp.service.options import CanaryOptions, Common, Format
 from firedamp.service.spots import Places
@@ -139,7 +140,8 @@ def _elsewhere(placement: Placement, sights: Sequence[Sight]) -> tuple[str, list
     for sight in sights:
         match sight.provenance:
             case FileProvenance(path=path):
-                if path != "-" and not _is_placed(path, placement) and os.path.lexists(path):
+                real = real_path(path)
+                if path != "-" and not _is_placed(real, placement) and os.path.lexists(real):
                     copies[path] = None
             case GitProvenance(repository=repository, path=path, commit=commit):
                 whole = f"{repository}/{path}" if path else repository

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 from firedamp.scanner.candidates import Credential, Located
 from firedamp.scanner.objects import environment
 from firedamp.scanner.source import Blob
+from firedamp.scanner.walk import finder
 from firedamp.service import scanning, show
 from firedamp.service.backups import back_up
 from firedamp.service.surroundings import place_of
@@ -174,9 +175,9 @@ def _copies(sights: Sequence[Sight], old: Credential) -> Iterator[Copy]:
             continue
         known = place_of(place.path)
         fix = "take the key out by hand" if known is None else known.fix
-        path = Path(place.path)
-        why_not = _why_not(path, sight, old, rewritable=known is not None and known.rewritable)
-        yield Copy(where, path, fix, why_not)
+        for path in map(Path, finder()(place.path) or [place.path]):
+            why_not = _why_not(path, sight, old, rewritable=known is not None and known.rewritable)
+            yield Copy(where, path, fix, why_not)
 
 
 def _why_not(path: Path, sight: Sight, old: Credential, *, rewritable: bool) -> str | None:

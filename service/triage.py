@@ -121,14 +121,14 @@ def show(found: Iterable[Reported], common: Common, *, whole: bool = False) -> N
 def _code_owners(cache: Path | None) -> who.Owned:
     """Return who answers whose a path is, by the CODEOWNERS file of each repository that is still to be had."""
     from firedamp.scanner import owners
-    from firedamp.scanner.git import stands_at
+    from firedamp.scanner.git import stand_at
     from firedamp.scanner.objects import find
     from firedamp.service.scanning import clones_in
 
     @functools.cache
     def of(repository: str) -> owners.Owners | None:
         try:
-            return owners.of(find(stands_at(repository, clones_in(cache))))
+            return next((owners.of(find(path)) for path in stand_at(repository, clones_in(cache))), None)
         except SourceFailure:  # moved, or a clone that made room: nobody is named
             return None
 

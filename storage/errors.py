@@ -1,17 +1,19 @@
 """What can go wrong in a way that a person can mend: what happened, and what to do next."""
 
+from firedamp.storage.masking import masked
+
 
 class Failure(Exception):
-    """A problem with its remedy.
+    """A problem with its remedy. A secret in what it names is masked.
 
     what: a sentence that names the thing and the place. hint: the next step, or empty. Raised where the call
     is and turned into an exit status in one place (`cli.main`, the job wrapper).
     """
 
     def __init__(self, what: str, hint: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
+        self.what = masked(what)
+        self.hint = masked(hint)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         return f"{self.what} ({self.hint})" if self.hint else self.what

@@ -1,7 +1,8 @@
 """Every record that firedamp keeps or counts: read this file first.
 
-Frozen dataclasses, unions and enums; standard library only. Times are aware datetimes in UTC, ids are text,
-and no record holds a secret: a credential's secret lives in `secret.Secret`, in flight only.
+Frozen dataclasses, unions and enums; the standard library and `masking` only. Times are aware datetimes in UTC, ids
+are text, and no record holds a secret: a credential's secret lives in `secret.Secret`, in flight only, and one that
+stands in a path or a reason is masked when the record is made.
 """
 
 from __future__ import annotations
@@ -11,11 +12,19 @@ from datetime import timedelta
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Final
 
+from firedamp.storage.masking import masked
+
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
     from firedamp.storage.secret import Fingerprint
+
+
+def _mask(record: object, **fields: str | None) -> None:
+    """Put what may be kept into a record that is being made."""
+    for name, value in fields.items():
+        object.__setattr__(record, name, value)
 
 
 # Finding: what leaked, where, and what is known of it.
@@ -113,6 +122,9 @@ class FileProvenance:
     path: str
     mode: int | None = None
 
+    def __post_init__(self) -> None:
+        _mask(self, path=masked(self.path))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitProvenance:
@@ -128,6 +140,10 @@ class GitProvenance:
     author: str | None = None
     date: datetime | None = None
     in_head: bool | None = None
+
+    def __post_init__(self) -> None:
+        path = None if self.path is None else masked(self.path, across=True)
+        _mask(self, repository=masked(self.repository), path=path)
 
 
 Provenance = FileProvenance | GitProvenance
@@ -154,6 +170,9 @@ class Match:
     secret_here: bool = False
     allowed: str = ""
     """The inline marks in its line, of whichever tools; whether one is honoured is asked when findings are reported."""
+
+    def __post_init__(self) -> None:
+        _mask(self, container=masked(self.container, across=True))
 
     def honours(self, marks: Collection[str]) -> bool:
         """Whether one of these marks stands in its line."""
@@ -219,6 +238,9 @@ class Skipped:
     what: str
     why: str
     count: int = 1
+
+    def __post_init__(self) -> None:
+        _mask(self, what=masked(self.what), why=masked(self.why))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
