@@ -5,8 +5,12 @@ Times are RFC 3339 text in UTC, lists are JSON text. STRICT tables: SQLite itsel
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+
+from firedamp.storage.masking import masked
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -445,8 +449,44 @@ def _empty_places(db: Database) -> None:
     db.execute("ALTER TABLE placement ADD COLUMN was_empty INTEGER NOT NULL DEFAULT 0 CHECK (was_empty IN (0, 1))")
 
 
+def _masks(db: Database) -> None:
+    """Mask the secrets that stand in paths, and in what was told of them. Of rows that are alike then one stays.
+
+    What sources remember goes by paths and reasons as well: what was listed is listed once more.
+    """
+    # What is overwritten must not stay in pages that are free now.
+    db.execute("PRAGMA secure_delete = ON")
+    for name, mask in (("masked", masked), ("across", functools.partial(masked, across=True)), ("json", _masked_json)):
+        db.conn.create_function(f"fd_{name}", 1, mask, deterministic=True)
+    for table, column, mask_of in _TOLD:
+        db.execute(f"UPDATE OR REPLACE {table} SET {column} = {mask_of} WHERE {column} <> {mask_of}")
+    db.execute("DELETE FROM source_state WHERE target LIKE 'git:%' OR target LIKE 'refs:%'")
+
+
+def _masked_json(text: str) -> str:
+    """Mask each text in a list, of lists or of objects, that is kept as JSON."""
+    told = json.loads(text)
+    clean = [
+        {name: masked(value) if isinstance(value, str) else value for name, value in each.items()}
+        if isinstance(each, dict)
+        else [masked(value) for value in each]
+        for each in told
+    ]
+    return text if clean == told else json.dumps(clean)
+
+
+_TOLD: Final = (
+    ("provenance", "path", "CASE repository WHEN '' THEN fd_masked(path) ELSE fd_across(path) END"),
+    ("provenance", "repository", "fd_masked(repository)"), ("match", "container", "fd_across(container)"),
+    ("seen", "folder", "fd_masked(folder)"), ("source_state", "target", "fd_masked(target)"),
+    ("scan_run", "target", "fd_masked(target)"), ("scan_run", "skipped", "fd_json(skipped)"),
+    ("alert", "facts", "fd_json(facts)"), ("job_run", "detail", "fd_masked(detail)"),
+)  # fmt: skip
+"""Columns in which paths are told, and each as it may be kept."""
+
+
 STEPS: Final[tuple[Callable[[Database], None], ...]] = (
     _first, _marks, _baiting, _net_indices, _claims, _heard, _ages, _rights, _processes,
-    _empty_places,
+    _empty_places, _masks,
 )  # fmt: skip
 """The n-th step takes a database from version n to n + 1; `PRAGMA user_version` counts them."""

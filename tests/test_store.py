@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import sqlite_utils
+from tests.builders import make_key_id, make_secret
 
 from firedamp.storage.errors import StoreFailure
 from firedamp.storage.migrations import STEPS
@@ -318,6 +321,37 @@ def test_a_placement_from_before_empty_places_were_known_is_kept(tmp_path: Path)
     with Store(path) as store:
         (kept,) = store.placements().values()
     assert (kept.place, kept.state, kept.was_empty) == ("/x", PlacementState.PRESENT, False)
+
+
+def test_secrets_in_the_paths_of_an_older_database_are_masked_and_no_byte_of_them_stays(
+    tmp_path: Path, rng: random.Random
+) -> None:
+    key, secret = make_key_id(rng), make_secret(rng).replace("/", "+")
+    pair, told = f"/r/{key}:{secret}", f"/r/{key}:[secret]"
+    places = "INSERT INTO provenance (blob, source, repository, path, commit_id, first_seen) VALUES (?, ?, ?, ?, '', ?)"
+    rows = [
+        ("1", "folder", "", f"{pair}/x", NOW), ("1", "folder", "", f"{told}/x", NOW), ("2", "git", pair, "x", NOW),
+        ("3", "git", "/r", f"{secret}/{key}", NOW),
+    ]  # fmt: skip
+    path = of_version(10, tmp_path, places, *((*row[:4], NOW.isoformat()) for row in rows))
+    skipped = json.dumps([{"outcome": "failed", "what": pair, "why": "no", "count": 2}])
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO scan_run VALUES (1, ?, '1', ?2, ?2, 0, '{}', ?3)", (pair, NOW.isoformat(), skipped))
+        db.execute("INSERT INTO seen VALUES (1, '1', 20, ?, 'm', '', x'00')", (pair,))
+        db.execute("INSERT INTO source_state VALUES (?, '1', x'00', '')", (pair,))
+        db.execute("INSERT INTO source_state VALUES ('git:/r', '1', ?, '')", (pair.encode(),))
+        facts = json.dumps([["place", pair]])
+        db.execute("INSERT INTO alert VALUES (1, 'n', 'leak', 1, ?, NULL, NULL, NULL, ?)", (NOW.isoformat(), facts))
+    db.close()
+    with Store(path) as store:
+        assert [each.provenance.path for each in store.held(roots=[told])] == [f"{told}/x"]
+        assert [each.blob for each in store.held(repositories=[told])] == ["2"]
+        assert [each.provenance.path for each in store.held(repositories=["/r"])] == [f"[secret]/{key}"]
+        (run,) = store.scan_runs()
+        assert (run.target, run.skipped[0].what, run.skipped[0].count) == (told, told, 2)
+        assert store.source_state(told, "1") == SourceState(target=told, detector="1", value=b"\0")
+        assert store.source_state("git:/r", "1") is None
+    assert secret.encode() not in b"".join(each.read_bytes() for each in tmp_path.iterdir())
 
 
 def test_a_database_that_kept_the_grade_of_rights_in_the_severity_alone_tells_it_from_that_of_an_answer(
