@@ -30,6 +30,7 @@ from firedamp.service.options import (
     WatchOptions,
 )
 from firedamp.storage.errors import Failure, UsageFailure
+from firedamp.storage.masking import masked
 
 CLEAN: Final = 0
 INCOMPLETE: Final = 2
@@ -179,7 +180,7 @@ def _config(given: argparse.Namespace, common: Common) -> int:
     if common.config is None:
         raise UsageFailure("config check needs --config FILE", "firedamp config example prints one")
     config.load(common.config, whole=True)
-    print(f"{common.config} is sound")
+    print(masked(f"{common.config} is sound"))
     return CLEAN
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from firedamp.scanner.objects import environment, find
 from firedamp.service.ourselves import COMMAND
 from firedamp.storage.errors import Failure
+from firedamp.storage.masking import masked
 
 _MARK: Final = "# Installed by firedamp; `firedamp hook install` writes it anew."
 _PASSES: Final = "# Made by `firedamp hook install --global`: git looks here now, and no longer into repositories."
@@ -58,9 +59,9 @@ def install(name: str, top: Path | None, options: Sequence[str]) -> int:
             if not os.path.lexists(folder / each):
                 _write(folder / each, _pass_on(each))
         git(None, "config", "--global", "core.hooksPath", str(folder))
-    print(f"{path} is installed{_fate(before)}")
+    print(masked(f"{path} is installed{_fate(before)}"))
     if shadow:
-        print(f"firedamp: core.hooksPath is {shadow}: git looks there, not in {folder}", file=sys.stderr)
+        print(masked(f"firedamp: core.hooksPath is {shadow}: git looks there, not in {folder}"), file=sys.stderr)
         return 2
     return 0
 
@@ -75,7 +76,7 @@ def uninstall(name: str, top: Path | None) -> int:
     _move_all({folder / f"{name}.{_BEFORE}": path, before: path, kept: folder / f"{name}.legacy"}, instead_of=path)
     if before.parent.is_dir() and not any(before.parent.iterdir()):
         before.parent.rmdir()
-    print(f"{path} is removed" + ("; what stood there before is back" if os.path.lexists(path) else ""))
+    print(masked(f"{path} is removed" + ("; what stood there before is back" if os.path.lexists(path) else "")))
     if top is None and folder == _folder_of_ours():
         _leave(folder, name)
     return 0

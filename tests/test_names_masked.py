@@ -55,7 +55,7 @@ def everything_of(folder: Path) -> bytes:
 
 
 def test_no_secret_in_a_path_is_written_anywhere(
-    tmp_path: Path, names: Names, rng: random.Random, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, names: Names, rng: random.Random, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, kept = tmp_path / "root", tmp_path / "kept"
     kept.mkdir()
@@ -110,6 +110,9 @@ def test_no_secret_in_a_path_is_written_anywhere(
         cli.main(["scan", str(root), "--offline", *database, "--format", *more])
     for target in (folder, repository.path, cut, bundle, root / names.pair(), "/nowhere/" + names.pair()):
         cli.main(["scan", str(target), "--offline", *database])
+    monkeypatch.chdir(repository.path)
+    config = ("--config", str(folder / "x.toml"))
+    (folder / "x.toml").touch()
     for command in (
         ["scan", "--staged", str(repository.path), "--offline"], ["findings", "list", "--format", "json"],
         ["findings", "list"], ["findings", "export"], ["findings", "show", found[0]], ["key", "show", found[0]],
@@ -118,10 +121,11 @@ def test_no_secret_in_a_path_is_written_anywhere(
         ["scan", f"https://127.0.0.1:9/{names.pair()}.git", "--offline"],
         ["scan", f"https://127.0.0.1:9/{names.pair()}.git"],
         ["scan", str(root), "--baseline", str(tmp_path / names.pair())],
-        ["scan", str(root), "--config", str(tmp_path / names.pair())],
+        ["scan", f"--config={tmp_path / names.pair()}", "x"], ["scan", f"--{names.pair()}"],
         ["findings", "list", "--by", "owner"],
+        ["hook", "install", "pre-commit"], ["hook", "uninstall", "pre-commit"], ["config", "check"],
     ):  # fmt: skip
-        cli.main([*command, *database])
+        cli.main([*command, *database, *config])
     printed = capfd.readouterr()
     written = (printed.out + printed.err).encode() + everything_of(kept)
     lines = [
