@@ -163,7 +163,7 @@ def _is_placed(path: str, placement: Placement) -> bool:
 
 def _holds(path: str, key_id: str) -> bool:
     try:
-        contents = careful.read(Path(path))
+        contents = careful.read(Path(real_path(path)))
     except Failure:
         return False
     return contents is not None and key_id.encode() in contents.data

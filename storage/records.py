@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from firedamp.storage.secret import Fingerprint
 
 
-def _mask(record: object, **fields: str | None) -> None:
-    """Put what may be kept into a record that is being made."""
-    for name, value in fields.items():
-        object.__setattr__(record, name, value)
+def _mask(record: object, field: str, *, across: bool = False) -> None:
+    """Mask the secrets in a field of a record that is being made. There may be a million: most have none."""
+    text: str | None = getattr(record, field)
+    if text and (told := masked(text, across=across)) is not text:
+        object.__setattr__(record, field, told)
 
 
 # Finding: what leaked, where, and what is known of it.
@@ -123,7 +124,7 @@ class FileProvenance:
     mode: int | None = None
 
     def __post_init__(self) -> None:
-        _mask(self, path=masked(self.path))
+        _mask(self, "path")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +143,8 @@ class GitProvenance:
     in_head: bool | None = None
 
     def __post_init__(self) -> None:
-        path = None if self.path is None else masked(self.path, across=True)
-        _mask(self, repository=masked(self.repository), path=path)
+        _mask(self, "repository")
+        _mask(self, "path", across=True)
 
 
 Provenance = FileProvenance | GitProvenance
@@ -172,7 +173,7 @@ class Match:
     """The inline marks in its line, of whichever tools; whether one is honoured is asked when findings are reported."""
 
     def __post_init__(self) -> None:
-        _mask(self, container=masked(self.container, across=True))
+        _mask(self, "container", across=True)
 
     def honours(self, marks: Collection[str]) -> bool:
         """Whether one of these marks stands in its line."""
@@ -240,7 +241,8 @@ class Skipped:
     count: int = 1
 
     def __post_init__(self) -> None:
-        _mask(self, what=masked(self.what), why=masked(self.why))
+        _mask(self, "what")
+        _mask(self, "why")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -236,6 +236,21 @@ def test_a_rotation_rewrites_known_places_proves_them_and_retires_the_old_key(
     assert backups == [], "proven, so the backup is gone"
 
 
+def test_a_rotation_rewrites_a_copy_in_a_folder_whose_name_is_masked(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str], rng: random.Random
+) -> None:
+    key = at_home()
+    folder = Path.home() / f"{make_key_id(rng)}:{make_secret(rng).replace('/', '+')}"
+    folder.mkdir()
+    (Path.home() / "project" / ".env").rename(folder / ".env")
+    run(capsys, "scan", str(Path.home()), "--offline")
+    status, out, told = run(capsys, "key", "rotate", key.id, "--profile", "admin", "--yes")
+    assert status == 0, told
+    assert key.secret.reveal() not in (folder / ".env").read_text()
+    assert f"{folder.name[:20]}:[secret]/.env" in told
+    assert folder.name not in f"{out}{told}"
+
+
 def test_a_copy_that_cannot_be_rewritten_blocks_until_it_is_left(
     aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -861,7 +861,7 @@ def test_what_was_edited_is_not_taken_back(planted: Path, adopted: Pair, run: Ru
 
 
 def test_a_copy_that_the_scanner_meets_is_told_and_so_is_a_move(
-    planted: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    planted: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], rng: random.Random
 ) -> None:
     copy = tmp_path / "elsewhere"
     copy.write_bytes(planted.read_bytes())
@@ -869,9 +869,13 @@ def test_a_copy_that_the_scanner_meets_is_told_and_so_is_a_move(
     assert run.check() == (1, [("copied", f"it was met in {copy}")])
     planted.unlink()
     assert run.check() == (1, [("moved", f"it stands in {copy} now")])
-    copy.unlink()
+    named = tmp_path / f"{make_key_id(rng)}:{make_secret(rng).replace('/', '+')}"
+    copy.rename(named)
+    scanner(capsys)(tmp_path)
+    assert run.check() == (1, [("moved", f"it stands in {str(named)[:-40]}[secret] now")])
+    named.unlink()
     assert run.check() == (1, [("gone", "the place is empty")])
-    assert [state for _, state in drifts()] == ["gone", "moved", "copied"]
+    assert [state for _, state in drifts()] == ["gone", "moved", "moved", "copied"]
     assert drifts()[-1][0] is Severity.HIGH
 
 
