@@ -39,6 +39,7 @@ from firedamp.scanner.walk import (
     finder,
     key_of,
     open_file,
+    place_of,
     shown,
     trouble,
 )
@@ -181,7 +182,7 @@ class FolderSource:
         if stat.S_ISDIR(top.st_mode):
             return Task(folders=(Folder(self._root),))
         if stat.S_ISREG(top.st_mode):
-            return Task(files=(Listed(self._root, key_of(top), top.st_size),))
+            return Task(files=(Listed(self._root, _key(self._root, top), top.st_size),))
         return Skipped(outcome=Outcome.LEFT_OUT, what=self.target, why="neither a folder nor a regular file")
 
     def _world(self, known: array[int], early: array[int]) -> World:
@@ -530,7 +531,11 @@ def _listed(path: str) -> Listed | Skipped:
         return Skipped(outcome=Outcome.LEFT_OUT, what=shown(path), why="not a regular file")
     if elsewhere(status):
         return Skipped(outcome=Outcome.LEFT_OUT, what=shown(path), why="not downloaded from the cloud")
-    return Listed(path, key_of(status), status.st_size)
+    return Listed(path, _key(path, status), status.st_size)
+
+
+def _key(path: str, status: os.stat_result) -> int:
+    return key_of(status, place_of(os.path.dirname(path)))  # noqa: PTH120
 
 
 def _names_in(folder: bytes) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ import errno
 import fnmatch
 import functools
 import glob
+import hashlib
 import operator
 import os
 import re
@@ -140,13 +141,18 @@ class Step:
 _telling: Final = operator.attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
 
-def key_of(status: os.stat_result) -> int:
-    """Condense what tells a changed file: device, inode, size, modification and change time. Never 0.
+def key_of(status: os.stat_result, place: int) -> int:
+    """Condense what tells a changed file: device, inode, size, modification and change time, and its place. Never 0.
 
     The hash of a tuple of integers is the same in every process; were it another in another Python, files would only
     be read again.
     """
-    return hash(_telling(status)) or 1
+    return hash(_telling(status)) ^ place or 1
+
+
+def place_of(folder: str) -> int:
+    """Condense where a file stands: a folder that is renamed changes nothing of the files below it."""
+    return int.from_bytes(hashlib.blake2b(os.fsencode(folder), digest_size=8).digest(), signed=True)
 
 
 def media_key(key: int) -> int:
@@ -266,7 +272,7 @@ class Walker:
             plain, below = chosen, []
         names = [entry.name for entry in plain] + [each.path[len(path) :] for each in below]
         done.named += [path + name for name in with_key_id(names)]
-        self._new(path, plain, files, done)
+        self._new(path, place_of(folder.path), plain, files, done)
 
     def _link(self, path: str, name: str, done: Step) -> None:
         """Count a link to what is walked anyway, and tell of one that leads to something else.
@@ -300,13 +306,13 @@ class Walker:
             return [each for each in below if each.path[len(path) :] not in _GIT_OWN]
         return below
 
-    def _new(self, path: str, plain: Sequence[os.DirEntry[str]], files: list[Listed], done: Step) -> None:
+    def _new(self, path: str, place: int, plain: Sequence[os.DirEntry[str]], files: list[Listed], done: Step) -> None:
         """Count the files that are known, and list the others: this loop is the cost of an unchanged tree."""
         known, telling = self._known, _telling
         seen: list[int] = []
         for entry in plain:
             try:
-                key = hash(telling(entry.stat(follow_symlinks=False))) or 1
+                key = hash(telling(entry.stat(follow_symlinks=False))) ^ place or 1
             except OSError as error:
                 done.skipped.append(trouble(path + entry.name, error))
                 continue
@@ -417,9 +423,10 @@ class Walker:
         """Read a file, or know from another of its names what is in it."""
         if not file.linked or not file.key:
             return self._verdict(file.path, done)
-        if file.key not in self._verdicts:
-            self._verdicts[file.key] = self._verdict(file.path, done)
-        return self._verdicts[file.key]
+        anywhere = file.key ^ place_of(os.path.dirname(file.path))  # noqa: PTH120
+        if anywhere not in self._verdicts:
+            self._verdicts[anywhere] = self._verdict(file.path, done)
+        return self._verdicts[anywhere]
 
     def _verdict(self, path: str, done: Step) -> bool | None:
         """Say whether a file is worth a look; None is media. Raises OSError for what cannot be read."""

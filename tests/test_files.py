@@ -327,6 +327,19 @@ def remember(store: Store, blob: str, path: Path) -> None:
     store.record(Batch(at=WHEN, detector="1", found=((finding, match),), met=(met,)))
 
 
+def test_a_key_below_a_folder_that_is_renamed_is_met_where_it_stands_now(tmp_path: Path, rng: random.Random) -> None:
+    root, store = tmp_path / "root", Store(None)
+    write(root / "project" / "deep" / "holds", make_key_id(rng))
+    write(root / "project" / "deep" / "clean", "nothing")
+    settle()
+    run(folder(root, store), store)
+    (root / "project").rename(root / "renamed")
+    moved = run(folder(root, store), store)
+    assert moved.paths == {str(root / "renamed" / "deep" / "holds")}
+    assert (moved.tally.files, moved.tally.known) == (2, 0), "nothing of the files themselves has changed"
+    assert run(folder(root, store), store).tally.known == 2
+
+
 def test_a_place_that_holds_something_else_now_is_gone(tmp_path: Path, rng: random.Random) -> None:
     store, old = Store(None), blob_id(b"old")
     cleared, replaced, deleted, kept = (tmp_path / name for name in ("cleared", "replaced", "deleted", "kept"))
@@ -604,4 +617,4 @@ def test_keys_are_found_in_a_sorted_array() -> None:
     keys = array("q", [-5, 1, 7])
     assert [walk.contains(keys, key) for key in (-5, 1, 7, -6, 0, 8)] == [True, True, True, False, False, False]
     status = os.stat_result((stat.S_IFREG, 1, 2, 1, 0, 0, 3, 0, 0, 0))
-    assert walk.key_of(status) != walk.media_key(walk.key_of(status))
+    assert walk.key_of(status, 1) != walk.media_key(walk.key_of(status, 1))
