@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, parse_qs, unquote
 
 from firedamp.canaries import notices
 from firedamp.canaries.again import Again, Root
-from firedamp.canaries.buckets import Bucket, root_of
+from firedamp.canaries.buckets import Bucket, root_of, too_young
 from firedamp.canaries.feeds import Page, World, hashed
 from firedamp.canaries.notices import TrailObject
 from firedamp.canaries.trailfiles import Document
@@ -45,6 +45,12 @@ class _Message:
     failed: bool = False
 
 
+_MOMENT: Final = 2.0
+"""Seconds after which a file that is not there is asked for once more: it may have been announced a little early."""
+_REMEMBERED: Final = 1000
+"""Files that were read last: a queue may announce a file twice, and it may be moved away in between."""
+
+
 class QueueFeed:
     """A queue: `sqs://REGION/ACCOUNT/QUEUE?profile=P`. Messages are deleted after what they showed is committed.
 
@@ -64,6 +70,8 @@ class QueueFeed:
         self._url = ""
         self._open: dict[str, _Message] = {}
         self._roots: dict[Root, None] = {}
+        self._done: dict[str, None] = {}
+        """Tags of the trail files that were read last, or told as gone."""
         self._watched: tuple[WatchedKey, ...] = ()
 
     def pages(self, since: Watermark | None) -> Iterator[Page]:
@@ -71,6 +79,7 @@ class QueueFeed:
         kept = json.loads(since.position) if since is not None and since.position else {}
         again = Again.of(kept.get("again"))
         self._roots = {tuple(each): None for each in kept.get("roots", [])}
+        self._done = dict.fromkeys(_tags(kept.get("done", "")))
         watched = self._world.watched()
         self._watched = tuple(watched)
         again.begin(watched)
@@ -83,7 +92,7 @@ class QueueFeed:
         yield Page(skipped=again.told, position=self._position(again, self._world.clock()))
 
     def _position(self, again: Again, ended: datetime | None = None) -> str:
-        return json.dumps({"roots": list(self._roots), "again": again.kept(ended)})
+        return json.dumps({"roots": list(self._roots), "done": "".join(self._done), "again": again.kept(ended)})
 
     def _messages(self) -> Iterator[Page]:
         with failures(f"the queue {self._queue} cannot be read", SourceFailure):
@@ -117,6 +126,7 @@ class QueueFeed:
         documents: list[Document] = []
         rejected: list[Rejected] = []
         skipped: list[Skipped] = []
+        gone: list[str] = []
         self._open = {}
         taking: list[tuple[_Message, Future[notices.Taken]]] = []
         for message in messages:
@@ -130,6 +140,9 @@ class QueueFeed:
                 case Document() as document:
                     documents.append(document)
                     owed.wheres.append(document.where)
+                case Skipped(outcome=Outcome.GONE, what=where) as left if self._stolen(where):
+                    skipped.append(replace(left, outcome=Outcome.FAILED))  # and no second notice can help
+                    gone.append(where)
                 case Skipped() as left:
                     skipped.append(left)
                     owed.failed = owed.failed or left.outcome is Outcome.FAILED
@@ -137,14 +150,18 @@ class QueueFeed:
                     found = compiled(self._watched).mentioned([owed.body])
                     rejected.append(replace(refused, keys=tuple(dict.fromkeys((*found.ids, *found.owners)))))
                     owed.failed = owed.failed or bool(rejected[-1].keys)
-        return Page(documents=documents, rejected=rejected, skipped=skipped, receipt=tuple(self._open))
+        return Page(documents=documents, rejected=rejected, skipped=skipped, gone=gone, receipt=tuple(self._open))
+
+    def _stolen(self, where: str) -> bool:
+        """Whether a file that is gone was never read, and no rule can have deleted it."""
+        return _tag(where) not in self._done and too_young(where, self._world.clock())
 
     def _take(self, notice: notices.Notice, callers: ThreadPoolExecutor) -> Future[notices.Taken]:
         """Fetch the file that a notice announces; what it carries itself is there already."""
         if isinstance(notice, TrailObject):
             if len(self._roots) < _ROOTS:
                 self._roots[notice.bucket, root_of(notice.key)] = None
-            return callers.submit(self._bucket(notice.bucket).get, notice)
+            return callers.submit(_got, self._bucket(notice.bucket), notice, self._world)
         there = Future[notices.Taken]()
         there.set_result(notice)
         return there
@@ -156,6 +173,10 @@ class QueueFeed:
 
     def acknowledge(self, page: Page) -> None:
         """Delete the messages of a page that were read in full."""
+        for where in (*page.gone, *(each.where for each in page.documents if each.where not in page.unread)):
+            if where.startswith("s3://"):
+                self._done[_tag(where)] = None
+        self._done = dict.fromkeys(list(self._done)[-_REMEMBERED:])
         done = [
             handle
             for handle in page.receipt
@@ -173,6 +194,15 @@ class QueueFeed:
     def _delete(self, client: SQSClient, handles: Sequence[str]) -> None:
         entries: Any = [{"Id": str(n), "ReceiptHandle": handle} for n, handle in enumerate(handles)]
         client.delete_message_batch(QueueUrl=self._url, Entries=entries)
+
+
+def _got(bucket: Bucket, found: TrailObject, world: World) -> Document | Skipped:
+    """Read a trail file that was announced or listed, once more where it is not there and should be."""
+    taken = bucket.get(found)
+    if isinstance(taken, Skipped) and taken.outcome is Outcome.GONE and too_young(found.key, world.clock()):
+        world.sleep(_MOMENT)
+        taken = bucket.get(found)
+    return taken
 
 
 def _batches(handles: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -276,6 +306,7 @@ class BucketFeed:
         """Yield pages of what is new in a folder; listed gets every name behind the start."""
         documents: list[Document] = []
         skipped: list[Skipped] = []
+        gone: list[str] = []
         for key, _ in bucket.keys(folder, reach.start):
             listed.append(key)
             if _tag(key) in reach.read:
@@ -283,21 +314,25 @@ class BucketFeed:
             taken = self._taken(bucket, key)
             if isinstance(taken, Document):
                 documents.append(taken)
+            elif taken.outcome is Outcome.GONE and too_young(key, self._world.clock()):
+                reach.read.add(_tag(key))  # told once
+                skipped.append(replace(taken, outcome=Outcome.FAILED))
+                gone.append(taken.what)
             else:
                 skipped.append(taken)
                 if taken.outcome is not Outcome.FAILED:
                     reach.read.add(_tag(key))
             if len(documents) >= _PAGE_OBJECTS or sum(len(each.data) for each in documents) >= _PAGE_BYTES:
-                yield Page(documents=documents, skipped=skipped)
-                documents, skipped = [], []
+                yield Page(documents=documents, skipped=skipped, gone=gone)
+                documents, skipped, gone = [], [], []
         if documents or skipped:
-            yield Page(documents=documents, skipped=skipped)
+            yield Page(documents=documents, skipped=skipped, gone=gone)
 
     def _taken(self, bucket: Bucket, key: str) -> Document | Skipped:
         found = TrailObject(self._bucket, key)
         if not notices.holds_records(key):
             return Skipped(outcome=Outcome.LEFT_OUT, what=found.where, why="no trail file")
-        return bucket.get(found)
+        return _got(bucket, found, self._world)
 
     def acknowledge(self, page: Page) -> None:
         """Nothing: a bucket keeps its files."""
@@ -307,16 +342,18 @@ def _tag(key: str) -> str:
     return base64.b64encode(hashed(key)[:6]).decode()
 
 
+def _tags(text: str) -> list[str]:
+    """Take apart the tags that stand together in a position."""
+    return [text[at : at + 8] for at in range(0, len(text), 8)]
+
+
 def _position(reached: dict[str, _Reach], again: Again, ended: datetime | None = None) -> str:
     folders = {folder: [each.start, "".join(sorted(each.read))] for folder, each in reached.items()}
     return json.dumps({"folders": folders, "again": again.kept(ended)})
 
 
 def _reached(folders: dict[str, Any]) -> dict[str, _Reach]:
-    return {
-        folder: _Reach(start, {tags[at : at + 8] for at in range(0, len(tags), 8)})
-        for folder, (start, tags) in folders.items()
-    }
+    return {folder: _Reach(start, set(_tags(tags))) for folder, (start, tags) in folders.items()}
 
 
 def option(url: SplitResult, name: str) -> str | None:

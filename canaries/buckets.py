@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from firedamp.canaries.feeds import LARGEST
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TOO_LARGE: Final = "it is larger than what is read"
 
 _MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound"})
+_EXPIRING: Final = timedelta(days=1)
+"""Age below which no lifecycle rule deletes an object (S3 guide, "Lifecycle configuration elements")."""
+_MADE: Final = re.compile(r"_(\d{8}T\d{4})Z_[^/]*\Z", re.ASCII)
 _LOGS: Final = re.compile(r"(?:[^/]+/)*?AWSLogs/(?:o-[^/]+/)?")
 _FOLDER: Final = re.compile(r"(?:[^/]+/)*AWSLogs/(?:o-[^/]+/)?([^/]+)/CloudTrail/([^/]+)/\Z")
 
@@ -83,6 +86,19 @@ def name_at(folder: str, time: datetime) -> str:
         return ""
     account, region = found.groups()
     return f"{folder}{time:%Y/%m/%d}/{account}_CloudTrail_{region}_{time:%Y%m%dT%H%M}"
+
+
+def too_young(key: str, now: datetime) -> bool:
+    """Whether a trail file that is gone was deleted by somebody: by its name it is too young for a lifecycle rule.
+
+    Where the name does not tell its time, it is taken for young.
+    """
+    found = _MADE.search(key)
+    try:
+        made = None if found is None else datetime.strptime(found[1], "%Y%m%dT%H%M").replace(tzinfo=UTC)
+    except ValueError:
+        made = None
+    return made is None or now - made < _EXPIRING
 
 
 def root_of(key: str) -> str:

@@ -31,6 +31,7 @@ _SIBLINGS: Final = ("CloudTrail-Digest", "CloudTrail-Insight")
 class Page:
     """What one read of a feed returned: documents, what is none, what could not be read.
 
+    gone are those of skipped that somebody deleted before they were read, by address: they are alarmed for.
     position is how far the feed is read once this page is committed, None when that has not changed. receipt is what
     the feed needs to acknowledge it; nobody else looks inside. unread is filled by whoever reads the page: where those
     documents stand that could not be read, and are to be sent again.
@@ -39,6 +40,7 @@ class Page:
     documents: Sequence[Document] = ()
     rejected: Sequence[Rejected] = ()
     skipped: Sequence[Skipped] = ()
+    gone: Sequence[str] = ()
     position: str | None = None
     receipt: Sequence[str] = ()
     unread: set[str] = field(default_factory=set)

@@ -47,6 +47,12 @@ MASQUERADE: Final = "a mark of ours stands in it that we did not make this call 
 _SESSIONS: Final = frozenset({"sts:GetSessionToken", "sts:GetFederationToken", "sts:AssumeRole"})
 _FEW: Final = 16
 """Addresses of one incident that are told each."""
+_NAMED: Final = 3
+"""Files that an alarm names."""
+_STOLEN: Final = (
+    "trail files were there and deleted before they were read: no use that they record was seen. "
+    "A bucket that keeps versions still has them"
+)
 _SIGN_IN: Final = "signin:ConsoleLogin"
 
 
@@ -257,6 +263,16 @@ def lost(rejected: Rejected, known: Known) -> Iterator[Alert]:
             key_id=key_id,
             facts=(*facts.of_key(known.keys[key_id], known.placements.get(key_id)), ("where", rejected.where),
                    ("remark", f"the key stands in it, and it cannot be read as a record: {rejected.why}")),
+        )  # fmt: skip
+
+
+def stolen(feed: str, gone: Sequence[str], now: datetime) -> Iterator[Alert]:
+    """Yield one alarm for trail files that somebody deleted before they were read: what they held is not known."""
+    if gone:
+        named = ", ".join(gone[:_NAMED]) + (f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else "")
+        yield Alert(
+            key=f"gone/{gone[0]}", kind=AlertKind.TAMPER, severity=Severity.HIGH, at=now,
+            facts=(("feed", feed), ("deleted", named), ("remark", _STOLEN)),
         )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from firedamp.canaries import facts, heard, trailfiles
 from firedamp.canaries.feeds import Feed, Page
-from firedamp.canaries.incidents import QUIET, Known, decide, lost
+from firedamp.canaries.incidents import QUIET, Known, decide, lost, stolen
 from firedamp.canaries.sight import sightings
 from firedamp.canaries.tamper import Guarded
 from firedamp.canaries.watchlist import Watchlist, compiled
@@ -191,7 +191,8 @@ def _joined(
     read = PageRead(
         feed=feed, sightings=tuple(found), heard=heard.of(times, judge.known.now), rejected=tuple(rejected),
         skipped=tuple(skipped),
-        alerts=tuple(alert for each in rejected for alert in lost(each, judge.known)),
+        alerts=(*(alert for each in rejected for alert in lost(each, judge.known)),
+                *stolen(feed, page.gone, judge.known.now)),
     )  # fmt: skip
     return read, records, heard.newest(times, judge.known.now)
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from firedamp.canaries.lookup import LookupFeed
 from firedamp.canaries.opening import open_feed
 from firedamp.canaries.watch import Polled
 from firedamp.service.loopback import Loopback
-from firedamp.storage.records import Canary, Outcome, Owner, PageRead, Watermark
+from firedamp.storage.records import AlertKind, Canary, Outcome, Owner, PageRead, Severity, Watermark
 from firedamp.storage.store import Store
 
 NOW = datetime(2026, 11, 20, 11, tzinfo=UTC)
@@ -309,12 +310,57 @@ def test_a_message_whose_file_cannot_be_read_stays_in_the_queue(queue: QueueRig,
     assert counts(store)[0][1] >= 1
 
 
-def test_a_file_that_is_gone_is_told_and_its_message_deleted(queue: QueueRig, store: Store) -> None:
-    queue.announce(trail_key(99))
-    polled = watch.poll(queue.feed(), store, NOW)
-    assert [each.outcome for each in polled.skipped] == [Outcome.GONE]
-    assert queue.left() == 0
+def test_a_file_that_was_deleted_before_it_was_read_is_an_alarm_told_once(queue: QueueRig, store: Store) -> None:
+    for _ in range(2):  # a queue may bring a notice twice, and a trail and its bucket may both announce a file
+        queue.announce(trail_key(98))
+        queue.announce(trail_key(99))
+        polled = watch.poll(queue.feed(), store, NOW)
+        assert queue.left() == 0
     assert polled.failed == ()
+    ((_, alert),) = store.alerts()
+    assert (alert.kind, alert.severity) == (AlertKind.TAMPER, Severity.HIGH)
+    assert all(trail_key(number) in dict(alert.facts)["deleted"] for number in (98, 99))
+
+
+def test_a_poll_that_met_a_deleted_file_did_not_end_well(queue: QueueRig, store: Store) -> None:
+    queue.announce(trail_key(99))
+    assert [each.why for each in watch.poll(queue.feed(), store, NOW).failed] == ["deleted before it was read"]
+
+
+def test_a_file_that_a_lifecycle_rule_may_have_deleted_is_told_without_an_alarm(aws: Loopback, store: Store) -> None:
+    queue = QueueRig(aws, store)
+    queue.announce(trail_key(99))
+    world = make_world(store, aws, clock=lambda: NOW + timedelta(days=2))
+    feed = QueueFeed(urlsplit(f"sqs://us-east-1/{ACCOUNT}/{QUEUE}"), world, wait=0, invisible=0)
+    polled = watch.poll(feed, store, NOW + timedelta(days=2))
+    assert [each.outcome for each in polled.skipped] == [Outcome.GONE]
+    assert (queue.left(), polled.failed, store.alerts()) == (0, (), [])
+
+
+def test_a_file_that_was_announced_again_and_moved_away_after_it_was_read_is_no_alarm(
+    queue: QueueRig, store: Store, key_id: str
+) -> None:
+    queue.deliver(record(user(key_id)))
+    watch.poll(queue.feed(), store, NOW)
+    queue.aws.client("s3").delete_object(Bucket=BUCKET, Key=trail_key(1))
+    queue.announce(trail_key(1))
+    polled = watch.poll(queue.feed(), store, NOW)
+    assert ([each.outcome for each in polled.skipped], queue.left()) == ([Outcome.GONE], 0)
+    assert [alert.kind for _, alert in store.alerts()] == [AlertKind.CANARY_USED]
+
+
+def test_a_file_that_is_announced_a_little_before_it_can_be_read_is_read(
+    queue: QueueRig, store: Store, key_id: str
+) -> None:
+    def arrive(_: float) -> None:
+        body = trail(record(user(key_id)))
+        queue.aws.client("s3").put_object(Bucket=BUCKET, Key=trail_key(1), Body=body)
+
+    queue.announce(trail_key(1))
+    world = replace(make_world(store, queue.aws), sleep=arrive)
+    feed = QueueFeed(urlsplit(f"sqs://us-east-1/{ACCOUNT}/{QUEUE}"), world, wait=0, invisible=0)
+    assert watch.poll(feed, store, NOW).failed == ()
+    assert counts(store) == [(1, 1, 0)]
 
 
 def test_messages_stay_hidden_while_large_files_are_fetched(queue: QueueRig, store: Store, key_id: str) -> None:
@@ -340,6 +386,16 @@ def test_a_queue_that_is_none_has_failed_with_aws_words(aws: Loopback, store: St
 @pytest.fixture
 def bucket(aws: Loopback, store: Store, key_id: str) -> BucketRig:
     return BucketRig(aws, store)
+
+
+def test_a_file_that_was_listed_and_deleted_before_it_was_read_is_an_alarm_told_once(
+    bucket: BucketRig, store: Store
+) -> None:
+    bucket.deliver(record(role()))
+    bucket.aws.refuse_next("s3:GetObject", "NoSuchKey", times=2)
+    assert watch.poll(bucket.feed(), store, NOW).failed
+    assert not watch.poll(bucket.feed(), store, NOW).failed
+    assert [alert.kind for _, alert in store.alerts()] == [AlertKind.TAMPER]
 
 
 def test_an_organisation_trail_is_read_account_by_account(bucket: BucketRig, store: Store, key_id: str) -> None:
