@@ -65,14 +65,23 @@ class Document:
 
 @dataclass(slots=True)
 class Contents:
-    """What a document holds. records are those that may concern a watched key; total counts all."""
+    """What a document holds. kept are the records that may concern a watched key; total counts all."""
 
-    records: list[tuple[str, object]] = field(default_factory=list)
+    kept: list[tuple[str, object]] = field(default_factory=list)
+    """(where, record), a record as a msgspec.Raw where it stands in the document: `records` yields them parsed."""
     total: int = 0
     times: dict[str, list[str]] = field(default_factory=dict)
     """The eventTimes of each awsRegion as they are written; of a large file that is not taken apart, two."""
     rejected: list[Rejected] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+
+    def records(self) -> Iterator[tuple[str, object]]:
+        """Yield (where, record) of each that may concern a watched key.
+
+        Parsed one after the other: a record takes five times the room of its text, and a file may hold 300,000.
+        """
+        for where, kept in self.kept:
+            yield where, json.loads(bytes(kept)) if isinstance(kept, msgspec.Raw) else kept
 
 
 class _Stamp(msgspec.Struct, gc=False):
@@ -165,16 +174,22 @@ def _read_fast(where: str, data: bytes, watchlist: Watchlist, contents: Contents
     if not all(stamp.id and stamp.time for stamp in stamps):
         return False
     found: list[tuple[str, object]] = []
+    skipped: list[Skipped] = []
     for number in _holding(raws, ends, data):
         try:
-            found.append((f"{where}#{number}", json.loads(bytes(raws[number]))))
+            insight = cloudtrail.is_insight(json.loads(bytes(raws[number])))
         except (ValueError, RecursionError):
             return False
+        place = f"{where}#{number}"
+        if insight:
+            skipped.append(_an_insight(place))
+        else:
+            found.append((place, raws[number]))
     contents.total = len(stamps)
     for stamp in stamps:
         contents.times.setdefault(stamp.region, []).append(stamp.time)
-    for place, record in found:
-        _sort(place, record, contents)
+    contents.kept += found
+    contents.skipped += skipped
     return True
 
 
@@ -205,11 +220,8 @@ def _holding(raws: list[msgspec.Raw], ends: list[int], data: bytes) -> list[int]
     return sorted({bisect.bisect_left(stops, end) for end in ends if stops and end <= stops[-1]})
 
 
-def _sort(where: str, record: object, contents: Contents) -> None:
-    if cloudtrail.is_insight(record):
-        contents.skipped.append(Skipped(outcome=Outcome.LEFT_OUT, what=where, why="an Insight record"))
-    else:
-        contents.records.append((where, record))
+def _an_insight(where: str) -> Skipped:
+    return Skipped(outcome=Outcome.LEFT_OUT, what=where, why="an Insight record")
 
 
 class _Reader:
@@ -282,8 +294,12 @@ class _Reader:
         self._contents.total += 1
         region = record.get("awsRegion")
         self._contents.times.setdefault(region if isinstance(region, str) else "", []).append(str(record["eventTime"]))
-        if self._may_concern(record):
-            _sort(where, record, self._contents)
+        if not self._may_concern(record):
+            return
+        if cloudtrail.is_insight(record):
+            self._contents.skipped.append(_an_insight(where))
+        else:
+            self._contents.kept.append((where, record))
 
     def _may_concern(self, record: object) -> bool:
         try:

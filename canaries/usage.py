@@ -139,7 +139,7 @@ def _read(feed: Feed, watchlist: Watchlist, skipped: list[Skipped], now: datetim
                 contents = trailfiles.read(document, watchlist)
                 skipped.extend(contents.skipped)
                 skipped.extend(each.lost for each in contents.rejected if each.lost is not None)
-                for where, record in contents.records:
+                for where, record in contents.records():
                     for each in sightings(record, where, watchlist, Guarded(), now):
                         if isinstance(each, Sighting):
                             yield each

@@ -7,8 +7,9 @@ then is the page acknowledged: a crash means a second read, never a lost record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -38,6 +39,9 @@ from firedamp.storage.store import Store
 
 _READERS: Final = 2
 """Files that are inflated and searched at the same time: both let go of Python's lock."""
+_READ_AHEAD: Final = 4
+_BATCH: Final = 5000
+"""Sightings of one transaction: whoever uses a canary without end must not fill the memory, nor hold the database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,16 +103,21 @@ def poll(
                 known = Known(
                     keys=watchlist.keys, placements=placements, now=at, quiet=rules.quiet, locate=rules.locate
                 )
-                several = readers.map(partial(_read, watchlist=watchlist, limit=rules.inflated), page.documents)
-                read, records, time = _joined(feed.name, page, several, _Judge(watchlist, guarded, known))
-                newest += [] if time is None else [time]
+                read = partial(trailfiles.read, watchlist=watchlist, limit=rules.inflated)
+                joined = _Joined(feed.name, page, _Judge(watchlist, guarded, known))
+                for batch in joined.batches(_ahead(readers, read, page.documents)):
+                    counted.grow(store.record_page(batch, partial(decide, known=known), at))
+                    counted.add(batch)
+                rest = joined.rest()
+                counted.records += joined.records
+                newest += joined.newest()
                 mark = None
                 if page.position is not None:
                     mark = Watermark(feed=feed.name, position=page.position, newest=max(newest, default=None))
-                counted.grow(store.record_page(replace(read, watermark=mark), partial(decide, known=known), at))
+                counted.grow(store.record_page(replace(rest, watermark=mark), partial(decide, known=known), at))
                 # Only now: a page that could not be committed must not be passed over by what is written below.
                 position = position if page.position is None else page.position
-                counted.add(read, records)
+                counted.add(rest)
                 feed.acknowledge(page)
         except Failure as failure:
             told = Skipped(outcome=Outcome.FAILED, what=feed.name, why=str(failure))
@@ -123,8 +132,19 @@ def poll(
     return polled
 
 
-def _read(document: trailfiles.Document, watchlist: Watchlist, limit: int) -> trailfiles.Contents:
-    return trailfiles.read(document, watchlist, limit)
+def _ahead(
+    readers: ThreadPoolExecutor,
+    read: Callable[[trailfiles.Document], trailfiles.Contents],
+    documents: Iterable[trailfiles.Document],
+) -> Iterator[trailfiles.Contents]:
+    """Yield what documents hold, in order, a few read ahead: what they hold takes ten times their own room."""
+    reading: deque[Future[trailfiles.Contents]] = deque()
+    for document in documents:
+        reading.append(readers.submit(read, document))
+        if len(reading) > _READ_AHEAD:
+            yield reading.popleft().result()
+    while reading:
+        yield reading.popleft().result()
 
 
 def _accounts(keys: Sequence[WatchedKey]) -> frozenset[str]:
@@ -140,8 +160,7 @@ class _Counted:
         self.skipped: list[Skipped] = []
         self._grown: dict[int, Grown] = {}
 
-    def add(self, read: PageRead, records: int) -> None:
-        self.records += records
+    def add(self, read: PageRead) -> None:
         self.sightings += len(read.sightings)
         self.rejected += read.rejected
         self.skipped += read.skipped
@@ -167,34 +186,53 @@ class _Judge:
     known: Known
 
 
-def _joined(
-    feed: str, page: Page, several: Iterator[trailfiles.Contents], judge: _Judge
-) -> tuple[PageRead, int, datetime | None]:
-    """Join what a page's documents hold to the watched keys; return it, the records counted, the newest eventTime."""
-    found: list[Sighting] = []
-    rejected, skipped = list(page.rejected), list(page.skipped)
-    records, times = 0, list[Mapping[str, Sequence[str]]]()
-    for document, contents in zip(page.documents, several, strict=True):
-        records += contents.total
-        times.append(contents.times)
-        rejected += contents.rejected
-        skipped += contents.skipped
-        if any(each.outcome is Outcome.FAILED for each in contents.skipped):
-            page.unread.add(document.where)
-        for where, record in contents.records:
-            for each in sightings(record, where, judge.watchlist, judge.guarded, judge.known.now):
-                if isinstance(each, Rejected):
-                    rejected.append(each)
-                else:
-                    found.append(each)
-    skipped += [each.lost for each in rejected if each.lost is not None]
-    read = PageRead(
-        feed=feed, sightings=tuple(found), heard=heard.of(times, judge.known.now), rejected=tuple(rejected),
-        skipped=tuple(skipped),
-        alerts=(*(alert for each in rejected for alert in lost(each, judge.known)),
-                *stolen(feed, page.gone, judge.known.now)),
-    )  # fmt: skip
-    return read, records, heard.newest(times, judge.known.now)
+class _Joined:
+    """What a page's documents hold, joined to the watched keys: full batches of sightings first, then the rest.
+
+    Only the rest is committed with the watermark: after a crash the page is read again, and no sighting counts twice.
+    """
+
+    def __init__(self, feed: str, page: Page, judge: _Judge) -> None:
+        self.records = 0
+        self._feed, self._page, self._judge = feed, page, judge
+        self._found: list[Sighting] = []
+        self._rejected, self._skipped = list(page.rejected), list(page.skipped)
+        self._times: list[Mapping[str, Sequence[str]]] = []
+
+    def batches(self, several: Iterable[trailfiles.Contents]) -> Iterator[PageRead]:
+        """Join document by document, and yield whenever there are enough sightings for a transaction."""
+        judge = self._judge
+        for document, contents in zip(self._page.documents, several, strict=True):
+            self.records += contents.total
+            self._times.append(contents.times)
+            self._rejected += contents.rejected
+            self._skipped += contents.skipped
+            if any(each.outcome is Outcome.FAILED for each in contents.skipped):
+                self._page.unread.add(document.where)
+            for where, record in contents.records():
+                for each in sightings(record, where, judge.watchlist, judge.guarded, judge.known.now):
+                    if isinstance(each, Rejected):
+                        self._rejected.append(each)
+                    else:
+                        self._found.append(each)
+                if len(self._found) >= _BATCH:
+                    yield PageRead(feed=self._feed, sightings=tuple(self._found))
+                    self._found.clear()
+
+    def rest(self) -> PageRead:
+        """Return what no batch held."""
+        rejected, now = self._rejected, self._judge.known.now
+        lost_keys = (alert for each in rejected for alert in lost(each, self._judge.known))
+        return PageRead(
+            feed=self._feed, sightings=tuple(self._found), heard=heard.of(self._times, now), rejected=tuple(rejected),
+            skipped=(*self._skipped, *(each.lost for each in rejected if each.lost is not None)),
+            alerts=(*lost_keys, *stolen(self._feed, self._page.gone, now)),
+        )  # fmt: skip
+
+    def newest(self) -> list[datetime]:
+        """Return the newest eventTime, where there is one."""
+        found = heard.newest(self._times, self._judge.known.now)
+        return [] if found is None else [found]
 
 
 def _nothing(now: datetime) -> Known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -41,6 +41,7 @@ Fresh = dict[tuple[str, str, str, str], int]
 
 _COLUMNS: Final = ("id", "time", "name", "source", "region", "address", "user_agent", "error", "raw")
 """Fields of an event that have a column; the rest of the parsed fields stand together as JSON."""
+_FIELDS: Final = tuple(each.name for each in fields(Event) if each.name not in _COLUMNS)
 
 _SIGHTING: Final = """SELECT s.key_id, s.kind, s.own, s.note, e.event_id, e.time, e.name, e.source, e.region, e.address,
     e.user_agent, e.error, e.raw, e.fields, s.corrected FROM sighting s JOIN event e ON e.id = s.event"""
@@ -98,8 +99,7 @@ class IncidentRows(WatchRows):
         return rows, fresh
 
     def _insert_event(self, event: Event, feed: str, met: str) -> int:
-        fields = asdict(event)
-        columns = [fields.pop(name) for name in _COLUMNS]
+        columns = [getattr(event, name) for name in _COLUMNS]
         key = (event.id, event.recipient_account_id, event.access_key_id)
         self._db.execute(
             f"INSERT OR IGNORE INTO event VALUES (NULL, {placeholders(15)})",
@@ -108,7 +108,7 @@ class IncidentRows(WatchRows):
                 rfc3339(event.time),
                 *columns[2:8],
                 event.original_event_id,
-                json.dumps(fields),
+                json.dumps({name: getattr(event, name) for name in _FIELDS}),
                 event.raw,
                 feed,
                 met,
@@ -334,12 +334,12 @@ def _incident(row: Row, counts: dict[str, dict[str, int]]) -> Incident:
 
 
 def _sighting(row: Row) -> Sighting:
-    raw, fields = row[12], json.loads(text(row[13]))
-    fields["nonces"] = tuple(fields["nonces"])
+    raw, more = row[12], json.loads(text(row[13]))
+    more["nonces"] = tuple(more["nonces"])
     event = Event(
         id=text(row[4]), time=time(row[5]), name=text(row[6]), source=text(row[7]), region=text(row[8]),
         address=text(row[9]), user_agent=text(row[10]), error=text(row[11]),
-        raw=raw if isinstance(raw, bytes) else b"", **fields,
+        raw=raw if isinstance(raw, bytes) else b"", **more,
     )  # fmt: skip
     return Sighting(
         key_id=text(row[0]) or None, kind=SightingKind(text(row[1])), own=bool(row[2]), note=text(row[3]),

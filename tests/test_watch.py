@@ -27,10 +27,12 @@ from firedamp.storage.records import (
     Alert,
     AlertKind,
     Canary,
+    Grown,
     Incident,
     IncidentState,
     OwnCall,
     Owner,
+    PageRead,
     Placement,
     RealKey,
     Severity,
@@ -321,6 +323,33 @@ def test_a_record_that_is_43_days_late_opens_or_joins_the_incident_of_its_time(s
     assert scene.see(record(user(KEY), 0)).opened, "nothing was known of that day"
     scene.see(record(user(KEY), 10))
     assert [(each.id, each.use) for each in scene.incidents()] == [(1, 1), (2, 2)]
+
+
+def test_a_flood_of_uses_in_one_file_is_kept_batch_by_batch_and_a_crash_loses_and_doubles_nothing(
+    scene: Scene,
+) -> None:
+    class Killed(Store):
+        """A store whose process is killed after so many transactions."""
+
+        left = 1
+
+        def record_page(self, page: PageRead, decide: keeping.Decide, at: datetime) -> list[Grown]:
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            return super().record_page(page, decide, at)
+
+    flood = [record(user(KEY), number / 1000) for number in range(12_000)]
+    with Killed(None) as store:
+        scene.store = store
+        scene.watch(canary())
+        with pytest.raises(KeyboardInterrupt):
+            scene.see(*flood)
+        assert 0 < scene.only().use < len(flood) / 2
+        store.left = 100
+        assert scene.see().sightings == len(flood)
+        assert scene.only().use == len(flood)
+        assert [alert.kind for alert in scene.alerts()] == [AlertKind.CANARY_USED]
 
 
 def test_a_late_record_that_bridges_two_incidents_joins_the_earlier(scene: Scene) -> None:
