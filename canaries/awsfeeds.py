@@ -80,6 +80,7 @@ class QueueFeed:
         again = Again.of(kept.get("again"))
         self._roots = {tuple(each): None for each in kept.get("roots", [])}
         self._done = dict.fromkeys(_tags(kept.get("done", "")))
+        self._buckets = {}  # whose credentials may have been renewed
         watched = self._world.watched()
         self._watched = tuple(watched)
         again.begin(watched)

@@ -42,7 +42,9 @@ _OLDEST_MESSAGE: Final = timedelta(minutes=15)
 _UNDELIVERED: Final = timedelta(minutes=15)
 _HEARTBEAT: Final = timedelta(minutes=5)
 HEARTBEAT: Final = "the outgoing heartbeat"
-"""Told by the watch after each round, not by the nets."""
+_FEED: Final = "feed "
+_OF_WATCH: Final = (HEARTBEAT, _FEED)
+"""How the conditions begin that a watch looks at itself after a round: they do not say that the nets were cast."""
 KEY: Final = "key "
 """How the conditions of single canaries begin: a new canary does not make the whole watch new."""
 _FEEDS: Final = "the feeds"
@@ -89,7 +91,7 @@ def feeds(urls: Sequence[str], reach: Reach, limit: timedelta, now: datetime) ->
     """
     for url in urls:
         mark = next((each for each in reach.marks if each.feed == url), None)
-        condition = f"feed {url}: read to its end"
+        condition = f"{_FEED}{url}: read to its end"
         if mark is None or mark.polled is None:
             yield Unsure(condition=condition, why="never, so far")
             continue
@@ -101,7 +103,7 @@ def feeds(urls: Sequence[str], reach: Reach, limit: timedelta, now: datetime) ->
             yield Sound(condition=condition, told=rfc3339(mark.polled))
         if urlsplit(url).scheme == "lookup":
             continue  # the history is asked for our keys only: that it has nothing new of them is as it should be
-        condition = f"feed {url}: newest record"
+        condition = f"{_FEED}{url}: newest record"
         if mark.newest is None:
             yield Unsure(condition=condition, why="no record so far")
         elif now - mark.newest > limit:
@@ -359,7 +361,7 @@ class Proof:
 
 def proof(standings: Sequence[Standing], now: datetime) -> Proof:
     """Judge all parts together: proven since the last of them became sound, if they were looked at of late."""
-    looked = max((each.at for each in standings if each.check.condition != HEARTBEAT), default=None)
+    looked = max((each.at for each in standings if not each.check.condition.startswith(_OF_WATCH)), default=None)
     if looked is None:
         return Proof(None, None)
     blind = tuple(each for each in standings if isinstance(each.check, Blind))

@@ -26,18 +26,29 @@ def alert(action: str, common: Common) -> int:
     if common.offline:
         raise UsageFailure("alerts go out to channels, and --offline contacts nobody")
     with common.open_store() as store:
-        channels, broken = make_channels(config, store)
-        if action == "test":
-            failed = _try(channels, alerts.test_alert(clock.now()))
-            sent = len(channels) - len(failed)
-        else:
-            done = alerts.deliver(store, channels, clock.now)
-            # One that cannot be made has failed, even where nothing is due for it.
-            failed, sent = list(dict.fromkeys([*broken, *done.failed])), len(done.sent)
+        sent, failed = _test(config, store) if action == "test" else deliver(config, store)
+    common.say(f"{sent} sent, {failed} failed")
+    return 2 if failed else 0
+
+
+def deliver(config: Config, store: Store) -> tuple[int, int]:
+    """Deliver what is due by the configured channels; return how many were sent, and how many failed, each told."""
+    channels, broken = make_channels(config, store)
+    done = alerts.deliver(store, channels, clock.now)
+    # One that cannot be made has failed, even where nothing is due for it.
+    return len(done.sent), _tell(list(dict.fromkeys([*broken, *done.failed])))
+
+
+def _test(config: Config, store: Store) -> tuple[int, int]:
+    channels, _ = make_channels(config, store)
+    failed = _tell(_try(channels, alerts.test_alert(clock.now())))
+    return len(channels) - failed, failed
+
+
+def _tell(failed: list[tuple[str, str]]) -> int:
     for name, why in failed:
         print(f"firedamp: channel {show.safe(name)}: {show.safe(why)}", file=sys.stderr)
-    common.say(f"{sent} sent, {len(failed)} failed")
-    return 2 if failed else 0
+    return len(failed)
 
 
 def make_channels(config: Config, store: Store) -> tuple[list[Channel], list[tuple[str, str]]]:

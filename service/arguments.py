@@ -284,7 +284,8 @@ def _canary(add: _Add) -> None:
 
 def _watch(add: _Add) -> None:
     watch = add(
-        "watch", "Read CloudTrail and raise an alarm for any use of a watched key.",
+        "watch", "Read CloudTrail and raise an alarm for any use of a watched key; without --once, for ever, and the "
+        "alarms go out by the channels of --config FILE.",
         "with --once, 0 no alarm; 1 an incident was opened; 2 something could not be read.",
     )  # fmt: skip
     watch.add_argument(

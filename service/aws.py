@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 from urllib.parse import urlsplit
 
 from firedamp.storage import nonce
@@ -66,12 +66,16 @@ class Aws:
     def session(self, profile: str | None = None) -> boto3.Session:
         """Return the session of a profile, whose credentials are at hand if it has any: a code is asked for here.
 
-        Raises AwsFailure when there is no such profile, or when its credentials cannot be had.
+        One that a code began and that has ended is begun anew by what another process typed: nobody is asked in the
+        middle of a watch, which would wait for an answer and see nothing. Raises AwsFailure when there is no such
+        profile, or when its credentials cannot be had.
         """
         with self._entering:  # two threads would ask for two codes
-            if profile not in self._sessions:
-                self._sessions[profile] = _entered(profile)
-        return self._sessions[profile]
+            known = self._sessions.get(profile)
+            if known is None or _ended(known):
+                self._sessions[profile] = _entered(profile, first=known is None)
+                self._clients = {key: client for key, client in self._clients.items() if key[2] != profile}
+            return self._sessions[profile]
 
     def leaked(self, key_id: str, secret: Secret, token: Secret | None, partition: str = "aws") -> Aws:
         """Return access as a leaked key, with a session of its own: it never meets a profile or cache of the user's.
@@ -143,11 +147,11 @@ class Aws:
         key or with one. Without, the user agent names us and no more.
         """
         key = (service, region, profile, purpose)
+        session = self.session(profile)
         if key not in self._clients:
             from botocore.config import Config
             from botocore.exceptions import BotoCoreError
 
-            session = self.session(profile)
             config = Config(user_agent_extra=self._user_agent, retries={"mode": "standard", "total_max_attempts": 5})
             try:
                 made: Any = session.client(
@@ -212,14 +216,32 @@ def _models(folders: str | None) -> Loader:
     return create_loader(folders)
 
 
-def _entered(profile: str | None) -> boto3.Session:
-    """Return a new session, which has taken its credentials from the user's chain of providers."""
+def _ended(session: boto3.Session) -> bool:
+    """Whether the session that an MFA code began is over: botocore asks for none a second time."""
+    from botocore.exceptions import RefreshWithMFAUnsupportedError
+
+    try:
+        credentials = session.get_credentials()
+        if credentials is not None:
+            credentials.get_frozen_credentials()
+    except RefreshWithMFAUnsupportedError:
+        return True
+    except Exception:  # noqa: BLE001 - whatever else it is, the call that needs them says it
+        return False
+    return False
+
+
+def _entered(profile: str | None, *, first: bool) -> boto3.Session:
+    """Return a new session, which has taken its credentials from the user's chain of providers.
+
+    A code is asked for only where it is the first.
+    """
     import boto3
     from botocore.exceptions import BotoCoreError, ProfileNotFound
 
     try:
         session = share_models(boto3.Session(profile_name=profile))
-        _prepare_roles(session)
+        _prepare_roles(session, asking=first)
     except BotoCoreError as error:
         name = profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
         hint = "aws configure list-profiles" if isinstance(error, ProfileNotFound) else "mend that file"
@@ -269,7 +291,7 @@ def _way_in(error: Exception, session: boto3.Session) -> str:
     return hint(code, message)
 
 
-def _prepare_roles(session: boto3.Session) -> None:
+def _prepare_roles(session: boto3.Session, *, asking: bool) -> None:
     """Share the AWS CLI's cache of assumed roles: MFA is asked for once an hour, not once a process."""
     from pathlib import Path
 
@@ -291,7 +313,16 @@ def _prepare_roles(session: boto3.Session) -> None:
     core: Any = session._session  # noqa: SLF001 - boto3 has no public door to the provider chain
     provider = core.get_component("credential_provider").get_provider("assume-role")
     provider.cache = Cache(str(Path("~/.aws/cli/cache").expanduser()))
-    provider._prompter = lambda prompt: _code(prompt, session.profile_name)  # noqa: SLF001 - as above
+    name = session.profile_name
+    provider._prompter = lambda prompt: _code(prompt, name) if asking else _nobody(name)  # noqa: SLF001 - as above
+
+
+def _nobody(profile: str) -> NoReturn:
+    raise AwsFailure(f"the session that an MFA code began for the AWS profile {profile} has ended", _typed(profile))
+
+
+def _typed(profile: str) -> str:
+    return f"aws sts get-caller-identity --profile {profile}   in a terminal: what it caches is used here, too"
 
 
 def _code(prompt: str, profile: str) -> str:
@@ -299,10 +330,7 @@ def _code(prompt: str, profile: str) -> str:
     import getpass
     import warnings
 
-    nobody = AwsFailure(
-        f"the AWS profile {profile} needs an MFA code, and nobody types one here",
-        f"aws sts get-caller-identity --profile {profile}   in a terminal: what it caches is used here, too",
-    )
+    nobody = AwsFailure(f"the AWS profile {profile} needs an MFA code, and nobody types one here", _typed(profile))
     if threading.current_thread().daemon:  # one that is left alone at a deadline: the terminal would stay without echo
         raise nobody
     try:

@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
+from firedamp.canaries import blind
 from firedamp.canaries import usage as stories
 from firedamp.canaries import watch as watcher
 from firedamp.canaries.feeds import World
 from firedamp.canaries.opening import open_feed
 from firedamp.canaries.tamper import WORDS, Guarded
-from firedamp.service import clock, proving, show, show_incidents, show_usage
+from firedamp.service import alerting, clock, proving, show, show_incidents, show_usage
 from firedamp.service.addresses import locator
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config, WatchConfig, load
@@ -25,7 +26,7 @@ from firedamp.storage.store import Store
 
 
 def watch(options: WatchOptions, common: Common) -> int:
-    """Poll every feed, once or for ever.
+    """Poll every feed, once or for ever. A watch without end sends its alarms itself, where channels are configured.
 
     With `--once`, return 2 when something could not be read, else 1 when an incident became an alarm, else 0.
     """
@@ -52,7 +53,16 @@ def watch(options: WatchOptions, common: Common) -> int:
                 if not (grown or failed):
                     common.say("no incident was opened, and none has grown")
                 return 2 if failed else int(any(each.opened for each in polled))
+            _alarm(urls, config, store, common)
             time.sleep(options.interval)
+
+
+def _alarm(urls: Sequence[str], config: Config, store: Store, common: Common) -> None:
+    """Tell of a feed that is not read any more, as `serve` does, and send what waits for the channels."""
+    reach = blind.Reach(store.watermarks(), store.heard())
+    proving.record(store, list(blind.feeds(urls, reach, config.watch.blind_after, clock.now())))
+    if config.channel and not common.offline:
+        alerting.deliver(config, store)
 
 
 def world(store: Store, common: Common, config: Config) -> World:

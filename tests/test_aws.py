@@ -350,3 +350,24 @@ def test_without_a_terminal_no_code_is_read_from_anywhere(aws: Loopback, monkeyp
     )  # fmt: skip
     assert done.stdout.startswith("the AWS profile mfa needs an MFA code, and nobody types one here")
     assert done.stderr == ""
+
+
+def test_a_session_that_has_ended_is_begun_anew_by_what_a_terminal_typed_meanwhile_and_nobody_is_asked(
+    aws: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Device(aws, monkeypatch)
+    typed([device.code() + "\n"])
+    own = make()
+    client = own.sts(profile="mfa")
+    cached = list(Path("~/.aws/cli/cache").expanduser().iterdir())
+    kept = {file: file.read_bytes() for file in cached}
+    for file in cached:
+        file.unlink()
+    own.session("mfa").get_credentials()._expiry_time = datetime.now(UTC) - timedelta(hours=1)
+    for _ in range(2):  # and not the second time either
+        with pytest.raises(AwsFailure, match="the session that an MFA code began for the AWS profile mfa has ended"):
+            own.sts(profile="mfa")
+    for file, content in kept.items():
+        file.write_bytes(content)
+    assert own.sts(profile="mfa") is not client
+    assert "assumed-role/ops/" in own.identity("mfa")

@@ -406,7 +406,8 @@ def test_the_watch_is_proven_since_its_last_part_became_sound() -> None:
     now = START + 9 * HOUR
     sound = [stand(Sound(condition="a"), 1), stand(Sound(condition="b"), 3), stand(Sound(condition="key K of n"), 8)]
     assert proof([], now).words.startswith("the watch is not proven")
-    assert proof([stand(Sound(condition=blind.HEARTBEAT), 1)], now).looked is None
+    watched = [stand(Sound(condition=each), 1) for each in (blind.HEARTBEAT, "feed file:///x: read to its end")]
+    assert proof(watched, now).looked is None, "what a watch tells itself is no look at the whole"
     assert proof(sound, now).words == "the watch is proven since 2026-11-20T13:00:00Z"
     unsure = stand(Unsure(condition="q", why=""), 1)
     assert "except: q" in proof([*sound, unsure], now).words

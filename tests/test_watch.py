@@ -341,6 +341,7 @@ def test_a_flood_of_uses_in_one_file_is_kept_batch_by_batch_and_a_crash_loses_an
 
     flood = [record(user(KEY), number / 1000) for number in range(12_000)]
     with Killed(None) as store:
+        scene.store.close()
         scene.store = store
         scene.watch(canary())
         with pytest.raises(KeyboardInterrupt):

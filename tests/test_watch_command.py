@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.trails import ACCOUNT, ARN, at, record, role, trail, user
 
-from firedamp.service import cli
+from firedamp.service import cli, clock
+from firedamp.storage.records import PageRead, Watermark
+from firedamp.storage.store import Store
 
 KEY = "AKIAEXAMPLEEXAMPLE33"
 
@@ -252,3 +257,24 @@ def test_a_folder_that_is_gone_is_blind_and_keeps_no_other_feed_from_being_read(
     assert f"{missing} cannot be read: No such file or directory" in feed.told
     missing.mkdir()
     assert feed.watch("--feed", missing.as_uri()) == (0, [])
+
+
+def test_a_watch_that_cannot_read_its_feed_any_more_alarms_by_the_channels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = (tmp_path / "gone").as_uri()
+    with Store(tmp_path / "firedamp.db") as store:
+        mark = Watermark(feed=feed, position="", polled=clock.now() - timedelta(hours=1))
+        store.record_page(PageRead(feed=feed, watermark=mark), lambda *_: [], clock.now())
+    config = tmp_path / "firedamp.toml"
+    config.write_text('[[channel]]\nname = "out"\nurl = "env:OUT"\n')
+    monkeypatch.setenv("OUT", "stdout://")
+    command = [sys.executable, "-m", "firedamp.service.cli", "watch", "--feed", feed, "--config", str(config)]
+    with subprocess.Popen(
+        [*command, "--db", str(tmp_path / "firedamp.db")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        told = "".join(process.stdout.readline() for _ in range(4))
+        process.kill()
+    assert "The watch is blind" in told
+    assert f"feed {feed}: read to its end" in told
