@@ -130,10 +130,13 @@ def _put_off(store: Store, tried: Delivery, alert: Alert, failure: Failure, now:
     """Try again later: as a channel asks that is busy, else with back-off; tell the others of one that fails long."""
     wait = min(_LONGEST_WAIT, _FIRST_WAIT * (1 << min(tried.attempts - 1, 16)))
     long = tried.attempts >= _PATIENCE
-    if isinstance(failure, Busy):
-        wait = min(_LONGEST_WAIT, max(_FIRST_WAIT, failure.after))
-        long |= wait > _SHORT
-        store.put_off(tried.channel, now + wait)
+    if isinstance(failure, _Hangs | Busy):
+        # Each round tries one alert, the one that was tried least: only all their tries together tell how long it is.
+        tries = store.tries(tried.channel)
+        if isinstance(failure, Busy):
+            wait = min(_LONGEST_WAIT, max(_FIRST_WAIT, failure.after))
+            store.put_off(tried.channel, now + wait)
+        long |= tries >= _PATIENCE or tries * wait > _SHORT
     store.set_delivery(replace(tried, next_try=now + wait, error=str(failure)))
     # Not only at the very attempt: a crash may have come between it and this line. Told twice, it is one.
     if long and alert.kind is not AlertKind.CHANNEL:

@@ -64,6 +64,13 @@ class OutboxRows(Rows):
             )  # fmt: skip
         return cursor.rowcount == 1
 
+    def tries(self, channel: str) -> int:
+        """Return how often a channel was tried in vain, for all that waits for it."""
+        row = self._one(
+            "SELECT coalesce(sum(attempts), 0) FROM delivery WHERE channel = ? AND state = 'waiting'", (channel,)
+        )
+        return 0 if row is None else number(row[0])
+
     def put_off(self, channel: str, until: datetime) -> None:
         """Let what waits for a channel now wait until a time: what comes later is tried when it comes."""
         with self._writing():

@@ -239,6 +239,21 @@ def test_a_channel_that_asks_for_a_pause_is_given_one_of_an_hour_at_most(
         assert alerts.deliver(store, channels, clock).sent == ("busy",) * 2
 
 
+@pytest.mark.parametrize("asked", ["15", "60", "119"])
+def test_a_channel_that_asks_for_one_pause_after_the_other_is_told_in_minutes_however_much_waits_for_it(
+    hook: Hook, asked: str
+) -> None:
+    clock, out = Clock(), io.StringIO()
+    hook.status, hook.retry_after = 503, asked
+    channels = [replace(make(f"webhook+{hook.url}"), name="busy"), make("stdout://", out=out)]
+    with Store(None) as store:
+        for number in range(5):
+            store.add_alert(replace(USED, key=f"before/{number}"))
+            alerts.deliver(store, channels, clock)
+            clock.time += timedelta(minutes=1)
+    assert "An alert channel fails" in out.getvalue()
+
+
 def test_an_alarm_that_comes_while_a_channel_pauses_is_tried_at_once(hook: Hook) -> None:
     clock, channel = Clock(), make(f"webhook+{hook.url}")
     hook.status, hook.retry_after = 429, "3600"
