@@ -287,6 +287,13 @@ def test_what_is_remembered_of_a_target_that_is_scanned_no_more_goes_after_half_
         assert store.scan_runs() == []
 
 
+def test_old_scans_are_found_without_reading_all_of_them() -> None:
+    with Store(None) as store:
+        wanted = "SELECT 1 FROM scan_run WHERE coalesce(ended, started) < '2026'"
+        ((*_, plan),) = store._db.execute(f"EXPLAIN QUERY PLAN {wanted}")
+        assert "scan_run_by_end" in plan
+
+
 def of_version(version: int, folder: Path, statement: str, *rows: Row) -> Path:
     """Make a database as an older firedamp left it, and run a statement in it, for each row when there are any."""
     path = folder / "x.db"
