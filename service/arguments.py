@@ -301,11 +301,12 @@ def _incidents(add: _Add) -> None:
     incidents = add("incidents", "List, show or close incidents.")
     incidents.usual = "list"
     listing = incidents.add("list", "the open ones, and whether the watch is proven (meant where no action is named)")
-    show = incidents.add("show", "every call of those that are named")
+    show = incidents.add("show", "the calls of those that are named; of very many the first and the last")
     close = incidents.add("close", "end those that are named; what comes later opens another")
     for each in (listing, show, close):
         _names(each, "ids", "ID", "the number of an incident")
     listing.add_argument("--all", action="store_true", help="closed ones too")
+    show.add_argument("--all", action="store_true", help="every call, however many; JSON always has all")
     close.add_argument("--reason", default="", help="why")
 
 

@@ -31,14 +31,20 @@ def line(incident: Incident, placement: Placement | None) -> str:
     )
 
 
-def story(incident: Incident, sightings: Sequence[Sighting], placement: Placement | None) -> str:
-    """Return an incident and every record of it, in order of time."""
-    return line(incident, placement) + "".join(_records(incident, sightings))
-
-
-def _records(incident: Incident, sightings: Sequence[Sighting]) -> Iterator[str]:
+def story(
+    incident: Incident, placement: Placement | None, first: Sequence[Sighting], between: int, last: Sequence[Sighting]
+) -> Iterator[str]:
+    """Yield an incident and its records in order of time: the first, how many are not shown, the last."""
+    yield line(incident, placement)
     if incident.reason:
         yield f"    closed: {safe(incident.reason)}\n"
+    yield from _records(first)
+    if between:
+        yield f"    … and {between:,} more: incidents show {incident.id} --all, or --format json\n"
+    yield from _records(last)
+
+
+def _records(sightings: Sequence[Sighting]) -> Iterator[str]:
     for each in sightings:
         event = each.event
         kind = "own" if each.own else "corrected" if each.corrected else each.kind.value

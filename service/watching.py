@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from firedamp.canaries import blind
@@ -23,6 +24,9 @@ from firedamp.service.options import Common, Format, IncidentsOptions, UsageOpti
 from firedamp.storage.errors import UsageFailure
 from firedamp.storage.records import Finding, Incident, IncidentState, Outcome, Owner, RealKey, WatchedKey
 from firedamp.storage.store import Store
+
+_CALLS: Final = 100
+"""Calls of an incident that are shown from its beginning, and from its end."""
 
 
 def watch(options: WatchOptions, common: Common) -> int:
@@ -123,7 +127,10 @@ def incidents(options: IncidentsOptions, common: Common) -> int:
         missing = set(numbers) - {each.id for each in found}
         if missing:
             raise UsageFailure(f"there is no incident {min(missing)}", "see firedamp incidents list --all")
-        _show(found, common, store, whole=options.action == "show")
+        if options.action == "show" and common.format is Format.TABLE:
+            _tell_stories(found, common, store, None if options.all else _CALLS)
+        else:
+            _show(found, common, store)
         if not found:
             common.say("there is no incident" if options.all else "no incident is open")
         if options.action == "list" and common.format is Format.TABLE:
@@ -165,7 +172,8 @@ def _as_watched(key_id: str, findings: Sequence[Finding], store: Store) -> Watch
     return RealKey(key_id=key_id, name=key_id, owner=owner, since=clock.now())
 
 
-def _show(incidents: Sequence[Incident], common: Common, store: Store, *, whole: bool = False) -> None:
+def _show(incidents: Sequence[Incident], common: Common, store: Store) -> None:
+    """Show incidents: a table has two lines of each."""
     placements = store.placements()
     with common.out() as out:
         if common.format is not Format.TABLE:
@@ -176,8 +184,13 @@ def _show(incidents: Sequence[Incident], common: Common, store: Store, *, whole:
             show.json_lines(lines, out.write, whole=common.format is Format.JSON)
             return
         for each in incidents:
-            placement = placements.get(each.key_id or "")
-            if whole:
-                out.write(show_incidents.story(each, store.sightings(each.id), placement))
-            else:
-                out.write(show_incidents.line(each, placement))
+            out.write(show_incidents.line(each, placements.get(each.key_id or "")))
+
+
+def _tell_stories(incidents: Sequence[Incident], common: Common, store: Store, most: int | None) -> None:
+    """Show the calls of incidents as a table. most: so many of the first and of the last, None for all."""
+    placements = store.placements()
+    with common.out() as out:
+        for each in incidents:
+            told = (store.sightings(each.id), 0, []) if most is None else store.ends(each.id, most)
+            out.writelines(show_incidents.story(each, placements.get(each.key_id or ""), *told))

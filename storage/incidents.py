@@ -222,6 +222,24 @@ class IncidentRows(WatchRows):
         rows = self._all(f"{_SIGHTING} WHERE s.incident = ? ORDER BY e.time, e.event_id", (incident,))
         return [_sighting(row) for row in rows]
 
+    def ends(self, incident: int, most: int) -> tuple[list[Sighting], int, list[Sighting]]:
+        """Return the first and the last sightings of an incident, so many of each, and how many stand between."""
+        ((count,),) = self._all("SELECT count(*) FROM sighting WHERE incident = ?", (incident,))
+        if number(count) <= 2 * most:
+            return self.sightings(incident), 0, []
+
+        def some(order: str) -> list[Sighting]:
+            # Of all of them, only what puts them in order is read.
+            rows = self._all(
+                f"""{_SIGHTING} WHERE s.id IN (SELECT s.id FROM sighting s JOIN event e ON e.id = s.event
+                WHERE s.incident = ? ORDER BY e.time {order}, e.event_id {order} LIMIT ?)
+                ORDER BY e.time, e.event_id""",
+                (incident, most),
+            )
+            return [_sighting(row) for row in rows]
+
+        return some("ASC"), number(count) - 2 * most, some("DESC")
+
     def sightings_of(self, key_id: str) -> list[Sighting]:
         """Return every sighting of a watched key, our own calls too, by event time."""
         rows = self._all(f"{_SIGHTING} WHERE s.key_id = ? ORDER BY e.time, e.event_id", (key_id,))

@@ -95,7 +95,7 @@ def test_an_action_takes_what_it_uses_and_nothing_else(capsys: pytest.CaptureFix
         ("findings --reason x", "findings list takes no --reason"),
         ("findings export --by team", "findings export takes no --by"),
         ("key show AKIA --leave x", "key show takes no --leave"),
-        ("incidents show 1 --all", "incidents show takes no --all"),
+        ("incidents close 1 --all", "incidents close takes no --all"),
         ("hook run pre-commit --global", "hook run takes no --global"),
         ("status --all", "status takes no --all"),
     ):

@@ -259,6 +259,22 @@ def test_a_folder_that_is_gone_is_blind_and_keeps_no_other_feed_from_being_read(
     assert feed.watch("--feed", missing.as_uri()) == (0, [])
 
 
+def test_of_a_flood_of_calls_the_first_and_the_last_are_shown_and_all_where_asked(
+    feed: Feed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed.put(*(record(user(KEY), number, eventID=f"{number:04}", userAgent=f"tool-{number}") for number in range(450)))
+    feed.watch()
+    run("incidents", "show", "1")
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 2 + 100 + 1 + 100
+    assert shown[102].strip() == "… and 250 more: incidents show 1 --all, or --format json"
+    assert ("tool-99 " in shown[101] + " ", "tool-350 " in shown[103] + " ") == (True, True)
+    run("incidents", "show", "1", "--all")
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 450
+    run("incidents", "show", "1", "--format", "json")
+    assert len(json.loads(capsys.readouterr().out)[0]["events"]) == 450
+
+
 def test_a_watch_that_cannot_read_its_feed_any_more_alarms_by_the_channels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
