@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -26,11 +26,16 @@ class _Parser(argparse.ArgumentParser):
     """Reads a command, or one action of it. Fails as everything here fails: what is wrong and what to do next."""
 
     _tree: argparse._SubParsersAction[_Parser] | None = None
-    usual: str | None = None
-    """The action that is meant where none is named."""
+    _usual: str | None = None
 
-    def add(self, name: str, text: str, status: str = "", kind: str = "action") -> _Parser:
-        """Add a command or an action: its name, what it does, its exit status."""
+    def add(self, name: str, text: str, status: str = "", *, usual: bool = False) -> _Parser:
+        """Add an action: its name, what it does, its exit status. usual: it is meant where none is named."""
+        if usual:
+            self._usual, text = name, f"{text} (meant where no action is named)"
+        return self.branch("action", name, text, status)
+
+    def branch(self, kind: str, name: str, text: str, status: str) -> _Parser:
+        """Add a command or an action."""
         if self._tree is None:
             self._tree = self.add_subparsers(dest=kind, required=True, metavar=kind.upper(), title=f"{kind}s")
         return self._tree.add_parser(
@@ -39,6 +44,14 @@ class _Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
 
+    def takes_value(self, word: str) -> bool:
+        """Whether a word is an option, written out or shortened, whose value is the next word."""
+        return any(
+            action.nargs != 0
+            for name, action in self._option_string_actions.items()
+            if name == word or (word.startswith("--") and name.startswith(word))
+        )
+
     def error(self, message: str) -> NoReturn:
         raise UsageFailure(message, f"see {self.prog} --help")
 
@@ -46,13 +59,26 @@ class _Parser(argparse.ArgumentParser):
         """Put the action first, the usual one where none is named: options may stand before it, those of it too."""
         given = sys.argv[1:] if args is None else list(args)
         if self._tree is not None and self._tree.dest == "action" and (not given or given[0].startswith("-")):
-            named = next((each for each in given if each in self._tree.choices), None)
-            if named is not None:
-                given.remove(named)
-                given.insert(0, named)
-            elif self.usual is not None and not {"-h", "--help"} & {*given}:
-                given.insert(0, self.usual)
+            actions = self._tree.choices
+            at = _place(given, actions, actions.values())
+            if at is not None:
+                given.insert(0, given.pop(at))
+            elif self._usual is not None and not {"-h", "--help"} & {*given}:
+                given.insert(0, self._usual)
         return super().parse_known_args(given, namespace)
+
+
+def _place(given: Sequence[str], names: Container[str], readers: Iterable[_Parser]) -> int | None:
+    """Return where the first of some names stands that is not the value of an option that a reader knows."""
+    readers, value = [*readers], False
+    for at, word in enumerate(given):
+        if value:
+            value = False
+        elif word.startswith("-"):
+            value = any(each.takes_value(word) for each in readers)
+        elif word in names:
+            return at
+    return None
 
 
 class _Version(argparse.Action):
@@ -69,7 +95,9 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     argparse takes no names behind an option once a name or an action stood before it (`canary adopt --real KEYID`,
     `scan ONE --offline TWO`); it leaves them over, and they belong to the list of names, where there is one.
     """
-    arguments, rest = parser().parse_known_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    at = _place(given, _COMMANDS, [_common()])
+    arguments, rest = parser("" if at is None else given[at]).parse_known_args(given)
     names = getattr(arguments, "rest", None)
     unknown = [each.partition("=")[0] for each in rest if each.startswith("-") and each != "-"]
     if names is None:
@@ -92,8 +120,11 @@ def common_of(arguments: argparse.Namespace) -> Common:
     )  # fmt: skip
 
 
-def parser() -> argparse.ArgumentParser:
-    """Make the parser of everything. What it reads names its `command`, and where there are several its `action`."""
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Make the parser of everything, or of one command among the names of all: each takes a millisecond.
+
+    What it reads names its `command`, and where there are several its `action`.
+    """
     made = _Parser(
         prog="firedamp", parents=[_common()], formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Find leaked AWS keys, ask AWS whether they live, and plant canaries that shout when touched.",
@@ -103,14 +134,11 @@ def parser() -> argparse.ArgumentParser:
         ),
     )  # fmt: skip
     made.add_argument("--version", action=_Version, nargs=0, help="print the version")
-    add = functools.partial(made.add, kind="command")
-    for each in (_scan, _findings, _verify, _key, _usage, _canary, _watch, _incidents, _alert, _service, _hook):
-        each(add)
+    for name, (text, status, fill) in _COMMANDS.items():
+        reader = made.branch("command", name, text, status)
+        if command in {None, name}:
+            fill(reader)
     return made
-
-
-_Add = Callable[..., _Parser]
-"""Adds a command: its name, what it does, its exit status."""
 
 
 def _names(reader: _Parser, into: str, metavar: str, text: str) -> None:
@@ -119,11 +147,7 @@ def _names(reader: _Parser, into: str, metavar: str, text: str) -> None:
     reader.set_defaults(rest=into)
 
 
-def _scan(add: _Add) -> None:
-    scan = add(
-        "scan", "Find AWS keys in folders, repositories, organisations or standard input.",
-        "0 clean; 1 an open finding stands in the targets; 2 something could not be read.",
-    )  # fmt: skip
+def _scan(scan: _Parser) -> None:
     _names(
         scan, "targets", "TARGET",
         "a folder, file, repository, git URL or bundle, or - for standard input (default: the home directory)",
@@ -163,10 +187,8 @@ def _scan(add: _Add) -> None:
     )  # fmt: skip
 
 
-def _findings(add: _Add) -> None:
-    findings = add("findings", "List, show, judge or export what was found.")
-    findings.usual = "list"
-    listing = findings.add("list", "what was found and stands, the worst first (meant where no action is named)")
+def _findings(findings: _Parser) -> None:
+    listing = findings.add("list", "what was found and stands, the worst first", usual=True)
     show = findings.add("show", "all of what is named, every place of it")
     judge = findings.add("set", "judge what is named")
     export = findings.add("export", "all for a program, JSON lines unless --format says otherwise")
@@ -182,19 +204,14 @@ def _findings(add: _Add) -> None:
     listing.add_argument("--by", choices=["repository", "team", "author"], help="who should act, on how much")
 
 
-def _verify(add: _Add) -> None:
-    verify = add(
-        "verify", "Ask AWS whether found keys live.",
-        "0 none lives; 1 one lives; 2 of one nothing is known.",
-    )  # fmt: skip
+def _verify(verify: _Parser) -> None:
     _names(verify, "ids", "ID", f"{_FINDING} (default: those whose answer has grown old)")
     verify.add_argument("--all", action="store_true", help="every key, however new its answer is")
     verify.add_argument("--log", action="store_true", help="ask nothing: list the requests that were made so far")
 
 
-def _key(add: _Add) -> None:
+def _key(key: _Parser) -> None:
     status = "0 planned or done; 2 not, or not all of it."
-    key = add("key", "Show a key's story, or make it harmless; nothing changes without --yes.")
     show = key.add("show", "whose it is, what it can do, when it was last used", "0 shown; 2 not.")
     disable = key.add("disable", "make it inactive, deny the sessions made from it, and prove both", status)
     rotate = key.add(
@@ -213,8 +230,7 @@ def _key(add: _Add) -> None:
     )  # fmt: skip
 
 
-def _usage(add: _Add) -> None:
-    usage = add("usage", "Who used this key since it leaked.", "0 told; 2 a feed could not be read.")
+def _usage(usage: _Parser) -> None:
     usage.add_argument("key_id", metavar="KEYID", help="the access key id")
     usage.add_argument(
         "--feed", action="append", default=[], dest="feeds", metavar="URL",
@@ -222,8 +238,7 @@ def _usage(add: _Add) -> None:
     )  # fmt: skip
 
 
-def _canary(add: _Add) -> None:
-    canary = add("canary", "Make, plant, check and retire canaries.")
+def _canary(canary: _Parser) -> None:
     done = "0 done; 2 not, or not all of it."
     mint = canary.add(
         "mint", "make canaries in IAM: a user each, with a key and no rights; prints the secrets, once", done
@@ -282,12 +297,7 @@ def _canary(add: _Add) -> None:
     )
 
 
-def _watch(add: _Add) -> None:
-    watch = add(
-        "watch", "Read CloudTrail and raise an alarm for any use of a watched key; without --once, for ever, and the "
-        "alarms go out by the channels of --config FILE.",
-        "with --once, 0 no alarm; 1 an incident was opened; 2 something could not be read.",
-    )  # fmt: skip
+def _watch(watch: _Parser) -> None:
     watch.add_argument(
         "--feed", action="append", default=[], dest="feeds", metavar="URL",
         help=f"read this in the place of the configured feeds: {_FEED.format('sqs://REGION/ACCOUNT/QUEUE, ')}; "
@@ -297,10 +307,8 @@ def _watch(add: _Add) -> None:
     watch.add_argument("--interval", type=_positive, default=60, metavar="SECONDS", help="between two rounds (60)")
 
 
-def _incidents(add: _Add) -> None:
-    incidents = add("incidents", "List, show or close incidents.")
-    incidents.usual = "list"
-    listing = incidents.add("list", "the open ones, and whether the watch is proven (meant where no action is named)")
+def _incidents(incidents: _Parser) -> None:
+    listing = incidents.add("list", "the open ones, and whether the watch is proven", usual=True)
     show = incidents.add("show", "the calls of those that are named; of very many the first and the last")
     close = incidents.add("close", "end those that are named; what comes later opens another")
     for each in (listing, show, close):
@@ -310,31 +318,25 @@ def _incidents(add: _Add) -> None:
     close.add_argument("--reason", default="", help="why")
 
 
-def _alert(add: _Add) -> None:
-    alert = add("alert", "Try the alert channels, or deliver what waits.")
+def _alert(alert: _Parser) -> None:
     alert.add("test", "send a test to every channel, now", "0 all was sent; 2 a channel failed.")
     alert.add("deliver", "send what waits and is due", "0 all was sent; 2 a channel failed.")
 
 
-def _service(add: _Add) -> None:
-    add("serve", "Run everything on a schedule: the jobs of --config FILE, until SIGTERM; SIGHUP reads it again.")
-    add(
-        "doctor", "What is set up, what is missing, the next command.",
-        "0 all is well; 1 something is missing; 2 something fails.",
-    )  # fmt: skip
-    add("demo", "The whole story against a loopback AWS; needs no account.")
-    status = add(
-        "status", "What the service does, in one screen.",
-        "0 it runs, and so do its jobs; 2 nobody serves, or a job's last run failed.",
-    )  # fmt: skip
+def _status(status: _Parser) -> None:
     status.add_argument("--prune", action="store_true", help="only forget old job history")
-    config = add("config", "Check the configuration file, or print a commented one.")
+
+
+def _config(config: _Parser) -> None:
     config.add("check", "say all that is wrong in --config FILE", "0 sound; 2 not.")
     config.add("example", "print every option with its default")
 
 
-def _hook(add: _Add) -> None:
-    hook = add("hook", "Install, run or take away a git hook.")
+def _nothing_more(reader: _Parser) -> None:
+    """Leave it at the common options."""
+
+
+def _hook(hook: _Parser) -> None:
     install = hook.add("install", "put it into this repository; one that stands there is kept, and still runs")
     run = hook.add(
         "run", "do what the installed hook does",
@@ -348,6 +350,41 @@ def _hook(add: _Add) -> None:
     for each in (install, uninstall):
         each.add_argument("--global", dest="for_all", action="store_true", help="for every repository of this user")
     _names(run, "arguments", "ARGUMENT", "what git gives to the hook")
+
+
+_COMMANDS: Final[dict[str, tuple[str, str, Callable[[_Parser], None]]]] = {
+    "scan": (
+        "Find AWS keys in folders, repositories, organisations or standard input.",
+        "0 clean; 1 an open finding stands in the targets; 2 something could not be read.", _scan,
+    ),
+    "findings": ("List, show, judge or export what was found.", "", _findings),
+    "verify": ("Ask AWS whether found keys live.", "0 none lives; 1 one lives; 2 of one nothing is known.", _verify),
+    "key": ("Show a key's story, or make it harmless; nothing changes without --yes.", "", _key),
+    "usage": ("Who used this key since it leaked.", "0 told; 2 a feed could not be read.", _usage),
+    "canary": ("Make, plant, check and retire canaries.", "", _canary),
+    "watch": (
+        "Read CloudTrail and alarm for any use of a watched key: without end, by the channels of --config, or --once.",
+        "with --once, 0 no alarm; 1 an incident was opened; 2 something could not be read.", _watch,
+    ),
+    "incidents": ("List, show or close incidents.", "", _incidents),
+    "alert": ("Try the alert channels, or deliver what waits.", "", _alert),
+    "serve": (
+        "Run everything on a schedule: the jobs of --config FILE, until SIGTERM; SIGHUP reads it again.", "",
+        _nothing_more,
+    ),
+    "doctor": (
+        "What is set up, what is missing, the next command.",
+        "0 all is well; 1 something is missing; 2 something fails.", _nothing_more,
+    ),
+    "demo": ("The whole story against a loopback AWS; needs no account.", "", _nothing_more),
+    "status": (
+        "What the service does, in one screen.",
+        "0 it runs, and so do its jobs; 2 nobody serves, or a job's last run failed.", _status,
+    ),
+    "config": ("Check the configuration file, or print a commented one.", "", _config),
+    "hook": ("Install, run or take away a git hook.", "", _hook),
+}  # fmt: skip
+"""Each command: what it does, its exit status, and what gives its parser options and actions."""
 
 
 def _positive(text: str) -> int:

@@ -109,6 +109,9 @@ def test_options_stand_before_an_action_as_well_as_behind_it() -> None:
         ("findings", "list"), ("findings --state open --jobs 1", "list"), ("findings --state open list", "list"),
         ("incidents --all --format json", "list"), ("key --yes --db x disable AKIA", "disable"),
         ("hook --quiet run pre-push", "run"), ("--quiet canary --offline list --format csv", "list"),
+        ("canary --name list mint", "mint"), ("key --profile disable --yes show K", "show"),
+        ("key --prof disable --yes show K", "show"), ("findings --state open --db show", "list"),
+        ("--db findings canary list", "list"), ("--db=findings canary list", "list"),
         ("canary adopt --real AKIA --note x", "adopt"), ("canary adopt AKIA --note x AKIB", "adopt"),
     ):  # fmt: skip
         assert parsed(words.split()).action == action, words
