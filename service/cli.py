@@ -175,12 +175,14 @@ def _config(given: argparse.Namespace, common: Common) -> int:
     from firedamp.service import config
 
     if given.action == "example":
-        print(config.example(), end="")
-        return CLEAN
-    if common.config is None:
+        told = config.example()
+    elif common.config is None:
         raise UsageFailure("config check needs --config FILE", "firedamp config example prints one")
-    config.load(common.config, whole=True)
-    print(masked(f"{common.config} is sound"))
+    else:
+        config.load(common.config, whole=True)
+        told = masked(f"{common.config} is sound\n")
+    with common.out() as out:
+        out.write(told)
     return CLEAN
 
 

@@ -6,12 +6,13 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from firedamp.scanner.objects import environment, find
 from firedamp.service.ourselves import COMMAND
+from firedamp.service.show import safe
 from firedamp.storage.errors import Failure
 from firedamp.storage.masking import masked
 
@@ -41,10 +42,10 @@ common="${GIT_DIR:-.git}"
 """
 
 
-def install(name: str, top: Path | None, options: Sequence[str]) -> int:
+def install(name: str, top: Path | None, options: Sequence[str], say: Callable[[str], None]) -> int:
     """Write a hook for the repository at top, or for all of this user's; one that stands there is kept and runs first.
 
-    options are what the hook gives firedamp each time it runs.
+    options are what the hook gives firedamp each time it runs. say tells a person what was done.
     """
     folder, shadow = _folder_for_all() if top is None else _folder_of(top)
     path, before = folder / name, folder / _BEFORE / name
@@ -59,14 +60,14 @@ def install(name: str, top: Path | None, options: Sequence[str]) -> int:
             if not os.path.lexists(folder / each):
                 _write(folder / each, _pass_on(each))
         git(None, "config", "--global", "core.hooksPath", str(folder))
-    print(masked(f"{path} is installed{_fate(before)}"))
+    say(safe(masked(f"{path} is installed{_fate(before)}")))
     if shadow:
-        print(masked(f"firedamp: core.hooksPath is {shadow}: git looks there, not in {folder}"), file=sys.stderr)
+        print(safe(masked(f"firedamp: core.hooksPath is {shadow}: git looks there, not in {folder}")), file=sys.stderr)
         return 2
     return 0
 
 
-def uninstall(name: str, top: Path | None) -> int:
+def uninstall(name: str, top: Path | None, say: Callable[[str], None]) -> int:
     """Remove a hook of ours, and put back what stood there before."""
     folder, _ = _folder_for_all() if top is None else _folder_of(top)
     path, before = folder / name, folder / _BEFORE / name
@@ -76,7 +77,7 @@ def uninstall(name: str, top: Path | None) -> int:
     _move_all({folder / f"{name}.{_BEFORE}": path, before: path, kept: folder / f"{name}.legacy"}, instead_of=path)
     if before.parent.is_dir() and not any(before.parent.iterdir()):
         before.parent.rmdir()
-    print(masked(f"{path} is removed" + ("; what stood there before is back" if os.path.lexists(path) else "")))
+    say(safe(masked(f"{path} is removed" + ("; what stood there before is back" if os.path.lexists(path) else ""))))
     if top is None and folder == _folder_of_ours():
         _leave(folder, name)
     return 0

@@ -58,8 +58,8 @@ def hook(options: HookOptions, common: Common) -> int:
 
         where = None if options.for_all else top()
         if options.action == "uninstall":
-            return hookfiles.uninstall(options.hook, where)
-        return hookfiles.install(options.hook, where, _kept_options(common))
+            return hookfiles.uninstall(options.hook, where, common.say)
+        return hookfiles.install(options.hook, where, _kept_options(common), common.say)
     status = _run(options.hook, options.arguments, replace(common, offline=True))
     if status == 1:
         print(

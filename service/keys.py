@@ -28,8 +28,9 @@ from firedamp.service.config import Config
 from firedamp.service.options import Common, Format, KeyOptions
 from firedamp.service.sessions import Holder, holder, is_temporary
 from firedamp.service.story import READ_CALLS, Story, arn_of, as_json, asked, lines
+from firedamp.service.typed import refuse_impossible
 from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
-from firedamp.storage.keyid import CANARY_ACCOUNTS, account_of, parse
+from firedamp.storage.keyid import CANARY_ACCOUNTS, account_of
 from firedamp.storage.records import Canary, KeyAction, Severity, Status, Verification
 from firedamp.storage.refusals import failures
 from firedamp.storage.store import Store
@@ -51,8 +52,8 @@ def key(options: KeyOptions, common: Common) -> int:
     config = common.settings()
     with common.open_store() as store:
         aws = Aws(now=clock.now, random=os.urandom, write_down=store.add_own_call)
+        refuse_impossible(options.key_id, store)
         desk = Desk(store, aws, config, options, common)
-        desk.refuse_impossible()
         if options.action == "show":
             story = desk.story()
             _keep_grade(store, story)
@@ -85,13 +86,6 @@ class Desk:
         self.findings = store.findings(key_id=self.key_id)
         sights = store.sights([finding.fingerprint for finding in self.findings])
         self.sights = tuple(sight for finding in self.findings for sight in sights[finding.fingerprint])
-
-    def refuse_impossible(self) -> None:
-        """Stop before AWS is asked about what it cannot have issued, unless we met it somewhere."""
-        if not self.findings and parse(self.key_id) is None and not self._is_watched:
-            raise UsageFailure(
-                f"AWS issues no key id like {self.key_id}: is it mistyped?", "see firedamp findings list"
-            )
 
     @property
     def _is_watched(self) -> bool:

@@ -21,6 +21,7 @@ from firedamp.service.addresses import locator
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config, WatchConfig, load
 from firedamp.service.options import Common, Format, IncidentsOptions, UsageOptions, WatchOptions
+from firedamp.service.typed import refuse_impossible
 from firedamp.storage.errors import UsageFailure
 from firedamp.storage.records import Finding, Incident, IncidentState, Outcome, Owner, RealKey, WatchedKey
 from firedamp.storage.store import Store
@@ -147,6 +148,7 @@ def usage(options: UsageOptions, common: Common) -> int:
     if any(urlsplit(url).scheme == "sqs" for url in urls):
         raise UsageFailure("a queue holds no history", "--feed s3://…, lookup:// or file:///FOLDER")
     with common.open_store() as store:
+        refuse_impossible(options.key_id, store)
         findings = store.findings(key_id=options.key_id)
         sights = store.sights({each.fingerprint for each in findings}, gone=True)
         gathered = stories.gather(

@@ -53,5 +53,8 @@ def hint(code: str, message: str) -> str:
     if "Throttl" in code or code in {"RequestLimitExceeded", "TooManyRequestsException", "SlowDown"}:
         return "the same again in a minute: AWS answers this account more slowly than it is asked"
     if "ExpiredToken" in code:
-        return "log in again: the session has ended"
+        return (
+            "its session has ended: log in again (aws sso login, aws login), or put a new token where this one stands, "
+            "in the environment or in ~/.aws/credentials; a leaked one is of no more use to anybody"
+        )
     return ""

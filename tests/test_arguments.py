@@ -134,14 +134,14 @@ def test_results_in_a_file_are_their_owners(tmp_path: Path) -> None:
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("command", ["status", "doctor", "findings", "incidents"])
+@pytest.mark.parametrize("command", ["status", "doctor", "findings", "incidents", "config example"])
 def test_results_go_where_output_says_and_nowhere_else(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a").write_text(f"key = {make_key_id(random.Random(1))}\n")
     status("scan", str(tmp_path / "a"), "--offline", "--quiet")
     capsys.readouterr()
-    status(command, "--offline", "--output", str(tmp_path / "out"))
+    status(*command.split(), "--offline", "--output", str(tmp_path / "out"))
     assert capsys.readouterr().out == ""
     assert (tmp_path / "out").exists()
     assert (tmp_path / "out").read_text() or command == "incidents"
@@ -281,9 +281,10 @@ def test_no_success_is_silent_and_nothing_but_results_is_on_standard_output(
 def test_an_id_that_aws_cannot_have_issued_is_asked_about_nowhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for action in ("show", "disable"):
-        assert status("key", action, "FOO", "--db", str(tmp_path / "x.db")) == 2
+    for words in (("key", "show"), ("key", "disable"), ("usage", "--feed", tmp_path.as_uri())):
+        assert status(*words, "FOO", "--db", str(tmp_path / "x.db")) == 2
         out, told = capsys.readouterr()
         assert (out, told.startswith("firedamp: AWS issues no key id like FOO: is it mistyped?")) == ("", True)
     status("canary", "adopt", "FOO")
     assert status("key", "show", "FOO", "--offline") == 0, "we met it in a log"
+    assert status("usage", "FOO", "--feed", tmp_path.as_uri(), "--offline") == 0

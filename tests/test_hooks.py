@@ -216,7 +216,8 @@ def test_an_existing_hook_runs_first_and_can_still_refuse(
     theirs.chmod(0o755)
     assert cli.main(["hook", "install", "pre-commit"]) == 0
     assert cli.main(["hook", "install", "pre-commit"]) == 0, "twice is once"
-    assert "runs before it" in capsys.readouterr().out
+    out, told = capsys.readouterr()
+    assert (out, "runs before it" in told) == ("", True)
     assert "theirs ran" in git(repository, "commit", "-q", "--allow-empty", "-m", "x", status=1)
     theirs.write_text("#!/bin/sh\nexit 0\n")
     assert cli.main(["hook", "install", "pre-commit"]) == 2, "a third hook is nobody's to move"
@@ -251,7 +252,7 @@ def test_a_hook_that_git_did_not_run_is_not_said_to_run(
     monkeypatch.chdir(repository)
     script(repository / ".git" / "hooks" / "pre-commit", "exit 1", 0o644)
     assert cli.main(["hook", "install", "pre-commit"]) == 0
-    assert "not executable" in capsys.readouterr().out
+    assert "not executable" in capsys.readouterr().err
     git(repository, "commit", "-q", "--allow-empty", "-m", "x")
 
 
@@ -291,7 +292,7 @@ def test_a_hook_that_is_taken_away_leaves_what_was_there_before(
     for name, told in (("pre-commit", "is back"), ("commit-msg", "commit-msg is removed\n")):
         assert cli.main(["hook", "install", name]) == 0
         assert cli.main(["hook", "uninstall", name]) == 0
-        assert told in capsys.readouterr().out
+        assert told in capsys.readouterr().err
     assert {path.name for path in hooks.iterdir()} == before
     assert (hooks / "pre-commit").readlink() == Path("../../tools/hook")
     assert "theirs ran" in git(repository, "commit", "-q", "--allow-empty", "-m", "x")
