@@ -9,10 +9,8 @@ If any step fails, the files are put back as they were and the new key is delete
 from __future__ import annotations
 
 import configparser
-import contextlib
 import fnmatch
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -28,6 +26,7 @@ from firedamp.scanner.source import Blob
 from firedamp.scanner.walk import finder
 from firedamp.service import scanning, show
 from firedamp.service.backups import back_up
+from firedamp.service.ending import ending_in_order
 from firedamp.service.surroundings import place_of
 from firedamp.storage import careful
 from firedamp.storage.careful import Contents
@@ -143,22 +142,6 @@ def _status(iam: IAMClient, user: str, key_id: str) -> str:
 def _forget(written: Sequence[_Written]) -> None:
     for each in written:
         each.backup.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def ending_in_order() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end the work as Ctrl-C does, so that what was begun is taken back."""
-
-    def end(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, end) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _copies(sights: Sequence[Sight], old: Credential) -> Iterator[Copy]:

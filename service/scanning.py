@@ -33,6 +33,7 @@ from firedamp.scanner.source import Blob, Source
 from firedamp.scanner.unpack import Unpacker, prefiltered
 from firedamp.scanner.version import VERSION
 from firedamp.service import clock
+from firedamp.service.ending import ending_in_order
 from firedamp.service.options import Common, Format, ScanOptions, default_db, must_be_writable
 from firedamp.service.progress import Bar
 from firedamp.service.surroundings import (
@@ -76,6 +77,7 @@ def scan(options: ScanOptions, common: Common) -> int:
     if options.nice:
         be_nice()
     with (
+        ending_in_order(),
         common.open_store() as store,
         _unpacker(_limits(settings.scan), own) as unpacker,
         Bar(sys.stderr, quiet=common.quiet) as bar,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -377,11 +378,15 @@ def test_many_processes_fetch_one_repository_at_once(tmp_path: Path, server: Ser
     assert not list(folder.glob("clone-*"))
 
 
-def test_a_server_that_trickles_is_given_up(tmp_path: Path, server: Server) -> None:
-    url = served(server, "r")
+@contextmanager
+def trickling(server: Server) -> Iterator[None]:
+    """Let a server tell git of ever more refs, slowly."""
     serve, done = server.answer, threading.Event()
 
     def trickle(handler: Any) -> None:
+        if not handler.headers["User-Agent"].startswith("git/"):
+            serve(handler)
+            return
         handler.send_response(200)
         handler.send_header("Content-Type", "application/x-git-upload-pack-advertisement")
         handler.end_headers()
@@ -391,17 +396,44 @@ def test_a_server_that_trickles_is_given_up(tmp_path: Path, server: Server) -> N
                 handler.wfile.write(b"004d" + b"1" * 40 + b" refs/heads/%020d\n" % time.monotonic_ns())
 
     server.answer = trickle  # type: ignore[method-assign]
-    begun = time.monotonic()
-    fetch = Fetch(url, tmp_path / "cache", seconds=1.0)
-    with pytest.raises(SourceFailure, match=r"cannot be fetched in 1 s.*clone_time"):
-        fetch.finish()
-    assert time.monotonic() - begun < 60, "it would go on for ever"
-    assert not list((tmp_path / "cache").glob("clone-*"))
-    done.set()
-    server.answer = serve  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        done.set()
+        server.answer = serve  # type: ignore[method-assign]
+
+
+def test_a_server_that_trickles_is_given_up(tmp_path: Path, server: Server) -> None:
+    url = served(server, "r")
+    with trickling(server):
+        begun = time.monotonic()
+        fetch = Fetch(url, tmp_path / "cache", seconds=1.0)
+        with pytest.raises(SourceFailure, match=r"cannot be fetched in 1 s.*clone_time"):
+            fetch.finish()
+        assert time.monotonic() - begun < 60, "it would go on for ever"
+        assert not list((tmp_path / "cache").glob("clone-*"))
     begun = time.monotonic()
     assert Fetch(url, tmp_path / "cache").finish().is_dir()
     assert time.monotonic() - begun < 30, "the next one is not held up by what git had started"
+
+
+@pytest.mark.parametrize("organisation", [False, True])
+def test_a_scan_that_is_asked_to_end_removes_what_its_clones_have_so_far(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, organisation: bool
+) -> None:
+    url = served(server, "r")
+    (tmp_path / "urls").write_text(f"{url}\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    command = [sys.executable, "-m", "firedamp.service.cli", "scan", "--db", str(tmp_path / "x.db")]
+    with trickling(server):
+        process = subprocess.Popen([*command, *(("--org", str(tmp_path / "urls")) if organisation else (url,))])
+        while not list(tmp_path.glob("cache/**/clone-*")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        for _ in range(2):  # as `serve` does to what it stops
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
+    assert not list(tmp_path.glob("cache/**/clone-*"))
 
 
 def test_a_repository_that_is_listed_twice_is_fetched_once(tmp_path: Path, server: Server) -> None:
