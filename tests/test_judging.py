@@ -12,7 +12,7 @@ from tests.builders import make_key_id, make_secret
 
 from firedamp.service import cli, judging
 from firedamp.service.config import VerifyConfig
-from firedamp.service.loopback import Loopback
+from firedamp.service.loopback import Loopback, LoopbackKey
 from firedamp.storage.records import AlertKind
 from firedamp.storage.store import Store
 
@@ -26,13 +26,19 @@ def database() -> Path:
     return Path.home() / "firedamp.db"
 
 
-def test_a_scan_asks_aws_once_and_an_alert_goes_into_the_outbox(
-    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def key(aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoopbackKey:
+    """Leak the key of a user in a file, `one`."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
-    key = aws.add_user("deploy")
-    for name in ("one", "two"):
-        (tmp_path / name).write_text(f"aws_access_key_id = {key.id}\naws_secret_access_key = {key.secret.reveal()}\n")
+    made = aws.add_user("deploy")
+    (tmp_path / "one").write_text(f"aws_access_key_id = {made.id}\naws_secret_access_key = {made.secret.reveal()}\n")
+    return made
+
+
+def test_a_scan_asks_aws_once_and_an_alert_goes_into_the_outbox(
+    aws: Loopback, key: LoopbackKey, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "two").write_bytes((tmp_path / "one").read_bytes())
     status, (found, _) = run(capsys, "scan", str(tmp_path))
     assert status == 1
     assert found["verification"]["status"] == "ACTIVE"  # type: ignore[index]
@@ -51,11 +57,8 @@ def test_a_scan_asks_aws_once_and_an_alert_goes_into_the_outbox(
 
 
 def test_an_answer_that_decides_nothing_takes_nothing_back_and_is_no_second_alarm(
-    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    aws: Loopback, key: LoopbackKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
-    key = aws.add_user("deploy")
-    (tmp_path / "one").write_text(f"aws_access_key_id = {key.id}\naws_secret_access_key = {key.secret.reveal()}\n")
     _, (found, _) = run(capsys, "scan", str(tmp_path))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     for _ in range(2):
@@ -70,11 +73,9 @@ def test_an_answer_that_decides_nothing_takes_nothing_back_and_is_no_second_alar
 
 
 def test_a_key_that_may_not_be_asked_about_any_more_stays_what_aws_called_it_and_is_told_again_when_it_lives_again(
-    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    aws: Loopback, key: LoopbackKey, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
-    key = aws.add_user("deploy")
-    pair = f"aws_access_key_id = {key.id}\naws_secret_access_key = {key.secret.reveal()}\n"
+    pair = (tmp_path / "one").read_text()
 
     def verify(more: str = "", *, active: bool = True) -> tuple[object, object]:
         aws.client("iam").update_access_key(
@@ -93,24 +94,20 @@ def test_a_key_that_may_not_be_asked_about_any_more_stays_what_aws_called_it_and
         assert [alert.kind for _, alert in store.alerts()] == [AlertKind.LEAK, AlertKind.LEAK]
 
 
+@pytest.mark.usefixtures("key")
 def test_the_table_says_why_an_answer_decides_nothing(
-    aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    aws: Loopback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
     aws.wall = lambda: datetime.now(UTC) + timedelta(hours=1)
-    key = aws.add_user("deploy")
-    (tmp_path / "one").write_text(f"aws_access_key_id = {key.id}\naws_secret_access_key = {key.secret.reveal()}\n")
     for arguments in (["scan", str(tmp_path)], ["verify", "--all"], ["findings"]):
         cli.main(arguments)
         assert "UNKNOWN (1): clock: AWS says that our time is wrong" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("key")
 def test_a_key_that_two_processes_ask_about_at_once_is_one_alarm_and_keeps_what_the_other_learned(
     aws: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
-    key = aws.add_user("deploy")
-    (tmp_path / "one").write_text(f"aws_access_key_id = {key.id}\naws_secret_access_key = {key.secret.reveal()}\n")
     run(capsys, "scan", str(tmp_path), "--offline")
     with Store(database()) as store:
         findings = store.findings()
