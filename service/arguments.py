@@ -75,7 +75,7 @@ def _place(given: Sequence[str], names: Container[str], readers: Iterable[_Parse
         if value:
             value = False
         elif word.startswith("-"):
-            value = any(each.takes_value(word) for each in readers)
+            value = word != "--" and any(each.takes_value(word) for each in readers)
         elif word in names:
             return at
     return None

@@ -111,7 +111,7 @@ def test_options_stand_before_an_action_as_well_as_behind_it() -> None:
         ("hook --quiet run pre-push", "run"), ("--quiet canary --offline list --format csv", "list"),
         ("canary --name list mint", "mint"), ("key --profile disable --yes show K", "show"),
         ("key --prof disable --yes show K", "show"), ("findings --state open --db show", "list"),
-        ("--db findings canary list", "list"), ("--db=findings canary list", "list"),
+        ("--db findings canary list", "list"), ("findings -- list", "list"), ("--db=findings canary list", "list"),
         ("canary adopt --real AKIA --note x", "adopt"), ("canary adopt AKIA --note x AKIB", "adopt"),
     ):  # fmt: skip
         assert parsed(words.split()).action == action, words
