@@ -193,9 +193,12 @@ class Mirrors:
             with _mark(clone).open("ab") as scanned, clone.with_suffix(".lock").open("ab") as fetched:
                 if lock(scanned.fileno(), shared=False) and lock(fetched.fileno(), shared=False):
                     # Renamed first: a clone stands whole, or not at all.
-                    with tempfile.TemporaryDirectory(
-                        dir=self.folder, prefix=CLONING, ignore_cleanup_errors=True
-                    ) as bin_:
+                    with (
+                        tempfile.TemporaryDirectory(
+                            dir=self.folder, prefix=CLONING, ignore_cleanup_errors=True
+                        ) as bin_,
+                        suppress(FileNotFoundError),  # another process has made room of it
+                    ):
                         clone.rename(Path(bin_, "gone"))
                     clone.with_suffix(".network").unlink(missing_ok=True)
                     self._networks = None
@@ -234,5 +237,7 @@ def _mark(clone: Path) -> Path:
 
 
 def _scanned(clone: Path) -> float:
-    mark = _mark(clone)
-    return (mark if mark.exists() else clone).stat().st_mtime
+    for path in (_mark(clone), clone):
+        with suppress(FileNotFoundError):
+            return path.stat().st_mtime
+    return 0  # another process has removed it

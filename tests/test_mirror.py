@@ -83,7 +83,9 @@ def test_a_token_is_in_no_file_and_in_no_list_of_processes(
     wrapper.write_text(
         f"#!{sys.executable}\nimport glob, subprocess, sys, time\n"
         f"child = subprocess.Popen([{str(real)!r}, *sys.argv[1:]])\n"
-        "while child.poll() is None:\n"
+        "ended = False\n"
+        "while not ended:\n"
+        "    ended = child.poll() is not None\n"
         "    for path in glob.glob('/proc/[0-9]*/cmdline'):\n"
         "        try:\n"
         f"            open({str(seen)!r}, 'ab').write(open(path, 'rb').read() + b'\\n')\n"
@@ -198,13 +200,28 @@ def test_the_budget_removes_what_was_scanned_longest_ago_and_nothing_in_use(tmp_
         with scanned(mirrors, url, at):
             pass
     size = mirror._taken([mirror._Taken.by(clone_of(urls[0], folder))])
-    small = Mirrors(folder, budget=size * 2, jobs=1)
+    small = Mirrors(folder, budget=size * 5 // 2, jobs=1)
     with mirrors.held(urls[1]):
         os.utime(clone_of(urls[1], folder).with_suffix(".scanned"), (1, 1))
         small.place(urls[3], nobody)
     held = [clone_of(url, folder).is_dir() for url in urls]
     assert held == [True, True, False, True], "b is older, but in use; c goes"
     assert small.place(urls[2], nobody).is_dir(), "it is cloned anew when it is needed"
+
+
+def test_room_that_another_process_made_meanwhile_ends_no_scan(tmp_path: Path, server: Server) -> None:
+    folder = tmp_path / "cache"
+    urls = [served(server, name, 300_000) for name in ("a", "b", "c")]
+    mirrors = Mirrors(folder, budget=1 << 30, jobs=1)
+    for url in urls[:2]:
+        mirrors.place(url, nobody)
+    small = Mirrors(folder, budget=1, jobs=1)
+    with mirrors.held(urls[0]), mirrors.held(urls[1]):
+        small._make_room()
+    shutil.rmtree(clone_of(urls[0], folder))
+    shutil.rmtree(clone_of(urls[1], folder))
+    clone_of(urls[1], folder).with_suffix(".scanned").unlink()
+    assert small.place(urls[2], nobody).is_dir()
 
 
 def test_a_renamed_repository_keeps_its_clone(tmp_path: Path, server: Server) -> None:
