@@ -14,9 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from firedamp.service.loopback import Loopback
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let `make test` try the same examples in every run, and `make test-all` or a file by itself new ones.
+
+    No example has a deadline: other work on the machine would decide what passes.
+    """
+    settings.register_profile("same", deadline=None, derandomize=True)
+    settings.register_profile("new", deadline=None, print_blob=True)
+    settings.load_profile("same" if "not slow" in config.option.markexpr else "new")
 
 
 class ForbiddenError(AssertionError):
@@ -126,7 +137,10 @@ def _loopback_aws() -> Iterator[Loopback]:
 
 
 @pytest.fixture
-def aws(_loopback_aws: Loopback) -> Loopback:
-    """Return a fresh AWS on loopback, with `aws.admin` as its only key."""
+def aws(_loopback_aws: Loopback, request: pytest.FixtureRequest) -> Loopback:
+    """Return a fresh AWS on loopback, with `aws.admin` as its only key; its keys are the same in every run."""
+    from moto.moto_api._internal import mock_random
+
+    mock_random.seed(request.node.nodeid)
     _loopback_aws.reset()
     return _loopback_aws
