@@ -27,3 +27,8 @@ def make_secret(rng: random.Random) -> str:
 def make_token(rng: random.Random, length: int = 356) -> str:
     """Return a session token of length characters, with the prefix that STS uses today."""
     return "IQoJb3JpZ2luX2Vj" + "".join(rng.choices(_BASE64, k=length - 16))
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    """Return size bytes that cannot be packed smaller: the same in every run, so that none begins like a container."""
+    return random.Random(seed).randbytes(size)

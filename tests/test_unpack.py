@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gzip
 import os
-import random
 import sys
 import zlib
 from pathlib import Path
 
 import pytest
+from tests.builders import noise
 from tests.containers import tarred, zipped
 from tests.opening import TEXT
 
@@ -19,7 +19,6 @@ from firedamp.scanner.unpack import Unpacker, prefiltered
 from firedamp.storage.records import Outcome, Skipped
 
 MIB = 1 << 20
-RNG = random.Random(3)
 
 NOTHING = ("operator:methodcaller", "isspace")
 """A predicate that holds for nothing the tests pack."""
@@ -54,7 +53,7 @@ def test_files_are_read_where_they_lie_and_links_are_not_followed(tmp_path: Path
 
 
 def test_a_blob_too_large_to_hold_is_streamed() -> None:
-    files = {str(number): os.urandom(MIB) for number in range(6)} | {"key": TEXT}
+    files = {str(number): noise(MIB, number) for number in range(6)} | {"key": TEXT}
     with Unpacker(Limits(held=MIB)) as unpacker:
         found = {
             m.container: m.data for m in unpacker.members(gzip.compress(tarred(files), 1)) if isinstance(m, Member)
@@ -71,7 +70,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "def abort(data): os.abort()\n"
         "def hang(data): time.sleep(100)\n"
         "def talk(data): print('x' * 9); os.write(1, b'y' * 99); return True\n"
-        "def write(data): os.write(os.open('/tmp/firedamp-should-not-be', os.O_CREAT | os.O_WRONLY), b'x' * 9)\n"
+        f"def write(data): os.write(os.open({str(tmp_path / 'written')!r}, os.O_CREAT | os.O_WRONLY), b'x' * 9)\n"
         "def make(name): return globals()[name]\n"
         "def hog(data): return bytearray(300 << 20)\n"
     )
@@ -100,16 +99,15 @@ def test_a_worker_that_hangs_is_stopped(hostile: None) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
-def test_a_worker_may_not_write_a_file_nor_speak_out_of_turn(hostile: None) -> None:
+def test_a_worker_may_not_write_a_file_nor_speak_out_of_turn(hostile: None, tmp_path: Path) -> None:
     data = zipped({"key": TEXT})
     with Unpacker(interesting=("hostile:make", "talk")) as unpacker:
         assert list(unpacker.members(data)) == [Member("key", TEXT)]
     with Unpacker(interesting=("hostile:make", "write")) as unpacker:
         (item,) = unpacker.members(data)
     assert isinstance(item, Skipped)
-    written = Path("/tmp/firedamp-should-not-be")
+    written = tmp_path / "written"
     assert not written.exists() or not written.stat().st_size
-    written.unlink(missing_ok=True)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="address space is limited on Linux alone")
@@ -120,7 +118,7 @@ def test_a_worker_has_little_memory(hostile: None) -> None:
 
 
 def test_a_caller_may_stop_early_and_go_on_with_another() -> None:
-    data = tarred({str(number): os.urandom(MIB) for number in range(10)})
+    data = tarred({str(number): noise(MIB, number) for number in range(10)})
     with Unpacker() as unpacker:
         items = unpacker.members(data)
         next(items)
@@ -133,7 +131,7 @@ def test_a_bomb_takes_bounded_memory_and_writes_nothing(tmp_path: Path) -> None:
     bomb = zlib.compressobj(1, zlib.DEFLATED, 31)
     zeros = bytes(16 * MIB)
     inner = b"".join(bomb.compress(zeros) for _ in range(20)) + bomb.flush()
-    members_ = {"noise": os.urandom(3 * MIB), "a.gz": inner, "b": zipped({"c.gz": inner})}
+    members_ = {"noise": noise(3 * MIB), "a.gz": inner, "b": zipped({"c.gz": inner})}
     (tmp_path / "bomb.zip").write_bytes(zipped(members_))
     with Unpacker(interesting=NOTHING) as unpacker:
         items = list(unpacker.members(tmp_path / "bomb.zip"))

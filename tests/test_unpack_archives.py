@@ -7,8 +7,6 @@ import gzip
 import io
 import json
 import lzma
-import os
-import random
 import struct
 import tarfile
 import zipfile
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from backports import zstd
+from tests.builders import noise
 from tests.containers import ar, cpio, tarred, zipped
 from tests.opening import TEXT, failures, members, tool, walked
 
@@ -25,19 +24,18 @@ from firedamp.scanner.containers import Member, container_of
 from firedamp.storage.records import Skipped
 
 MIB = 1 << 20
-RNG = random.Random(3)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_zip_gives_its_members_by_every_method(method: int) -> None:
-    large = os.urandom(1000) * 3000
+    large = noise(1000) * 3000
     assert members(zipped({"a/key.env": TEXT, "large": large}, method)) == {"a/key.env": TEXT, "large": large}
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_a_tar_gives_its_members_in_every_form(form: int) -> None:
     long = "d" * 60 + "/" + "e" * 90
-    larger = {"key.env": TEXT, long: TEXT + b"2", "large": os.urandom(1000) * 3000}
+    larger = {"key.env": TEXT, long: TEXT + b"2", "large": noise(1000) * 3000}
     assert members(tarred(larger, form)) == larger
 
 
@@ -99,7 +97,7 @@ def test_a_zip_behind_a_program_is_read_and_so_is_the_program(front: bytes) -> N
 
 
 def test_a_large_zip_behind_a_program_is_read_out_of_a_stream_or_told() -> None:
-    program = b"\x7fELF" + os.urandom(2 * MIB) + zipped({"key.env": TEXT})
+    program = b"\x7fELF" + noise(2 * MIB) + zipped({"key.env": TEXT})
     stream = gzip.compress(tarred({"app": program, "other": TEXT}), 1)
     assert members(stream)["app!key.env"] == TEXT
     assert failures(stream, Limits(held=MIB)) == {"app": "zip is larger than the 1 MiB that are held in memory"}
@@ -240,7 +238,7 @@ def test_what_the_tools_write_is_read(command: list[str]) -> None:
     "command", [["zstd", "-qc"], ["zstd", "-qc", "-19", "--no-check"], ["lz4", "-qc"], ["lz4", "-qc", "-BD"]]
 )
 def test_what_the_newer_tools_write_is_read(command: list[str]) -> None:
-    large = os.urandom(1000) * 1500
+    large = noise(1000) * 1500
     assert members(tool(*command, data=TEXT)) == {"content": TEXT}
     assert members(tool(*command, data=large) * 2) == {"content": large * 2}
     assert members(tool(*command, data=tarred({"x/key": TEXT}))) == {"x/key": TEXT}
@@ -332,7 +330,7 @@ def test_folders_in_a_zip_are_no_members() -> None:
 
 
 def test_large_members_of_a_zip_are_streamed_and_cut_where_they_are_damaged() -> None:
-    large = os.urandom(3 * MIB)
+    large = noise(3 * MIB)
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
         assert members(zipped({"large": large, "key": TEXT}, method)) == {"large": large, "key": TEXT}
     data = bytearray(zipped({"large": bytes(2 * MIB) + large, "key": TEXT}))
@@ -398,7 +396,7 @@ def test_an_initial_ramdisk_is_read_to_its_last_archive(pack: Callable[[bytes], 
 
 
 def test_what_stands_behind_the_end_of_an_archive_is_looked_at() -> None:
-    for behind in (TEXT, os.urandom(3000) + TEXT):
+    for behind in (TEXT, noise(3000) + TEXT):
         found = members(tarred({"key": b"inside"}) + behind)
         assert found == {"key": b"inside", "": behind}
     assert failures(tarred({"key": TEXT})[:1024] + bytes(512) + TEXT) == {"": "tar ends early"}
@@ -406,7 +404,7 @@ def test_what_stands_behind_the_end_of_an_archive_is_looked_at() -> None:
 
 
 def test_older_frames_of_lz4_are_read_and_their_bombs_cut_off() -> None:
-    large = os.urandom(1000) * 12_000
+    large = noise(1000) * 12_000
     data = tool("lz4", "-l", "-qc", data=large)
     assert sum(item.data.count(large[:1000]) for item in walked(data) if isinstance(item, Member)) >= 12_000
     assert TEXT in members(tool("lz4", "-l", "-qc", data=TEXT * 9))["content"]
@@ -419,7 +417,7 @@ def test_older_frames_of_lz4_are_read_and_their_bombs_cut_off() -> None:
 
 
 def test_a_large_member_of_a_stream_that_is_left_is_passed_over() -> None:
-    files = {"large.zip": zipped({"a": os.urandom(2 * MIB)}, zipfile.ZIP_STORED), "key": TEXT}
+    files = {"large.zip": zipped({"a": noise(2 * MIB)}, zipfile.ZIP_STORED), "key": TEXT}
     data = gzip.compress(tarred(files), 1)
     items = walked(data, Limits(held=MIB))
     assert [item.what for item in items if isinstance(item, Skipped)] == ["large.zip"]

@@ -6,7 +6,6 @@ import datetime as dt
 import gzip
 import io
 import json
-import os
 import plistlib
 import py_compile
 import random
@@ -19,7 +18,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-from tests.builders import make_key_id, make_secret
+from tests.builders import make_key_id, make_secret, noise
 from tests.containers import pdf, tarred, zipped
 from tests.opening import TEXT, failures, members, walked
 
@@ -30,7 +29,6 @@ from firedamp.scanner.unpack import Unpacker
 from firedamp.storage.records import Outcome, Skipped
 
 MIB = 1 << 20
-RNG = random.Random(3)
 
 
 def database(path: Path, wal: bool = False) -> sqlite3.Connection:
@@ -140,7 +138,7 @@ def test_only_committed_pages_of_a_log_count(tmp_path: Path) -> None:
 def test_a_damaged_database_is_told(tmp_path: Path) -> None:
     database(tmp_path / "a.db").close()
     data = bytearray((tmp_path / "a.db").read_bytes())
-    data[100:2000] = os.urandom(1900)
+    data[100:2000] = noise(1900)
     assert failures(bytes(data)) == {"": "sqlite is damaged: DatabaseError"}
 
 
@@ -164,8 +162,8 @@ def test_what_only_begins_like_a_notebook_is_no_failure(text: bytes) -> None:
     assert not failures(gzip.compress(large), Limits(held=MIB))
 
 
-def test_bytecode_gives_its_strings_alone(tmp_path: Path) -> None:
-    id_, secret = make_key_id(RNG), make_secret(RNG)
+def test_bytecode_gives_its_strings_alone(rng: random.Random, tmp_path: Path) -> None:
+    id_, secret = make_key_id(rng), make_secret(rng)
     (tmp_path / "a.py").write_text(f"AWS_ACCESS_KEY_ID = '{id_}'\nlonger = '{secret}'\ndef f(): return b'{secret}'\n")
     lines = members(Path(py_compile.compile(str(tmp_path / "a.py"))).read_bytes())["constants"].split(b"\n")
     assert id_.encode() in lines
@@ -248,8 +246,8 @@ def test_a_mailbox_gives_the_parts_of_every_message() -> None:
     assert found["message 2/a.zip!inner"] == TEXT
 
 
-def test_a_pdf_gives_the_text_of_its_pages() -> None:
-    id_ = make_key_id(RNG).encode()
+def test_a_pdf_gives_the_text_of_its_pages(rng: random.Random) -> None:
+    id_ = make_key_id(rng).encode()
     assert id_ in members(pdf(id_))["page 1"]
     assert failures(b"%PDF-1.4\n1 0 obj nothing") == {"": "pdf is damaged"}
 
@@ -282,7 +280,7 @@ def test_a_pdf_gives_its_properties_notes_and_scripts() -> None:
 
 
 def test_a_large_document_in_a_stream_is_told_and_read_as_it_stands() -> None:
-    data = pdf(b"a") + os.urandom(2 * MIB) + TEXT
+    data = pdf(b"a") + noise(2 * MIB) + TEXT
     items = walked(gzip.compress(data, 1), Limits(held=MIB))
     assert [item.why for item in items if isinstance(item, Skipped)] == [
         "pdf is larger than the 1 MiB that are held in memory"
@@ -290,8 +288,8 @@ def test_a_large_document_in_a_stream_is_told_and_read_as_it_stands() -> None:
     assert b"".join(item.data for item in items if isinstance(item, Member)).endswith(TEXT)
 
 
-def test_a_large_document_in_an_archive_is_opened_where_it_lies() -> None:
-    id_ = make_key_id(RNG).encode()
+def test_a_large_document_in_an_archive_is_opened_where_it_lies(rng: random.Random) -> None:
+    id_ = make_key_id(rng).encode()
     found = members(tarred({"a.pdf": pdf(id_) + b"%" * 2 * MIB}), Limits(held=MIB))
     assert id_ in found["a.pdf!page 1"]
 
@@ -302,9 +300,9 @@ def test_what_a_document_stores_is_looked_at_beside_what_it_means() -> None:
     assert b"% hidden" in found["a.pdf"]
 
 
-def test_bytecode_is_opened_only_if_its_bytes_tell(tmp_path: Path) -> None:
+def test_bytecode_is_opened_only_if_its_bytes_tell(rng: random.Random, tmp_path: Path) -> None:
     source = tmp_path / "a.py"
-    source.write_text(f"KEY = '{make_key_id(RNG)}'")
+    source.write_text(f"KEY = '{make_key_id(rng)}'")
     code = Path(py_compile.compile(str(source))).read_bytes()
     budget = Budget(Limits(), 1, time.monotonic)
     data = zipped({"a.pyc": code})

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
-import random
 import struct
 import tarfile
 import zipfile
@@ -13,6 +11,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from tests.builders import noise
 from tests.containers import tarred, zipped
 from tests.opening import TEXT, failures, members, tool, walked
 
@@ -21,7 +20,6 @@ from firedamp.scanner.containers import Member, opened, walk
 from firedamp.storage.records import Outcome, Skipped
 
 MIB = 1 << 20
-RNG = random.Random(3)
 
 
 def test_encrypted_members_are_told_and_the_others_read() -> None:
@@ -48,7 +46,7 @@ def test_a_gzip_of_gigabytes_stops_at_the_ratio() -> None:
 
 
 def test_a_file_unpacks_to_its_size_limit_at_most() -> None:
-    data = gzip.compress(os.urandom(3 * MIB) + TEXT, 0)
+    data = gzip.compress(noise(3 * MIB) + TEXT, 0)
     assert failures(data, Limits(size=2 * MIB)) == {
         "content": "unpacks to more than 2 MiB; nothing after this was read"
     }
@@ -57,7 +55,7 @@ def test_a_file_unpacks_to_its_size_limit_at_most() -> None:
 def test_a_bomb_in_an_archive_is_cut_off_and_the_next_member_read() -> None:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("noise", os.urandom(MIB))
+        archive.writestr("noise", noise(MIB))
         archive.writestr("bomb", bytes(40 * MIB))
         archive.writestr("key.env", TEXT)
     items = walked(out.getvalue())
@@ -95,7 +93,7 @@ def test_members_that_overlap_stop_at_the_ratio() -> None:
     )
     items = walked(data)
     assert [i.why for i in items if isinstance(i, Skipped)][-1].startswith("unpacks to more than 200 times its size")
-    stored = zipped({"0": os.urandom(MIB)}, zipfile.ZIP_STORED)
+    stored = zipped({"0": noise(MIB)}, zipfile.ZIP_STORED)
     end = stored.rindex(b"PK\x05\x06")
     start = struct.unpack_from("<I", stored, end + 16)[0]
     entry = stored[start:end]
@@ -132,7 +130,7 @@ def test_no_container_gives_more_than_its_members() -> None:
 
 
 def test_a_cut_tar_gives_what_came_before() -> None:
-    data = tarred({"one": TEXT, "two": os.urandom(3 * MIB)})
+    data = tarred({"one": TEXT, "two": noise(3 * MIB)})
     for cut in (data[: 2 * MIB], gzip.compress(data[: 2 * MIB]), gzip.compress(data)[: 2 * MIB]):
         items = walked(cut)
         assert items[0] == Member("one", TEXT)
@@ -142,7 +140,7 @@ def test_a_cut_tar_gives_what_came_before() -> None:
 
 
 def test_a_cut_or_damaged_stream_gives_what_came_before() -> None:
-    whole = gzip.compress(os.urandom(MIB), 1)
+    whole = gzip.compress(noise(MIB), 1)
     assert failures(whole[:-2000]) == {"content": "ends early"}
     damaged = bytearray(whole)
     damaged[-6] ^= 1
@@ -223,12 +221,12 @@ def test_time_is_limited() -> None:
 
 
 def test_what_needs_memory_is_refused() -> None:
-    inner = zipped({"a": os.urandom(3 * MIB)}, zipfile.ZIP_STORED)
+    inner = zipped({"a": noise(3 * MIB)}, zipfile.ZIP_STORED)
     assert failures(gzip.compress(inner, 1), Limits(held=MIB)) == {
         "": "zip is larger than the 1 MiB that are held in memory"
     }
 
 
 def test_a_window_larger_than_memory_is_named() -> None:
-    large = tool("zstd", "-q", "--long=27", "-c", data=os.urandom(3 * MIB))
+    large = tool("zstd", "-q", "--long=27", "-c", data=noise(3 * MIB))
     assert failures(large) == {"content": "has a window larger than what is held in memory"}

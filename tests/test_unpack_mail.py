@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
 import time
 from email.message import EmailMessage
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.builders import noise
 
 from firedamp.scanner.budget import Budget, Limits, in_memory
 from firedamp.scanner.containers import Member, container_of, opened, walk
@@ -47,7 +47,7 @@ def mail(*attachments: tuple[str, bytes]) -> EmailMessage:
 
 @settings(deadline=None, max_examples=30)
 @given(
-    st.lists(st.binary(max_size=3000) | st.integers(200_000, 300_000).map(os.urandom), max_size=4),
+    st.lists(st.binary(max_size=3000) | st.integers(200_000, 300_000).map(noise), max_size=4),
     st.booleans(),
     st.sampled_from(["\n", "\r\n"]),
 )

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 import zlib
 
 import py7zr
 import pytest
+from tests.builders import noise
 
 from firedamp.scanner.budget import Budget, Limits, in_memory
 from firedamp.scanner.containers import Member, container_of, opened, walk
 from firedamp.storage.records import Skipped
 
-FILES = {"a/key.env": b"the key", "large": os.urandom(1000) * 2500, "last": b"the last"}
+FILES = {"a/key.env": b"the key", "large": noise(1000) * 2500, "last": b"the last"}
 CHAINS = {
     "lzma2": [{"id": py7zr.FILTER_LZMA2, "preset": 5}],
     "lzma": [{"id": py7zr.FILTER_LZMA}],
@@ -90,7 +90,7 @@ def test_a_damaged_archive_gives_what_came_before() -> None:
     data = packed(FILES, filters=CHAINS["copy"])
     assert failures(data[:20]) == {"": "7z ends early"}
     assert failures(data[:-10]) == {"": "7z ends early"}
-    whole = bytearray(packed({"first": os.urandom(5000), "second": os.urandom(3_000_000)}, filters=CHAINS["lzma"]))
+    whole = bytearray(packed({"first": noise(5000), "second": noise(3_000_000)}, filters=CHAINS["lzma"]))
     whole[2_000_000] ^= 0xFF
     items = walked(bytes(whole))
     assert isinstance(items[0], Member)

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.builders import noise
 from tests.containers import database, gzip, tarred, zipped
 
 from firedamp.scanner import unpack, worker
@@ -58,13 +59,13 @@ def test_what_is_no_container_gives_nothing(tmp_path: Path) -> None:
 
 
 def test_a_stream_too_large_to_hold_is_read_as_it_comes() -> None:
-    files = {str(number): os.urandom(300_000) for number in range(5)}
+    files = {str(number): noise(300_000, number) for number in range(5)}
     for data in (tarred(files), gzip.compress(tarred(files), 1)):
         assert {i.container: i.data for i in asked(data, Limits(held=1 << 20)) if isinstance(i, Member)} == files
 
 
 def test_what_stays_unread_of_a_stream_is_passed_over() -> None:
-    data = gzip.compress(os.urandom(5 << 20), 0)
+    data = gzip.compress(noise(5 << 20), 0)
     (*_, last) = asked(data, Limits(held=1 << 20, size=2 << 20))
     assert isinstance(last, Skipped)
     assert last.why == "unpacks to more than 2 MiB; nothing after this was read"
