@@ -4,7 +4,7 @@
         call(endpoint_url=server.url)
     assert [request.path for request in server.requests] == ["/", "/", "/"]
 
-Each request takes the next fault; the last one stays. `dead_port()` is a URL where nobody listens.
+Each request takes the next fault; the last one stays. `dead_port()` holds a URL where nobody listens.
 """
 
 from __future__ import annotations
@@ -228,11 +228,12 @@ def trickling(said: bytes) -> Iterator[str]:
         server.shutdown()
 
 
-def dead_port() -> str:
-    """Return the URL of a port on loopback where nobody listens."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{found.getsockname()[1]}"
+@contextmanager
+def dead_port() -> Iterator[str]:
+    """Hold a port on loopback where nobody listens, that nobody else is given it; yield its URL."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"
 
 
 def untrusted_certificate(folder: Path) -> Path:

@@ -133,10 +133,10 @@ def test_a_webhook_that_fails_says_why_and_never_its_url(hook: Hook) -> None:
         assert "EXAMPLETOKEN" not in str(caught.value)
     assert len(hook.got) == 3, "a redirect is not followed"
     with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
+        closed.bind(("127.0.0.1", 0))  # and does not listen: bound, it is given to nobody else
         port = closed.getsockname()[1]
-    with pytest.raises(Failure, match="cannot be reached") as caught:
-        make(f"webhook+http://127.0.0.1:{port}/?token=EXAMPLETOKEN").send(USED, False)
+        with pytest.raises(Failure, match="cannot be reached") as caught:
+            make(f"webhook+http://127.0.0.1:{port}/?token=EXAMPLETOKEN").send(USED, False)
     assert "EXAMPLETOKEN" not in str(caught.value)
 
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -405,20 +404,21 @@ def test_a_rotation_that_is_ended_is_taken_back_and_one_that_is_killed_says_what
     aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str], ending: signal.Signals,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    key, answer, reached = at_home(), Loopback._answer, threading.Event()
+    key, answer, reached, ended = at_home(), Loopback._answer, threading.Event(), threading.Event()
 
     def wait(self: Loopback, call: Call, identity: Identity, environ: WSGIEnvironment) -> Reply:
         if call.operation == "GetCallerIdentity" and identity.key_id != aws.admin.id:
             reached.set()  # the files are written, and the new key is about to be proved
-            time.sleep(1)
+            ended.wait(60)
         return answer(self, call, identity, environ)
 
     monkeypatch.setattr(Loopback, "_answer", wait)
     command = [sys.executable, "-m", "firedamp.service.cli", "key", "rotate", key.id, "--profile", "admin", "--yes"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert reached.wait(30)
+        assert reached.wait(120)
         process.send_signal(ending)
-        told = process.communicate(timeout=30)[1]
+        told = process.communicate(timeout=120)[1]
+    ended.set()
     monkeypatch.setattr(Loopback, "_answer", answer)
     keys = {each["AccessKeyId"] for each in aws.client("iam").list_access_keys(UserName="dev")["AccessKeyMetadata"]}
     if ending == signal.SIGTERM:

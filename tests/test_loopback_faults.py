@@ -66,8 +66,8 @@ def test_a_hanging_server_runs_into_the_timeout_and_still_stops() -> None:
 
 
 def test_a_dead_port_refuses() -> None:
-    with pytest.raises(EndpointConnectionError):
-        sts(faults.dead_port()).get_caller_identity()
+    with faults.dead_port() as url, pytest.raises(EndpointConnectionError):
+        sts(url).get_caller_identity()
 
 
 def test_a_reset_and_a_truncated_answer_break_the_connection() -> None:

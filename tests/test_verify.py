@@ -256,7 +256,8 @@ def test_an_answer_that_trickles_is_none_in_time(ask: Callable[..., Verification
 
 
 def test_a_dead_endpoint_and_intercepted_tls_decide_nothing(ask: Callable[..., Verification], tmp_path: Path) -> None:
-    assert ask(faults.dead_port()).status is Status.UNKNOWN
+    with faults.dead_port() as url:
+        assert ask(url).status is Status.UNKNOWN
     with faults.FaultServer(faults.REJECTED, certificate=faults.untrusted_certificate(tmp_path)) as server:
         said = ask(server.url)
     assert said.status is Status.UNKNOWN
