@@ -750,10 +750,12 @@ def test_more_hits_or_credentials_than_the_limit_are_told(prefilter: Prefilter, 
 
 def test_a_bomb_of_ids_costs_little_more_than_those_that_are_told(prefilter: Prefilter, rng: random.Random) -> None:
     def seconds(count: int) -> float:
-        bomb = base64.b64encode(gzip.compress("\n".join(make_key_id(rng) for _ in range(count)).encode()))
-        began = time.process_time()
-        detect(bomb, prefilter, limits=Limits(credentials=500))
-        return time.process_time() - began
+        bomb, times = base64.b64encode(gzip.compress("\n".join(make_key_id(rng) for _ in range(count)).encode())), []
+        for _ in range(2):  # the first one of a process loads what the others need
+            began = time.process_time()
+            detect(bomb, prefilter, limits=Limits(credentials=500))
+            times.append(time.process_time() - began)
+        return min(times)
 
     assert seconds(20_000) < 15 * seconds(500)
 
