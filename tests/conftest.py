@@ -81,8 +81,10 @@ def _no_real_home(tmp_path_factory: pytest.TempPathFactory, cache: Path, monkeyp
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    # Child processes of a test import this checkout, as an editable install would.
+    # Child processes of a test import this checkout, as an editable install would, and keep what they compile of it:
+    # else it is half of what a start costs.
     monkeypatch.setenv("PYTHONPATH", str(_LINKS))
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
 
 
 @pytest.fixture(autouse=True)
@@ -137,10 +139,17 @@ def _loopback_aws() -> Iterator[Loopback]:
 
 
 @pytest.fixture
-def aws(_loopback_aws: Loopback, request: pytest.FixtureRequest) -> Loopback:
+def aws(_loopback_aws: Loopback, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Loopback:
     """Return a fresh AWS on loopback, with `aws.admin` as its only key; its keys are the same in every run."""
     from moto.moto_api._internal import mock_random
+    from moto.sqs.models import SQSBackend
 
+    receive = SQSBackend.receive_message
     mock_random.seed(request.node.nodeid)
+    # A queue that is empty says so at once: a long poll waits a second or more for what nobody sends.
+    monkeypatch.setattr(
+        SQSBackend, "receive_message",
+        lambda self, queue_name, count, wait_seconds_timeout, *rest: receive(self, queue_name, count, 0, *rest),
+    )  # fmt: skip
     _loopback_aws.reset()
     return _loopback_aws

@@ -135,6 +135,19 @@ def _child(task: dict[str, Any]) -> None:
         os._exit(status)
 
 
+def _ended(child: int, die_after: float | None) -> int:
+    """Wait for a child, or kill it so many seconds from now; return its wait status."""
+    until = time.monotonic() + (die_after or 0)
+    while die_after is not None and time.monotonic() < until:
+        process, status = os.waitpid(child, os.WNOHANG)
+        if process:
+            return status
+        time.sleep(0.001)
+    if die_after is not None:
+        os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
+
+
 def _main() -> None:
     for name in _HEAVY:
         importlib.import_module(name)
@@ -146,11 +159,7 @@ def _main() -> None:
         child = os.fork()
         if child == 0:
             _child(task)
-        if task["die_after"] is not None:
-            time.sleep(task["die_after"])
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        print(os.waitstatus_to_exitcode(_ended(child, task["die_after"])), flush=True)
 
 
 if __name__ == "__main__":
