@@ -137,6 +137,13 @@ class LookupRig:
         return LookupFeed(urlsplit("lookup://us-east-1"), make_world(self.store, self.aws))
 
 
+@pytest.fixture(name="aws")
+def aws_(aws: Loopback) -> Loopback:
+    """Return an AWS in which it is as late as in these tests: its event history goes back 90 days from there."""
+    aws.clock = lambda: NOW
+    return aws
+
+
 @pytest.fixture
 def store() -> Iterator[Store]:
     with Store(None) as made:
