@@ -136,7 +136,7 @@ def _introduced(git: ObjectAccess, commits: Ids, blobs: Collection[str]) -> dict
     command = ["diff-tree", "--stdin", "-r", "-c", "--root", "--no-renames", "--no-abbrev", "--always"]
     if len(blobs) <= _FEW:
         command += [f"--find-object={blob}" for blob in blobs]
-    shares = np.array_split(commits, max(min(_JOBS, len(commits) // 1_000), -(-len(commits) // _SHARE), 1))
+    shares = np.array_split(commits, max(min(2 * _JOBS, len(commits) // 1_000), -(-len(commits) // _SHARE), 1))
     places = defaultdict[tuple[str, str], list[str]](list)
     with ThreadPoolExecutor(_JOBS) as pool:
         for found in pool.map(lambda share: list(_changes(git, command, share, blobs)), shares):
