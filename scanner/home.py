@@ -265,11 +265,10 @@ def place_of(path: str, home: str, environment: Mapping[str, str]) -> Place | No
         if path == moved or path.startswith(moved + "/"):
             path = f"{home.rstrip('/')}/{part}{path[len(moved) :]}"
     below = path.removeprefix(home.rstrip("/") + "/")
-    outside = below == path
-    for place, pattern in _compiled():
-        if outside and not pattern.pattern.startswith(_ANYWHERE):
-            continue
-        if pattern.fullmatch(below.lstrip("/")):
+    outside, below = below == path, below.lstrip("/")
+    for place, pattern, telling in _patterns():
+        # Most patterns are ruled out by what stands in them as it is, and never compiled.
+        if telling in below and not (outside and not pattern.startswith("**/")) and _compiled(pattern).fullmatch(below):
             return place
     return None
 
@@ -343,17 +342,18 @@ def _own(path: str) -> bool:
         return False
 
 
-_ANYWHERE: Final = "(?:.*/)?"
+_WILD: Final = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^]]*\])")
 
 
 @functools.cache
-def _compiled() -> tuple[tuple[Place, re.Pattern[str]], ...]:
-    rows = [(place, pattern) for place in PLACES for pattern in place.patterns]
-    rows.sort(key=lambda row: row[1].startswith("**/"))
-    return tuple((place, re.compile(_expression(pattern), re.DOTALL)) for place, pattern in rows)
+def _patterns() -> tuple[tuple[Place, str, str], ...]:
+    """Return every pattern with its place, and the longest part that a path must hold; what may lie anywhere last."""
+    rows = [(place, each, max(_WILD.split(each)[::2], key=len)) for place in PLACES for each in place.patterns]
+    return tuple(sorted(rows, key=lambda row: row[1].startswith("**/")))
 
 
-def _expression(pattern: str) -> str:
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]]*\])", pattern)
-    signs = {"**/": _ANYWHERE, "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return "".join(signs.get(part) or (part if part.startswith("[") else re.escape(part)) for part in parts)
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = (signs.get(part) or (part if part.startswith("[") else re.escape(part)) for part in _WILD.split(pattern))
+    return re.compile("".join(parts), re.DOTALL)
