@@ -7,13 +7,34 @@ from __future__ import annotations
 
 import functools
 import json
+import sqlite3
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from firedamp.storage.masking import masked
 
-if TYPE_CHECKING:
-    from sqlite_utils import Database
+
+class Database(Protocol):
+    """What the steps so far use of sqlite-utils' Database."""
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """The connection beneath it."""
+
+    def execute(self, sql: str, /) -> sqlite3.Cursor:
+        """Execute one statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A database with nothing in it yet, for which sqlite-utils need not be loaded."""
+
+    conn: sqlite3.Connection
+
+    def execute(self, sql: str, /) -> sqlite3.Cursor:
+        """Execute one statement."""
+        return self.conn.execute(sql)
 
 
 def _first(db: Database) -> None:

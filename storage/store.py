@@ -19,7 +19,7 @@ from firedamp.storage.errors import StoreFailure
 from firedamp.storage.findings import FindingRows
 from firedamp.storage.incidents import IncidentRows
 from firedamp.storage.jobs import JobRows
-from firedamp.storage.migrations import STEPS
+from firedamp.storage.migrations import STEPS, Database, New
 from firedamp.storage.outbox import OutboxRows
 from firedamp.storage.rows import text
 
@@ -74,10 +74,11 @@ class Store(FindingRows, IncidentRows, OutboxRows, JobRows, BaitRows):
                 raise StoreFailure(f"the database {self.path} was made by a newer firedamp", "upgrade firedamp")
             if version == 0 and self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
                 raise StoreFailure(f"{self.path} is a database, but not firedamp's", "name another with --db FILE")
-            # Loading sqlite-utils takes as long as everything else at start, so only a schema that changes pays for it.
-            from sqlite_utils import Database
+            tables: Database = New(self._db)
+            if version:  # to load sqlite-utils takes ten times as long as to make all tables
+                import sqlite_utils
 
-            tables = Database(self._db, execute_plugins=False)
+                tables = sqlite_utils.Database(self._db, execute_plugins=False)
             for step in STEPS[version:]:
                 step(tables)
             self._db.execute(f"PRAGMA user_version = {len(STEPS)}")
