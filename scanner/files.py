@@ -37,6 +37,7 @@ from firedamp.scanner.walk import (
     contains,
     elsewhere,
     finder,
+    held_key,
     key_of,
     open_file,
     place_of,
@@ -90,7 +91,8 @@ def blob_id(data: bytes) -> str:
 class FolderSource:
     """Every regular file under a folder. Links are not followed, repositories are handed on.
 
-    A file is remembered by its device, inode, size and times, eight bytes each, and not opened again while they stay.
+    A file is remembered by its device, inode, size and times, eight bytes each, and not opened again while they stay;
+    one in which something was found, while the store has its place as well.
     """
 
     name: Final = "folder"
@@ -115,6 +117,10 @@ class FolderSource:
         self._met: dict[str, list[FileProvenance]] = {}
         self._fresh: list[Met] = []
         self._unread: set[str] = set()
+        self._read_now: dict[int, str] = {}
+        """The keys of files that were looked at since the last checkpoint, and what they are."""
+        self._holding: dict[int, int] = {}
+        """The keys of those in which something is found, and what they are remembered by."""
         self._held: dict[str, list[Met]] = {}
         self._gone: list[Met] = []
         self._left_out = Counter[str]()
@@ -137,7 +143,7 @@ class FolderSource:
             first = tuple(_listed(path) for path in self._walk.first)
             found = [each for each in first if isinstance(each, Listed)]
             yield from (each for each in first if isinstance(each, Skipped) and each.outcome is Outcome.FAILED)
-            fresh = [each for each in found if not contains(known, each.key)]
+            fresh = [each for each in found if not contains(known, self._as_known(each))]
             early = yield from self._read(self._world(known, array("q")), Task(files=tuple(fresh)), known, early=True)
         task = self._start()
         if isinstance(task, Skipped):
@@ -151,7 +157,7 @@ class FolderSource:
         # Empty files alone are not remembered: the next scan must say again that there was nothing to read.
         empty = not known and self._files > 0 and self._size == 0
         same = empty or (not self._opened and len(keys) == len(known))
-        yield self._checkpoint(Tally(), None if same else _sorted(keys))
+        yield from self._checkpoint(Tally(), None if same else keys)
 
     def _passed_by(self, keys: array[int], known: array[int]) -> Generator[Item, None, array[int]]:
         """Read again what an earlier scan met where this walk did not come: other places may be left out by now.
@@ -159,18 +165,24 @@ class FolderSource:
         Return the keys of all that is there; what is unchanged is not opened.
         """
         there = [each for each in map(_listed, self._held) if isinstance(each, Listed)]
-        passed = {each.key for each in there}.difference(keys)
-        there = [each for each in there if each.key in passed and shown(each.path) not in self._told]
+        passed = set(map(self._as_known, there)).difference(keys)
+        there = [each for each in there if self._as_known(each) in passed and shown(each.path) not in self._told]
         if not there:
             return array("q")
         for each in there:
             if os.path.realpath(each.path) != each.path:  # a link on the way to it leads elsewhere
                 self._gone += self._held.pop(each.path)
         there = [each for each in there if each.path in self._held]
-        again = tuple(each for each in there if not contains(known, each.key))
+        unchanged = {key for key in map(self._as_known, there) if contains(known, key)}
+        again = tuple(each for each in there if self._as_known(each) not in unchanged)
         world = replace(self._world(known, array("q")), everything=True)
         read = yield from self._read(world, Task(files=again), known)
-        return read + array("q", [each.key for each in there if contains(known, each.key)])
+        return read + array("q", unchanged)
+
+    def _as_known(self, file: Listed) -> int:
+        """Return the key that a file is known by if it is unchanged."""
+        held = self._held.get(file.path)
+        return file.key if held is None else held_key(file.key, _only_blob(held))
 
     def _start(self) -> Task | Skipped:
         try:
@@ -187,9 +199,10 @@ class FolderSource:
 
     def _world(self, known: array[int], early: array[int]) -> World:
         device = os.lstat(self._root).st_dev if self._walk.same_file_system and os.path.lexists(self._root) else None
+        held = {path: _only_blob(met) for path, met in self._held.items()}
         return World(
             interesting=self._interesting, container_of=self._container_of, known=known, early=early,
-            own=self._walk.own, held=frozenset(self._held), everything=self._walk.everything, device=device,
+            own=self._walk.own, held=held, everything=self._walk.everything, device=device,
             roots=(self._root, *self._walk.roots),
         )  # fmt: skip
 
@@ -220,14 +233,14 @@ class FolderSource:
                     keys.append(each.key)
             tally = Tally(files=step.files, bytes=step.bytes, known=step.known)
             if new >= max(_STEP_FILES, len(keys) // 4) or size >= _STEP_BYTES:
-                yield self._checkpoint(tally, _sorted(keys + known))
+                yield from self._checkpoint(tally, keys + known)
                 new = size = 0
             else:
                 yield Checkpoint(tally)
             if self._walk.pause is not None:
                 self._walk.pause()
         if early:
-            yield self._checkpoint(Tally(), _sorted(keys + known))
+            yield from self._checkpoint(Tally(), keys + known)
         return keys
 
     def _named(self, path: str) -> Iterator[Item]:
@@ -266,6 +279,7 @@ class FolderSource:
             whole = len(data) <= WINDOW and not stream.holes and not bundle
             blob = blob_id(data) if whole else _hashed(stream)
             place = FileProvenance(path=shown(file.path), mode=stat.S_IMODE(status.st_mode))
+            self._read_now[file.key] = blob
             known = blob in self._met
             self._met.setdefault(blob, []).append(place)
             self._fresh.append(Met(source=self.name, blob=blob, provenance=place))
@@ -288,14 +302,19 @@ class FolderSource:
         """Do not remember this blob's files: part of it could not be looked through."""
         self._unread.add(blob)
 
-    def _checkpoint(self, tally: Tally, keys: array[int] | None) -> Checkpoint:
+    def _checkpoint(self, tally: Tally, keys: array[int] | None) -> Iterator[Checkpoint]:
         """Commit what was met. keys is what shall be remembered from now on, None where that is what is already."""
         met, self._fresh = tuple(self._fresh), []
         gone, self._gone = tuple(self._gone), []
+        yield Checkpoint(tally, met=met, gone=gone)
         if keys is None:
-            return Checkpoint(tally, met=met, gone=gone)
-        state = SourceState(target=self.target, detector=self._detector, value=keys.tobytes())
-        return Checkpoint(tally, states=(state,), met=met, gone=gone)
+            return
+        # What was found is in the store now.
+        holding = self._store.holding(self._read_now.values())
+        self._holding |= {key: held_key(key, blob) for key, blob in self._read_now.items() if blob in holding}
+        self._read_now.clear()
+        value = _sorted(array("q", (self._holding.get(key, key) for key in keys))).tobytes()
+        yield Checkpoint(states=(SourceState(target=self.target, detector=self._detector, value=value),))
 
     def _remembered(self) -> array[int]:
         state = self._store.source_state(self.target, self._detector)
@@ -520,6 +539,12 @@ def _hashed(stream: Dense) -> str:
         digest.update(chunk)
     stream.seek(0)
     return digest.hexdigest()
+
+
+def _only_blob(met: Collection[Met]) -> str:
+    """Return what was met at one path, nothing if it was several."""
+    blobs = {each.blob for each in met}
+    return blobs.pop() if len(blobs) == 1 else ""
 
 
 def _listed(path: str) -> Listed | Skipped:

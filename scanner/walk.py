@@ -18,8 +18,8 @@ import stat
 import time
 from array import array
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -100,7 +100,7 @@ class World:
     """What every step of one walk knows.
 
     known and early are sorted keys: of what an earlier scan read, and of what this one read before the walk. own are
-    files and folders that are never read, held the paths at which earlier scans met something.
+    files and folders that are never read, held the paths at which earlier scans met something, and what: one blob.
     """
 
     interesting: Interesting
@@ -108,7 +108,7 @@ class World:
     known: array[int] = field(default_factory=lambda: array("q"))
     early: array[int] = field(default_factory=lambda: array("q"))
     own: frozenset[str] = frozenset()
-    held: frozenset[str] = frozenset()
+    held: Mapping[str, str] = field(default_factory=dict)
     everything: bool = False
     """Read what `rules.LEFT_OUT` leaves out, too."""
     device: int | None = None
@@ -160,6 +160,15 @@ def media_key(key: int) -> int:
     return hash((key, _MEDIA_MARK))
 
 
+def held_key(key: int, blob: str) -> int:
+    """Return the key that remembers a file in which something was found: only where the store has that, it is known.
+
+    A folder that was moved away and back, or a disk that was plugged in again, changes nothing of its files; another
+    scan may have taken their places for gone meanwhile. An empty blob gives the key of no file.
+    """
+    return hash((key, int(blob, 16))) if blob else 0
+
+
 def contains(keys: array[int], key: int) -> bool:
     """Whether a sorted array holds key."""
     at = bisect_left(keys, key)
@@ -193,6 +202,10 @@ class Walker:
         everything = (*rules.NEVER,) if world.everything else (*rules.NEVER, *rules.LEFT_OUT)
         self._names = rules.Names(everything)
         self._never = frozenset(rule.name for rule in rules.NEVER)
+        self._held = defaultdict[str, dict[str, str]](dict)
+        for path, blob in world.held.items():
+            folder, _, name = path.rpartition("/")
+            self._held[folder + "/"][name] = blob
         self._verdicts: dict[int, bool | None] = {}
         self._buffer = memoryview(bytearray(0))
         self._together = memoryview(bytearray(_TOGETHER + _SMALL + 2))
@@ -309,6 +322,7 @@ class Walker:
     def _new(self, path: str, place: int, plain: Sequence[os.DirEntry[str]], files: list[Listed], done: Step) -> None:
         """Count the files that are known, and list the others: this loop is the cost of an unchanged tree."""
         known, telling = self._known, _telling
+        held = self._held.get(path, {})
         seen: list[int] = []
         for entry in plain:
             try:
@@ -316,8 +330,9 @@ class Walker:
             except OSError as error:
                 done.skipped.append(trouble(path + entry.name, error))
                 continue
-            if key in known:
-                seen.append(key)
+            as_known = held_key(key, held[entry.name]) if held and entry.name in held else key
+            if as_known in known:
+                seen.append(as_known)
             else:
                 # What the system said is kept in entry: it is not asked again.
                 self._candidate(path + entry.name, entry.stat(follow_symlinks=False), key, files, done)

@@ -75,8 +75,10 @@ def run(source: FolderSource | StreamSource, store: Store | None = None) -> Seen
             case Checkpoint():
                 seen.checkpoints.append(item)
                 if store is not None:
+                    holding = store.holding({each.blob for each in item.met})
+                    met = tuple(each for each in item.met if each.blob in holding)
                     store.record(
-                        Batch(at=WHEN, detector="1", met=item.met, gone=item.gone, states=item.states, seen=item.seen)
+                        Batch(at=WHEN, detector="1", met=met, gone=item.gone, states=item.states, seen=item.seen)
                     )
     return seen
 

@@ -175,6 +175,42 @@ def test_keys_in_a_place_that_is_left_out_again_are_reported_while_they_stand_th
     assert scan(capsys, tmp_path / "tree")[:2] == (0, [])
 
 
+def test_a_folder_that_another_scan_took_for_gone_is_read_again_when_it_is_back(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (key_id, secret), root, disk = pair(rng), tmp_path / "root", tmp_path / "root" / "disk"
+    disk.mkdir(parents=True)
+    (disk / "leak").write_text(ini(key_id, secret))
+    (root / "clean").write_text("nothing")
+    time.sleep(0.15)
+    assert ids(scan(capsys, disk)[1]) == {key_id}
+    disk.rename(tmp_path / "unplugged")
+    assert scan(capsys, root)[0] == 0
+    (tmp_path / "unplugged").rename(disk)
+    assert scan(capsys, disk)[0] == 1, "nothing of the file has changed, but its place was taken for gone"
+    assert scan(capsys, disk)[2]["read"] == {"objects": 0, "files": 0, "bytes": 0, "known": 1, "ruled_out": 0}
+
+
+def test_of_two_folders_that_were_swapped_and_swapped_back_each_holds_what_is_its_own(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (key_id, secret), one, two = pair(rng), tmp_path / "in" / "one", tmp_path / "in" / "two"
+
+    def swap() -> None:
+        one.rename(tmp_path / "between")
+        two.rename(one)
+        (tmp_path / "between").rename(two)
+
+    for folder, text in ((one, ini(key_id, secret)), (two, "nothing")):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text(text)
+    time.sleep(0.15)
+    for target, place in ((tmp_path / "in", one), (tmp_path, two), (tmp_path / "in", one)):
+        _, (found,), _ = scan(capsys, target)
+        assert [each["path"] for each in found["matches"]] == [str(place / "file")]  # type: ignore[attr-defined]
+        swap()
+
+
 def test_empty_files_alone_are_nothing_that_was_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "empty").touch()
