@@ -23,7 +23,7 @@ from firedamp.scanner.idset import Ids, Memory, Seen, from_hex, keys
 from firedamp.scanner.jit import NoCompilerError
 from firedamp.scanner.objects import Layout, ObjectAccess, find, small
 from firedamp.scanner.reading import DeltaFilter, Part, Portion, Reader, Settings, Share, Texts, Unread
-from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Item, Known, Nested
+from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Item, Known, Nested, condensed
 from firedamp.scanner.walk import finder, shown, trouble
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.records import (
@@ -151,14 +151,16 @@ class GitSource:
             self._place_all(git, holding)
         # State and places are committed together: a scan that ends before this looks again.
         met = tuple(Met(source=self.name, blob=blob, provenance=p) for blob in holding for p in self._placed[blob])
-        states = list[SourceState]()
+        doubtful = tuple(self.unsure(self._store.held(repositories=[self.target])))
+        places, states = condensed((*met, *doubtful)), list[SourceState]()
         if self._walked and not self._unread and self._nothing_failed():
             target = f"walk:{self.target}"
-            states.append(SourceState(target=target, detector=self._seen.detector, value=self._walked))
+            value = bytes.fromhex(places) + self._walked
+            states.append(SourceState(target=target, detector=self._seen.detector, value=value))
         if stamp.settled and self._nothing_failed(besides=self._lasting):
             told = tuple(each for each in self._skipped if each not in layout.skipped)
-            unsure = tuple(map(_where, self.unsure(self._store.held(repositories=[self.target]))))
-            value = _Before(stamp.digest, counted, told, tuple(sorted(self._unread)), unsure).encoded()
+            unsure = tuple(map(_where, doubtful))
+            value = _Before(stamp.digest, counted, told, tuple(sorted(self._unread)), unsure, places).encoded()
             states.append(SourceState(target=self._state, detector=self._seen.detector, value=value))
         yield Checkpoint(met=met, states=tuple(states))
 
@@ -206,10 +208,14 @@ class GitSource:
         return all(each.outcome is not Outcome.FAILED or each in besides for each in self._skipped)
 
     def _unchanged(self, stamp: gitfiles.Stamp) -> _Before | None:
-        """Return what the last scan remembered, if nothing changed since."""
+        """Return what the last scan remembered, if nothing changed since, neither here nor in what the store holds."""
         state = self._store.source_state(self._state, self._seen.detector)
         before = None if state is None else _Before.decoded(state.value)
-        return before if before is not None and before.stamp == stamp.digest else None
+        same = before is not None and (before.stamp, before.places) == (stamp.digest, self._places())
+        return before if same else None
+
+    def _places(self) -> str:
+        return condensed(self._store.held(repositories=[self.target]))
 
     def _objects(self, git: ObjectAccess) -> Iterator[Item]:
         """Read what was never read and cannot be ruled out, share by share."""
@@ -389,7 +395,7 @@ class GitSource:
         from firedamp.scanner.history import Walked
 
         state = self._store.source_state(f"walk:{self.target}", self._seen.detector)
-        if state is None:
+        if state is None or state.value[:16].hex() != self._places():
             return None
         places, sought = dict[tuple[str, str], str](), set[str]()
         for met in self._store.held(repositories=[self.target]):
@@ -401,7 +407,7 @@ class GitSource:
                     sought.add(met.blob)
                 case _:  # a commit's own text
                     pass
-        return Walked(np.frombuffer(state.value, np.int64), places, sought)
+        return Walked(np.frombuffer(state.value, np.int64, offset=16), places, sought)
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield ways recorded before that no longer hold: pruned objects, rewritten history, edited configuration."""
@@ -453,26 +459,31 @@ def _forget(blob: Blob) -> None:
 class _Before:
     """What is remembered of a scan: what the repository looked like, its objects' number, and what was not read.
 
-    unread are blobs of which some part could not be looked through; unsure are ways recorded before that were not met.
+    unread are blobs of which some part could not be looked through; unsure are ways recorded before that were not met;
+    places are condensed all ways that the store held then.
     """
 
     stamp: str
     known: int
     skipped: tuple[Skipped, ...]
-    unread: tuple[str, ...] = ()
-    unsure: tuple[_Where, ...] = ()
+    unread: tuple[str, ...]
+    unsure: tuple[_Where, ...]
+    places: str
 
     def encoded(self) -> bytes:
         skipped = [(each.outcome, each.what, each.why, each.count) for each in self.skipped]
-        return json.dumps((self.stamp, self.known, skipped, self.unread, self.unsure)).encode()
+        return json.dumps((self.stamp, self.known, skipped, self.unread, self.unsure, self.places)).encode()
 
     @classmethod
-    def decoded(cls, value: bytes) -> _Before:
-        stamp, known, skipped, unread, unsure = (*json.loads(value), (), ())[:5]  # older ones end sooner
+    def decoded(cls, value: bytes) -> _Before | None:
+        values = json.loads(value)
+        if len(values) < 6:  # an older one
+            return None
+        stamp, known, skipped, unread, unsure, places = values
         return cls(
             stamp, known,
             tuple(Skipped(outcome=Outcome(o), what=what, why=why, count=count) for o, what, why, count in skipped),
-            tuple(unread), tuple((blob, commit, path) for blob, commit, path in unsure),
+            tuple(unread), tuple((blob, commit, path) for blob, commit, path in unsure), places,
         )  # fmt: skip
 
 

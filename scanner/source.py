@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from firedamp.storage.records import Met, Provenance, SeenObjects, Skipped, SourceState, Tally
+from firedamp.storage.records import GitProvenance, Met, Provenance, SeenObjects, Skipped, SourceState, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,21 @@ class Borrowed:
 
 Item = Blob | Known | Nested | Borrowed | Skipped | Checkpoint
 """What a source yields. A Skipped is shown and counted, never only logged."""
+
+
+def condensed(met: Iterable[Met]) -> str:
+    """Condense ways in which blobs are met in one repository.
+
+    What a source remembers counts while the store holds what it held then: another scan may have taken a repository
+    that was moved away for gone, and it may have been moved back since.
+    """
+    places = {(each.blob, each.provenance) for each in met}
+    told = sorted(
+        repr((blob, place.commit, place.path, place.in_head))
+        for blob, place in places
+        if isinstance(place, GitProvenance)
+    )
+    return hashlib.blake2b("\n".join(told).encode(), digest_size=16).hexdigest()
 
 
 class Source(Protocol):

@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 import zipfile
+from datetime import UTC, datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,8 +26,10 @@ from tests.scans import Scan, Scanned, scanner
 
 from firedamp.scanner import git, listing
 from firedamp.scanner.git import read_again
+from firedamp.scanner.version import VERSION
 from firedamp.service import cli
-from firedamp.storage.records import GitProvenance
+from firedamp.storage.records import Batch, GitProvenance, Met
+from firedamp.storage.store import Store
 
 
 @pytest.fixture(name="scan")
@@ -735,6 +738,38 @@ def test_a_repository_that_was_removed_or_replaced_holds_nothing_any_more(
     scanned = scan(tree)
     assert (scanned.status, scanned.findings.keys(), scanned.summary["unsure"]) == (1, {keys["kept"]}, 0)
     assert [name for name in keys if stands(name)] == ["kept"]
+
+
+def test_a_repository_that_was_taken_for_gone_is_placed_again_when_it_is_back(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository, (key_id, text) = Repository(tmp_path / "in" / "r"), leak(rng)
+    repository.commit("leak", {"leak": text})
+    repository.commit("clean", {"leak": "clean"})
+    time.sleep(0.1)
+    place = scan(tmp_path / "in").match(key_id)
+    repository.path.rename(tmp_path / "away")
+    assert scan(tmp_path / "in").findings == {}
+    (tmp_path / "away").rename(repository.path)
+    back = scan(tmp_path / "in")
+    assert (back.status, back.match(key_id)) == (1, place), "nothing of the repository has changed"
+    assert back.summary["read"]["objects"] == 0
+
+
+def test_places_of_another_repository_that_stood_there_are_not_taken_over(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository, (key_id, text) = Repository(tmp_path / "r"), leak(rng)
+    first = repository.commit("leak", {"leak": text})
+    (repository.path / "leak").unlink()
+    match = scan(repository.path).match(key_id)
+    # What is left where a scan is killed after its walk and before it says what is gone.
+    place = GitProvenance(repository=str(repository.path), commit=first[::-1], path="stale", in_head=True)
+    with Store(Path(os.environ["FIREDAMP_DB"])) as store:
+        stale = Met(source="git", blob=match["blob"], provenance=place)
+        store.record(Batch(at=datetime.now(UTC), detector=VERSION, met=(stale,)))
+    repository.commit("more", {"README": "hello"})
+    assert scan(repository.path).match(key_id)["path"] == "leak"
 
 
 def test_one_scan_of_a_folder_with_every_kind_of_repository_tells_each_key_once_with_all_its_places(
