@@ -58,7 +58,7 @@ def stamp(layout: Layout) -> Stamp:
     digest = hashlib.blake2b(_READ, digest_size=16)
     for path in _telling(layout):
         try:
-            status = path.lstat()
+            status = path.stat()
         except OSError:
             continue
         newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
@@ -74,6 +74,7 @@ def _telling(layout: Layout) -> Iterator[Path]:
         yield store
         yield from (store / "info" / name for name in _LENDERS)
         yield from sorted(loose_folders(store))
+        yield store / "pack"  # git follows a link to a pack, and `_below` does not
         yield from sorted(_below(store / "pack"))
     yield from sorted(_below(layout.common, _REPOSITORIES))
     if (kept := _lfs_elsewhere(layout)) is not None:

@@ -772,6 +772,20 @@ def test_places_of_another_repository_that_stood_there_are_not_taken_over(
     assert scan(repository.path).match(key_id)["path"] == "leak"
 
 
+def test_a_pack_that_is_a_link_is_news(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository, other = Repository(tmp_path / "r"), Repository(tmp_path / "other")
+    key_id, text = leak(rng)
+    repository.commit("clean", {"a": "a"})
+    other.commit("leak", {"leak": text})
+    other.git("repack", "--quiet", "-a", "-d")
+    time.sleep(0.1)
+    assert scan(repository.path).findings == {}
+    assert scan(repository.path).summary["read"]["objects"] == 0
+    for path in (other.path / ".git" / "objects" / "pack").iterdir():
+        (repository.path / ".git" / "objects" / "pack" / path.name).symlink_to(path)
+    assert scan(repository.path).match(key_id)["path"] == "leak"
+
+
 def test_one_scan_of_a_folder_with_every_kind_of_repository_tells_each_key_once_with_all_its_places(
     tmp_path: Path, rng: random.Random, scan: Scan
 ) -> None:
