@@ -21,7 +21,7 @@ from firedamp.scanner.forge import Forge, Repository
 from firedamp.scanner.history import kinds_of
 from firedamp.scanner.mirror import Mirrors
 from firedamp.scanner.objects import ObjectAccess, find
-from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Item, Known, Nested, Source
+from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Item, Known, Nested, Source, condensed
 from firedamp.scanner.web import Web
 from firedamp.storage import careful
 from firedamp.storage.errors import Failure, SourceFailure
@@ -233,9 +233,14 @@ class MirrorSource:
         return clone_of(self._repository.url, self._world.mirrors.folder).is_dir()
 
     def _before(self) -> _Before | None:
-        """Return what the last complete scan by these detectors left, if the refs are still those it read."""
+        """Return what the last complete scan by these detectors left, if the refs are still those it read.
+
+        And the store holds what it held then: a scan of the address alone may have taken some of it for gone.
+        """
         state = self._world.store.source_state(f"refs:{self.target}", self._world.detector)
         before = None if state is None else _Before.decoded(state.value)
+        if before is not None and before.places != condensed(self._held()):
+            before = None
         if before is None or self._world.offline:
             return before if not self._cloned() else None
         return before if isinstance(self._refs, Shown) and self._refs.digest == before.refs else None
@@ -272,9 +277,14 @@ class MirrorSource:
         yield from self._told
         self._whole = self._whole and all(each.outcome is not Outcome.FAILED for each in skipped)
         if self._whole and isinstance(self._refs, Shown):
-            value = _Before(self._refs.digest, known, tuple(skipped)).encoded()
+            held = set(self._held())
+            places = condensed(held.difference(self._inner.gone(held)))
+            value = _Before(self._refs.digest, known, tuple(skipped), places).encoded()
             state = SourceState(target=f"refs:{self.target}", detector=self._world.detector, value=value)
             yield Checkpoint(states=(state,))
+
+    def _held(self) -> Iterator[Met]:
+        return self._world.store.held(repositories=[self.target])
 
     def _withheld(self, refs: Withheld) -> Skipped:
         if self._repository.part and refs.status in {404, 410}:
@@ -341,11 +351,15 @@ class MirrorSource:
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """What is remembered of a complete scan: the refs it read, how many objects there were, what was left out."""
+    """What is remembered of a complete scan: the refs it read, how many objects there were, what was left out.
+
+    places are condensed all ways in which blobs were met; an older one does not tell.
+    """
 
     refs: str
     known: int
     skipped: tuple[Skipped, ...]
+    places: str = ""
 
     def encoded(self) -> bytes:
         return msgspec.json.encode(self)

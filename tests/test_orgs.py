@@ -140,6 +140,20 @@ def test_only_what_changed_is_fetched(acme: Acme, run: Run) -> None:
     assert acme.fetched() == before + 1
 
 
+def test_refs_that_are_known_do_not_tell_of_places_that_were_taken_for_gone(acme: Acme, run: Run) -> None:
+    work = acme.add("one")
+    run(acme)
+    leaked, clean = work.git("rev-parse", "HEAD"), work.git("commit-tree", work.git("mktree"), "-m", "clean")
+    served = acme.folder / "acme" / "one.git"
+    work.git("push", "--quiet", "--force", "origin", f"{clean}:main")
+    Repository.at(served).git("prune", "--expire=now")
+    shutil.rmtree(*acme.clones())
+    url = f"{acme.server.url}/acme/one.git"
+    assert cli.main(["scan", url, "--config", str(acme.config), "--quiet"]) == 0
+    work.git("push", "--quiet", "--force", "origin", f"{leaked}:main")
+    assert run(acme).match(acme.keys["one"])["in_head"]
+
+
 def test_another_default_branch_is_head_from_then_on(acme: Acme, run: Run) -> None:
     work = acme.add("one")
     assert run(acme).match(acme.keys["one"])["in_head"] is True
