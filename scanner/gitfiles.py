@@ -17,7 +17,7 @@ from firedamp.scanner.objects import Layout, loose_folders, small, unquote
 from firedamp.scanner.reading import OVERLAP, WINDOW, Hits, after, begun
 from firedamp.scanner.source import Blob
 from firedamp.scanner.stub import tail_in
-from firedamp.scanner.walk import open_file, shown
+from firedamp.scanner.walk import open_file, settled, shown
 from firedamp.storage.records import Outcome, Skipped
 
 _REPOSITORIES: Final = re.compile(r"objects|modules|worktrees[/\\][^/\\]+[/\\]modules")
@@ -36,8 +36,6 @@ _LENDERS: Final = ("alternates", "http-alternates")
 _READ: Final = b"2"
 """Changes whenever more is read here: an older stamp tells nothing of that."""
 _HEAD: Final = 4096
-_TICK: Final = 50_000_000
-"""Nanoseconds. What changed this shortly before it was looked at may change again and keep its time."""
 
 
 Unread = Callable[[OSError], object]
@@ -46,7 +44,7 @@ Unread = Callable[[OSError], object]
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a repository looks like from outside. settled: nothing changed in the very moment it was taken."""
+    """What a repository looks like from outside. settled: nothing in it can change any more and keep its time."""
 
     digest: str
     settled: bool
@@ -54,18 +52,18 @@ class Stamp:
 
 def stamp(layout: Layout) -> Stamp:
     """Take names, sizes and times of packs, loose folders, alternates, refs and all other files. Reads no content."""
-    now, newest = time.time_ns(), 0
+    now, still = time.time_ns(), True
     digest = hashlib.blake2b(_READ, digest_size=16)
     for path in _telling(layout):
         try:
             status = path.stat()
         except OSError:
             continue
-        newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
+        still = still and settled(max(status.st_mtime_ns, status.st_ctime_ns), now)
         size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
         telling = (status.st_ino, size, status.st_mtime_ns, status.st_ctime_ns)
         digest.update(b"%s\0%d %d %d %d\0" % (os.fsencode(path), *telling))
-    return Stamp(digest.hexdigest(), newest < now - _TICK)
+    return Stamp(digest.hexdigest(), still)
 
 
 def _telling(layout: Layout) -> Iterator[Path]:

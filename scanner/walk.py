@@ -58,7 +58,8 @@ _STEP_FILES: Final = 2_000
 _STEP_BYTES: Final = 48 << 20
 _MEDIA_MARK: Final = 5
 _TICK_NS: Final = 100_000_000
-"""A file that changed this shortly before it was looked at may change again within the same tick of its clock."""
+_COARSE_NS: Final = 2_000_000_000
+"""A tick of FAT; those of ext3, HFS+ and many servers take a second."""
 _DATALESS: Final = 0x40000000
 """macOS SF_DATALESS: the content is in a cloud, and opening the file would fetch it."""
 _ELSEWHERE: Final = 0x1000 | 0x40000 | 0x400000
@@ -153,6 +154,14 @@ def key_of(status: os.stat_result, place: int) -> int:
 def place_of(folder: str) -> int:
     """Condense where a file stands: a folder that is renamed changes nothing of the files below it."""
     return int.from_bytes(hashlib.blake2b(os.fsencode(folder), digest_size=8).digest(), signed=True)
+
+
+def settled(changed: int, now: int) -> bool:
+    """Whether what changed then can change no more and keep its time. Both in nanoseconds since 1970.
+
+    A clock of files stands still for a tick; whole seconds tell that it counts no less.
+    """
+    return changed <= now - (_TICK_NS if changed % 1_000_000_000 else _COARSE_NS)
 
 
 def media_key(key: int) -> int:
@@ -360,9 +369,8 @@ class Walker:
             done.left_out["not downloaded from the cloud"] += 1
         else:
             changed = max(status.st_ctime_ns, status.st_mtime_ns)
-            files.append(
-                Listed(path, 0 if changed > time.time_ns() - _TICK_NS else key, status.st_size, status.st_nlink > 1)
-            )
+            key = key if settled(changed, time.time_ns()) else 0
+            files.append(Listed(path, key, status.st_size, status.st_nlink > 1))
 
     def _read_files(self, files: list[Listed], done: Step) -> None:
         """Read from the front of files until the step is full. Small ones are looked at several at a time."""

@@ -24,8 +24,9 @@ from tests.builders import make_key_id, make_secret, make_token
 from tests.repositories import Repository, hiding_places, leak
 from tests.scans import Scan, Scanned, scanner
 
-from firedamp.scanner import git, listing
+from firedamp.scanner import git, gitfiles, listing
 from firedamp.scanner.git import read_again
+from firedamp.scanner.objects import find
 from firedamp.scanner.version import VERSION
 from firedamp.service import cli
 from firedamp.storage.records import Batch, GitProvenance, Met
@@ -784,6 +785,16 @@ def test_a_pack_that_is_a_link_is_news(tmp_path: Path, rng: random.Random, scan:
     for path in (other.path / ".git" / "objects" / "pack").iterdir():
         (repository.path / ".git" / "objects" / "pack" / path.name).symlink_to(path)
     assert scan(repository.path).match(key_id)["path"] == "leak"
+
+
+def test_a_repository_is_not_taken_for_unchanged_before_its_clock_has_ticked(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "r")
+    second = -(-time.time_ns() // 1_000_000_000)
+    os.utime(repository.path / ".git" / "config", (second, second))
+    time.sleep(second + 0.3 - time.time())
+    assert not gitfiles.stamp(find(repository.path)).settled, "it counts whole seconds"
+    time.sleep(second + 2.1 - time.time())
+    assert gitfiles.stamp(find(repository.path)).settled
 
 
 def test_one_scan_of_a_folder_with_every_kind_of_repository_tells_each_key_once_with_all_its_places(
