@@ -68,13 +68,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """A finding with every place in the targets where it stands. new: no earlier scan knew it."""
+    """A finding with every place in the targets where it stands. new: no earlier scan told of it."""
 
     finding: Finding
     sights: tuple[Sight, ...]
     new: bool
     fresh: bool
-    """Some match of it is new, though the finding may be known and triaged."""
+    """Some match of it was told by no earlier scan, though the finding may be known and triaged."""
 
 
 _Part = tuple[str, str, Fingerprint, tuple[int | None, int | None] | None]
@@ -128,7 +128,6 @@ def scan(
     failed entry of the report; the others go on. honoured are the inline marks that allow a match.
     """
     started = now()
-    before = store.fingerprints()
     world = _World(
         store=store, detect=detect, detector=detector, now=now, known=_Canaries(store, canary_accounts),
         progress=progress,
@@ -157,7 +156,7 @@ def scan(
         unsure |= doubtful
         held |= set(_held(store, source)) - doubtful
     store.tidy(detector, now())
-    findings = list(standing(store, held, before, started))
+    findings = list(standing(store, held, started))
     allowed = tuple(_only(findings, lambda sight: sight.match.honours(honoured)))
     stands = tuple(_only(findings, lambda sight: not sight.match.honours(honoured)))
     tally = replace(
@@ -296,12 +295,14 @@ def _found(located: Located, blob: str, at: datetime, known: _Canaries) -> tuple
     return finding, match
 
 
-def standing(
-    store: Store, held: Collection[Met], before: Collection[Fingerprint], started: datetime
-) -> Iterator[Reported]:
-    """Yield what stands now where held was met, the worst first; an id alone joins the pairs of the same id."""
+def standing(store: Store, held: Collection[Met], started: datetime) -> Iterator[Reported]:
+    """Yield what stands now where held was met, the worst first; an id alone joins the pairs of the same id.
+
+    A scan that was killed may have recorded what it never told: that is new still.
+    """
     places = {met.provenance for met in held}
     findings = store.findings_of(store.fingerprints_in({met.blob for met in held}))
+    told = store.told(each.fingerprint for each in findings)
     sights = {
         name: [sight for sight in each if sight.provenance in places]
         for name, each in store.sights([finding.fingerprint for finding in findings]).items()
@@ -318,9 +319,10 @@ def standing(
         if finding.access_key_id in paired and not finding.has_secret:
             continue
         where = tuple(sorted(sights[finding.fingerprint], key=_order))
+        first, last = told.get(finding.fingerprint, (None, None))
         yield Reported(
-            finding=finding, sights=where, new=finding.fingerprint not in before,
-            fresh=any(sight.first_seen >= started for sight in where),
+            finding=finding, sights=where, new=first is None or first >= started,
+            fresh=any(last is None or sight.first_seen >= started or sight.first_seen > last for sight in where),
         )  # fmt: skip
 
 

@@ -163,7 +163,7 @@ def _scan(scan: _Parser) -> None:
     )
     scan.add_argument("--examples", action="store_true", help="documentation keys and placeholders too")
     scan.add_argument("--thorough", action="store_true", help="all of every git object, not only what is new in it")
-    scan.add_argument("--new", action="store_true", help="show only what no earlier scan knew")
+    scan.add_argument("--new", action="store_true", help="show only what no earlier scan told")
     scan.add_argument(
         "--state", action="append", default=[], dest="states", choices=_STATES,
         help="show findings of this state (default: open); may be repeated",

@@ -151,9 +151,27 @@ class FindingRows(Rows):
             (blob, source, repository, path, commit, author, date, in_head, mode, at),
         )
 
-    def fingerprints(self) -> frozenset[Fingerprint]:
-        """Return which findings are known."""
-        return frozenset(Fingerprint(text(row[0])) for row in self._all("SELECT fingerprint FROM finding"))
+    def told(self, fingerprints: Iterable[str]) -> dict[Fingerprint, tuple[datetime, datetime]]:
+        """Return when scans first and last told of each of these findings, of those of which one did."""
+        return {
+            Fingerprint(text(row[0])): (time(row[1]), time(row[2]))
+            for chunk in chunks(fingerprints)
+            for row in self._all(
+                f"""SELECT fingerprint, first_told, last_told FROM finding
+                WHERE fingerprint IN ({placeholders(len(chunk))}) AND first_told IS NOT NULL""",
+                chunk,
+            )
+        }
+
+    def tell(self, fingerprints: Iterable[str], at: datetime) -> None:
+        """Remember that a scan has told of these findings."""
+        with self._writing():
+            for chunk in chunks(fingerprints):
+                self._db.execute(
+                    f"""UPDATE finding SET first_told = coalesce(first_told, ?), last_told = ?
+                    WHERE fingerprint IN ({placeholders(len(chunk))})""",
+                    (rfc3339(at), rfc3339(at), *chunk),
+                )
 
     def findings_of(self, fingerprints: Iterable[str]) -> list[Finding]:
         """Return these findings, the worst first: a scan of little need not read all there are."""

@@ -484,6 +484,13 @@ def _masks(db: Database) -> None:
     db.execute("DELETE FROM source_state WHERE target LIKE 'git:%' OR target LIKE 'refs:%'")
 
 
+def _reports(db: Database) -> None:
+    """Know when scans first and last told of a finding: one that is killed tells of none. Those so far were told."""
+    for column in ("first_told", "last_told"):
+        db.execute(f"ALTER TABLE finding ADD COLUMN {column} TEXT")
+        db.execute(f"UPDATE finding SET {column} = strftime('%Y-%m-%dT%H:%M:%SZ', 'now')")
+
+
 def _masked_json(text: str) -> str:
     """Mask each text in a list, of lists or of objects, that is kept as JSON."""
     told = json.loads(text)
@@ -513,6 +520,6 @@ def _old_scans(db: Database) -> None:
 
 STEPS: Final[tuple[Callable[[Database], None], ...]] = (
     _first, _marks, _baiting, _net_indices, _claims, _heard, _ages, _rights, _processes,
-    _empty_places, _masks, _old_scans,
+    _empty_places, _masks, _old_scans, _reports,
 )  # fmt: skip
 """The n-th step takes a database from version n to n + 1; `PRAGMA user_version` counts them."""

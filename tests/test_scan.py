@@ -234,6 +234,34 @@ def test_only_new_findings_on_request(tmp_path: Path, rng: random.Random, capsys
     assert ids(scan(capsys, tmp_path, "--new")[1]) == {third[0]}
 
 
+def test_what_a_killed_scan_recorded_and_never_told_is_new(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, kept = pair(rng), pair(rng)
+    (tmp_path / "first").write_text(ini(*first))
+    (tmp_path / "kept").write_text(ini(*kept))
+
+    def killed() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Store, "add_scan_run", _killed)
+            with pytest.raises(SystemExit):
+                cli.main(["scan", "--offline", str(tmp_path)])
+
+    killed()
+    status, found, _ = scan(capsys, tmp_path, "--new")
+    assert (status, ids(found)) == (1, {first[0], kept[0]})
+    assert scan(capsys, tmp_path, "--new")[:2] == (0, [])
+    cli.main(["findings", "set", kept[0], "--state", "accepted", "--reason", "a test account"])
+    (tmp_path / "copy").write_text("# copied\n" + ini(*kept))
+    killed()
+    assert ids(scan(capsys, tmp_path)[1]) == {first[0], kept[0]}, "a new place of what was accepted"
+    assert ids(scan(capsys, tmp_path)[1]) == {first[0]}
+
+
+def _killed(*_: object) -> None:
+    raise SystemExit
+
+
 def test_a_baseline_leaves_out_what_it_lists_wherever_it_moves(
     tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
 ) -> None:

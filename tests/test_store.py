@@ -187,11 +187,32 @@ def test_some_findings_come_in_the_order_of_all() -> None:
     with Store(None) as store:
         store.record(batch(found=tuple((each, match()) for each in many)))
         names = {each.fingerprint for each in many}
-        assert store.fingerprints() == names
+        assert {each.fingerprint for each in store.findings()} == names
         assert store.findings_of(names) == store.findings()
         assert store.findings_of(sorted(names)[:5]) == [
             each for each in store.findings() if each.fingerprint in sorted(names)[:5]
         ]
+
+
+def test_a_finding_is_told_from_one_of_which_no_scan_has_told_yet() -> None:
+    one, other = finding(), finding("other")
+    later = NOW + timedelta(days=1)
+    with Store(None) as store:
+        store.record(batch(found=((one, match()), (other, match()))))
+        assert store.told([one.fingerprint]) == {}
+        store.tell([one.fingerprint], NOW)
+        store.tell([one.fingerprint], later)
+        store.record(batch(found=((one, match()),)))
+        assert store.told([one.fingerprint, other.fingerprint]) == {one.fingerprint: (NOW, later)}
+
+
+def test_what_an_older_database_holds_was_told(tmp_path: Path) -> None:
+    statement = """INSERT INTO finding (fingerprint, kind, has_secret, has_token, rank, example, canary, notes, status,
+        detail, partitions, state, state_reason, first_seen, last_seen)
+        VALUES (?1, 'aws-access-key', 1, 0, 0, 0, 0, '[]', 'UNCHECKED', '', '[]', 'open', '', ?2, ?2)"""
+    name = finding().fingerprint
+    with Store(of_version(11, tmp_path, statement, (name, NOW.isoformat()))) as store:
+        assert store.told([name]).keys() == {name}
 
 
 def test_matches_meet_every_way_their_blob_was_met() -> None:
