@@ -31,7 +31,7 @@ class Repository:
 
     size is in bytes, None where the forge does not say. part says what it is of another one: `wiki`, `snippet`, `gist`,
     or nothing. ref is how the forge knows it in further questions. origin is the id of what it is a fork of, where the
-    forge says so in its list.
+    forge says so in its list; pushed is when it was last pushed to, or later, in the forge's own words.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Repository:
     part: str = ""
     ref: str = ""
     origin: str = ""
+    pushed: str = ""
 
 
 class Forge(Protocol):

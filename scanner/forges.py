@@ -34,6 +34,7 @@ class _GitHubRepository(msgspec.Struct):
     fork: bool = False
     topics: list[str] = []
     has_wiki: bool = False
+    pushed_at: str | None = None
 
 
 class _Root(msgspec.Struct):
@@ -91,6 +92,7 @@ class GitHub:
                 found = Repository(
                     name=each.full_name, url=each.clone_url, id=f"github:{each.id}", size=each.size * 1024,
                     archived=each.archived, fork=each.fork, topics=tuple(each.topics), ref=each.full_name,
+                    pushed=each.pushed_at or "",
                 )  # fmt: skip
                 yield found
                 if each.has_wiki:
@@ -143,6 +145,7 @@ class _GitLabProject(msgspec.Struct):
     wiki_enabled: bool = False
     snippets_enabled: bool = False
     statistics: _Statistics | None = None
+    last_activity_at: str | None = None
 
 
 class _GitLabSnippet(msgspec.Struct):
@@ -191,6 +194,7 @@ class GitLab:
             fork=each.forked_from_project is not None,
             topics=tuple(each.topics), ref=str(each.id),
             origin="" if each.forked_from_project is None else f"gitlab:{each.forked_from_project.id}",
+            pushed=each.last_activity_at or "",
         )  # fmt: skip
         yield found
         if each.wiki_enabled:

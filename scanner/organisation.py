@@ -235,7 +235,8 @@ class MirrorSource:
     def _before(self) -> _Before | None:
         """Return what the last complete scan by these detectors left, if the refs are still those it read.
 
-        And the store holds what it held then: a scan of the address alone may have taken some of it for gone.
+        And nobody has pushed since: what a push brought, the next one may have taken out of the refs. And the store
+        holds what it held then: a scan of the address alone may have taken some of it for gone.
         """
         state = self._world.store.source_state(f"refs:{self.target}", self._world.detector)
         before = None if state is None else _Before.decoded(state.value)
@@ -243,7 +244,8 @@ class MirrorSource:
             before = None
         if before is None or self._world.offline:
             return before if not self._cloned() else None
-        return before if isinstance(self._refs, Shown) and self._refs.digest == before.refs else None
+        now = (self._refs.digest, self._repository.pushed) if isinstance(self._refs, Shown) else None
+        return before if now == (before.refs, before.pushed) else None
 
     def blobs(self) -> Iterator[Item]:
         """Yield nothing but counts where nothing is new; else what the clone holds, once it was fetched."""
@@ -279,7 +281,7 @@ class MirrorSource:
         if self._whole and isinstance(self._refs, Shown):
             held = set(self._held())
             places = condensed(held.difference(self._inner.gone(held)))
-            value = _Before(self._refs.digest, known, tuple(skipped), places).encoded()
+            value = _Before(self._refs.digest, known, tuple(skipped), places, self._repository.pushed).encoded()
             state = SourceState(target=f"refs:{self.target}", detector=self._world.detector, value=value)
             yield Checkpoint(states=(state,))
 
@@ -306,6 +308,7 @@ class MirrorSource:
         except SourceFailure as failure:
             why = f"the forge does not tell of its pushes: {failure}"
             self._told.append(Skipped(outcome=Outcome.LEFT_OUT, what=f"{self.target} replaced commits", why=why))
+            self._whole = False  # it is asked again
             return clone
         refused = self._fetch_lost(lost, clone) if lost else 0
         if refused:
@@ -353,13 +356,14 @@ class MirrorSource:
 class _Before:
     """What is remembered of a complete scan: the refs it read, how many objects there were, what was left out.
 
-    places are condensed all ways in which blobs were met; an older one does not tell.
+    places are condensed all ways in which blobs were met; an older one does not tell. pushed is what the forge said.
     """
 
     refs: str
     known: int
     skipped: tuple[Skipped, ...]
     places: str = ""
+    pushed: str = ""
 
     def encoded(self) -> bytes:
         return msgspec.json.encode(self)

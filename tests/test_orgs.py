@@ -350,6 +350,41 @@ def test_commits_that_a_push_replaced_are_fetched_while_the_forge_gives_them(acm
     assert scanned.status == 1
 
 
+def test_a_push_that_the_next_one_took_back_is_seen_though_all_refs_are_known(acme: Acme, run: Run) -> None:
+    work = acme.add("one", pushed_at="2026-01-01T00:00:00Z")
+    acme.repositories[0]["full_name"] = "acme/one"
+    befores, status = list[str](), [404]
+
+    def api(request: Request) -> Reply | None:
+        if request.path == "/api/v3/repos/acme/one/events":
+            events = [{"type": "PushEvent", "payload": {"before": each}} for each in befores]
+            return Reply(events, status.pop() if status else 200)
+        return {
+            "/api/v3/users/acme": Reply({"login": "acme", "type": "Organization"}),
+            "/api/v3/orgs/acme/repos": Reply(acme.repositories),
+        }.get(request.path)
+
+    def push_and_take_back() -> str:
+        key_id, text = leak(acme.rng)
+        befores.append(work.commit("pushed", {"lost.ini": text}))
+        work.git("push", "--quiet", "origin", "main")
+        work.git("reset", "--quiet", "--hard", "HEAD~1")
+        work.git("push", "--quiet", "--force", "origin", "main")
+        return key_id
+
+    acme.server.api = api
+    keys, target = {acme.keys["one"]}, f"github:{acme.server.url}/acme"
+    first = push_and_take_back()
+    assert run(acme, org=target).findings.keys() == keys, "the forge fails to tell of its pushes"
+    assert run(acme, org=target).findings.keys() == keys | {first}, "and is asked again"
+    before = acme.fetched()
+    second = push_and_take_back()
+    assert run(acme, org=target).findings.keys() == keys | {first}
+    assert acme.fetched() == before, "nothing tells of a push"
+    acme.repositories[0]["pushed_at"] = "2026-01-02T00:00:00Z"
+    assert run(acme, org=target).findings.keys() == keys | {first, second}
+
+
 def test_a_forge_that_tells_of_no_pushes_is_said_and_stops_nothing(acme: Acme, run: Run) -> None:
     acme.add("one")
 
