@@ -272,9 +272,12 @@ class _Canaries:
     def verification(self, key_id: str | None, account: str | None) -> Verification:
         if key_id in self._own:
             return Verification(status=Status.CANARY, detail="a canary of ours")
-        if account in self._accounts:
-            return Verification(status=Status.CANARY, detail=f"account {account} issues honeytokens to the public")
-        return UNCHECKED
+        return honeytoken(account) if account in self._accounts else UNCHECKED
+
+
+def honeytoken(account: str | None) -> Verification:
+    """Return what is known, without asking, of a key of an account that issues honeytokens."""
+    return Verification(status=Status.CANARY, detail=f"account {account} issues honeytokens to the public")
 
 
 def _found(located: Located, blob: str, at: datetime, known: _Canaries) -> tuple[Finding, Match]:

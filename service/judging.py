@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Final
 from firedamp.scanner import verify as verifier
 from firedamp.scanner.asking import Asker, configured_endpoint
 from firedamp.scanner.reread import Rereader
-from firedamp.scanner.scan import Reported
+from firedamp.scanner.scan import Reported, honeytoken
 from firedamp.scanner.verify import Suspect
 from firedamp.service import clock, scanning, show, triage
 from firedamp.service.config import VerifyConfig
@@ -49,7 +49,10 @@ def verify(options: VerifyOptions, common: Common) -> int:
         findings = store.findings_of(triage.named(store, options.ids)) if options.ids else store.findings()
         settings = common.settings()
         every = bool(options.ids) or options.all
-        asked = judge(store, findings, settings.verify, every=every, clones=settings.serve.cache)
+        asked = judge(
+            store, findings, settings.verify, every=every, clones=settings.serve.cache,
+            canary_accounts=settings.scan.canary_accounts,
+        )  # fmt: skip
         said = {each.fingerprint: each for each in store.findings_of(each.fingerprint for each in findings)}
         sights = store.sights([finding.fingerprint for finding in findings])
         now = [
@@ -63,14 +66,25 @@ def verify(options: VerifyOptions, common: Common) -> int:
 
 
 def judge(
-    store: Store, findings: Sequence[Finding], config: VerifyConfig, *, every: bool = False, clones: Path | None = None
+    store: Store,
+    findings: Sequence[Finding],
+    config: VerifyConfig,
+    *,
+    every: bool = False,
+    clones: Path | None = None,
+    canary_accounts: Collection[str] = (),
 ) -> int:
     """Ask AWS about those findings whose answer is due (or every one that may be asked), and keep what it says.
 
-    clones is where mirrors live, None for the user's cache. All plausible secrets of an id are judged together.
+    clones is where mirrors live, None for the user's cache. All plausible secrets of an id are judged together. None of
+    canary_accounts is asked about, though it may have been found before its account was known for one.
     Returns how many findings were judged.
     """
     now = clock.now()
+    for finding in findings:
+        if finding.account_id in canary_accounts and not finding.canary:
+            store.set_verification(finding.fingerprint, honeytoken(finding.account_id))
+    findings = [finding for finding in findings if finding.account_id not in canary_accounts]
     again = {
         Status.ACTIVE: config.active_again,
         Status.REJECTED: config.rejected_again,

@@ -95,7 +95,10 @@ def scan(options: ScanOptions, common: Common) -> int:
             from firedamp.service import judging
 
             found = [each.finding for each in report.findings]
-            judging.judge(store, found, settings.verify, clones=settings.serve.cache)
+            judging.judge(
+                store, found, settings.verify, clones=settings.serve.cache,
+                canary_accounts=settings.scan.canary_accounts,
+            )  # fmt: skip
             said = {each.fingerprint: each for each in store.findings_of(each.fingerprint for each in found)}
             report = scanner.updated(report, said)
         chosen = list(_chosen(report, options, known))

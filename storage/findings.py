@@ -371,14 +371,18 @@ class FindingRows(Rows):
         severity: Severity | None = None,
         alerts: Collection[Alert] = (),
     ) -> None:
-        """Remember AWS's answer, as the latest and in the finding's history, with what a person must be told of it."""
+        """Remember AWS's answer, as the latest and in the finding's history, with what a person must be told of it.
+
+        Or that the key is a canary, which is not asked about.
+        """
         at = None if said.at is None else rfc3339(said.at)
         with self._writing():
             self._db.execute(
                 """UPDATE finding SET status = ?, verified_at = ?, arn = ?, verified_account = ?, user_id = ?,
-                detail = ?, partitions = ?, severity = coalesce(?, severity) WHERE fingerprint = ?""",
+                detail = ?, partitions = ?, severity = coalesce(?, severity), canary = max(canary, ?)
+                WHERE fingerprint = ?""",
                 (said.status, at, said.arn, said.account_id, said.user_id, said.detail, json.dumps(said.partitions),
-                 severity, fingerprint),
+                 severity, said.status is Status.CANARY, fingerprint),
             )  # fmt: skip
             if at is not None:
                 self._db.execute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from tests.builders import make_key_id, make_secret
 from firedamp.service import cli, judging
 from firedamp.service.config import VerifyConfig
 from firedamp.service.loopback import Loopback, LoopbackKey
-from firedamp.storage.records import AlertKind
+from firedamp.storage.keyid import account_of
+from firedamp.storage.records import AlertKind, Status
 from firedamp.storage.store import Store
 
 
@@ -54,6 +56,21 @@ def test_a_scan_asks_aws_once_and_an_alert_goes_into_the_outbox(
     assert status == 0
     assert again["verification"]["status"] == "REJECTED"  # type: ignore[index]
     assert key.secret.reveal().encode() not in database().read_bytes()
+
+
+@pytest.mark.parametrize("command", ["scan", "verify"])
+def test_a_key_whose_account_is_known_for_honeytokens_since_it_was_found_is_not_asked_about(
+    aws: Loopback, key: LoopbackKey, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    config = tmp_path / "firedamp.toml"
+    time.sleep(0.15)
+    run(capsys, "scan", str(tmp_path), "--offline")
+    config.write_text(f'[scan]\ncanary_accounts = ["{account_of(key.id)}"]\n')
+    run(capsys, command, str(tmp_path) if command == "scan" else key.id, "--config", str(config))
+    with Store(database()) as store:
+        assert store.own_calls() == []
+        (finding,) = store.findings()
+    assert (finding.canary, finding.verification.status) == (True, Status.CANARY)
 
 
 def test_an_answer_that_decides_nothing_takes_nothing_back_and_is_no_second_alarm(
