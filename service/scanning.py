@@ -105,8 +105,9 @@ def scan(options: ScanOptions, common: Common) -> int:
         secrets = _secrets(chosen, look, settings.serve.cache) if options.show_secrets else {}
     _show(report, chosen, secrets, common)
     status = _end(report, chosen, options)
-    with common.open_store() as store:
-        store.tell({each.finding.fingerprint for each in (*report.findings, *report.allowed)}, clock.now())
+    if told := {each.finding.fingerprint for each in (*report.findings, *report.allowed)}:
+        with common.open_store() as store:
+            store.tell(told, clock.now())
     return 2 if report.tally.nothing else status
 
 
