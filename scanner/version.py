@@ -30,6 +30,8 @@ SOURCES: Final = (
     *("kernels", "packindex", "packs"),
     # Nor is what could not be opened, but was looked through as it is.
     *("archives", "containers", "documents", "mail", "sevenzip", "streams", "stub", "unpack"),
+    # Nor what was taken for media, or for read to its end.
+    *("files", "holes", "look", "reading", "rules", "walk"),
 )
 """Modules of this folder that decide what is found: a change there, and only there, rescans."""
 

@@ -782,4 +782,7 @@ def test_the_version_covers_every_module_that_detection_uses() -> None:
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     names = {name.rpartition(".")[2] for name in loaded} - {"version", "kept", "jit"}  # none decides what is found
     assert names <= set(SOURCES)
+    assert {"walk", "rules", "files", "holes", "reading", "look"} <= set(SOURCES), (
+        "what they passed by is not read again"
+    )
     assert len(VERSION) == 16
