@@ -268,6 +268,8 @@ def _answer(  # noqa: PLR0917 - what a process is started with, passed once
 class _Room:
     """The memory that one share after the other uses: to get it anew each time would take as long as the filling."""
 
+    entries: NDArray[np.uint8] = field(default_factory=lambda: np.empty(_BATCH + LARGEST + SLACK, np.uint8))
+    """A batch of inflated entries: whole ones, so that the last may be as large as any."""
     arena: NDArray[np.uint8] = field(default_factory=lambda: np.empty(_ARENA, np.uint8))
     """Rebuilt objects."""
     text: NDArray[np.uint8] = field(default_factory=lambda: np.empty(_ARENA, np.uint8))
@@ -351,7 +353,7 @@ class _Rebuilding:
         In which of them something new is worth a look is flagged by then.
         """
         share, room, reach = self.share, self.room, -1 if self.judge.whole else REACH
-        for begin, source, starts, stops in _inflated(share.pack, share.positions, self.flags, self.kernels):
+        for begin, source, starts, stops in _inflated(share, self.flags, self.kernels, room.entries):
             done = 0
             while done < starts.size:
                 first, count = begin + done, starts.size - done
@@ -450,29 +452,25 @@ _Batch = tuple[int, NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
 
 
 def _inflated(
-    listing: PackListing, positions: NDArray[np.int32], flags: NDArray[np.uint8], kernels: Kernels
+    share: _Share, flags: NDArray[np.uint8], kernels: Kernels, entries: NDArray[np.uint8]
 ) -> Iterator[_Batch]:
     """Inflate entries, a batch at a time: its place among them, its bytes, where in these each begins and ends.
 
     One whose stored bytes do not have the index's checksum, that is damaged, or is too large, is flagged and empty. The
-    bytes are those of the batch until the next one is asked for.
+    bytes stand in entries until the next batch is asked for.
     """
+    listing = share.pack
     stored = np.memmap(listing.pack, np.uint8, "r")
-    text = np.empty(0, np.uint8)
-    for first, last in _batches(listing.lengths[positions]):
-        part = positions[first:last]
-        lengths = listing.lengths[part].astype(np.int64)
-        room = int(lengths[lengths <= LARGEST].sum()) + SLACK
-        if text.size < room:
-            text = np.empty(room, np.uint8)
+    for first, last in _batches(listing.lengths[share.positions]):
+        part = share.positions[first:last]
         starts, stops = np.empty(part.size, np.int64), np.empty(part.size, np.int64)
         size = kernels.inflate(
-            stored.ctypes.data, stored.size, listing.offsets[part], listing.ends(part), listing.data[part], lengths,
-            listing.crc[listing.rows[part]].astype(np.int64), part.size, text.ctypes.data, starts, stops,
-            flags[first:last],
+            stored.ctypes.data, stored.size, listing.offsets[part], listing.ends(part), listing.data[part],
+            listing.lengths[part].astype(np.int64), listing.crc[listing.rows[part]].astype(np.int64), part.size,
+            entries.ctypes.data, starts, stops, flags[first:last],
         )  # fmt: skip
-        text[size : size + SLACK] = 0
-        yield first, text, starts, stops
+        entries[size : size + SLACK] = 0
+        yield first, entries, starts, stops
 
 
 def _batches(lengths: NDArray[np.integer[Any]]) -> Iterator[tuple[int, int]]:
