@@ -2,7 +2,6 @@
 # make test              format, lint, types, tests with coverage     make test-all   the slow ones too
 # make bench [REPOS=… TREE=…]   measure                                      make demo       the whole story, no account needed
 PYTHON ?= python3
-TARGET ?= $(HOME)
 BIN := .venv/bin
 WORKERS := --numprocesses=logical --dist=worksteal
 
@@ -19,9 +18,9 @@ WORKERS := --numprocesses=logical --dist=worksteal
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	touch $@
 
-# 0 is clean, 1 says that keys were found: both are a scan that worked.
+# 0 is clean, 1 says that keys were found: both are a scan that worked. Without a target the known places come first.
 scan: .venv/ready
-	@$(BIN)/firedamp scan "$(TARGET)" $(ARGS) || test $$? -eq 1
+	@$(BIN)/firedamp scan $(if $(filter undefined,$(origin TARGET)),,"$(TARGET)") $(ARGS) || test $$? -eq 1
 
 test: .venv/ready-dev
 	$(BIN)/ruff format --check .

@@ -20,10 +20,10 @@ from typing import Final
 import hyperscan
 from bench import files
 
-from firedamp.scanner.containers import must_open
 from firedamp.scanner.crew import steps
 from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.detect import Limits, detect
+from firedamp.scanner.formats import must_open
 from firedamp.scanner.forms import forms
 from firedamp.scanner.prefilter import Prefilter
 from firedamp.scanner.textruns import TextRuns

@@ -7,20 +7,21 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, parse_qs, unquote
 
 from firedamp.canaries import notices
 from firedamp.canaries.again import Again, Root
-from firedamp.canaries.buckets import Bucket, root_of, too_young
-from firedamp.canaries.feeds import Page, World, hashed
+from firedamp.canaries.buckets import Bucket, name_at, root_of, too_young
+from firedamp.canaries.feeds import PAGE_BYTES, Page, World, hashed
 from firedamp.canaries.notices import TrailObject
 from firedamp.canaries.trailfiles import Document
 from firedamp.canaries.watchlist import compiled
 from firedamp.storage.errors import SourceFailure, UsageFailure
 from firedamp.storage.records import Outcome, Rejected, Skipped, WatchedKey, Watermark
 from firedamp.storage.refusals import failures
+from firedamp.storage.times import parse_time, rfc3339
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
@@ -233,12 +234,17 @@ class _Renewal:
 
 _ROOTS: Final = 50
 """Trails whose files a queue announces and that can be read again."""
-_PAGE_BYTES: Final = 1 << 25
 _PAGE_OBJECTS: Final = 100
 _OVERLAP: Final = 300
 """Names of a folder that are listed again, for files that come late: a day of one account and region."""
 _PATIENCE: Final = 10 * _OVERLAP
 """Names behind which a file that cannot be read is given up, and told so no more."""
+_LATE: Final = timedelta(days=1)
+_LATE_EVERY: Final = timedelta(hours=1)
+"""How far back, by their names, and how often files are looked for that were written behind all that is read."""
+_MARGIN: Final = timedelta(minutes=15)
+_TRIED: Final = timedelta(days=7)
+"""Age of a file behind all that is read from which on it is not tried again: what is remembered would only grow."""
 _SAVE: Final = 1000
 """Files after which the position is saved in the middle of a long run."""
 
@@ -249,6 +255,10 @@ class _Reach:
 
     start: str = ""
     read: set[str] = field(default_factory=set)
+    late: datetime | None = None
+    """When it was last looked for files that came late."""
+    behind: set[str] = field(default_factory=set)
+    """Tags of names up to start that this poll met: what it reads of them is remembered until the next one."""
 
     def advance(self, listed: Sequence[str]) -> None:
         """Move start, given every name behind it in order: not beyond what is unread, and keep the overlap."""
@@ -256,14 +266,16 @@ class _Reach:
         at = max(min(unread, len(listed) - _OVERLAP), len(listed) - _PATIENCE)
         if at > 0:
             self.start = listed[at - 1]
-        self.read &= {_tag(key) for key in listed[max(at, 0) :]}
+        self.read &= {_tag(key) for key in listed[max(at, 0) :]} | self.behind
 
 
 class BucketFeed:
     """Trail files in a bucket, listed: `s3://BUCKET/PREFIX?region=R&profile=P`. Its first run reads everything.
 
     Names of trail files carry their time, so each folder (an account and a region) is listed from its last names on. A
-    file that is delivered late sorts before the last: that is why the last 300 names are listed again every time.
+    file that is delivered late sorts before the last: that is why the last 300 names are listed again every time, and
+    once an hour those of a whole day, for what was written since the hour before (a replica may be hours behind). Where
+    names tell no time all of them are listed every time.
     """
 
     def __init__(self, url: SplitResult, world: World) -> None:
@@ -308,8 +320,15 @@ class BucketFeed:
         documents: list[Document] = []
         skipped: list[Skipped] = []
         gone: list[str] = []
-        for key, _ in bucket.keys(folder, reach.start):
-            listed.append(key)
+        now = self._world.clock()
+        begin, since = self._late(folder, reach, now)
+        for key, modified in bucket.keys(folder, begin):
+            if key > reach.start:
+                listed.append(key)
+            elif modified < since:
+                continue
+            else:
+                reach.behind.add(_tag(key))
             if _tag(key) in reach.read:
                 continue
             taken = self._taken(bucket, key)
@@ -323,11 +342,24 @@ class BucketFeed:
                 skipped.append(taken)
                 if taken.outcome is not Outcome.FAILED:
                     reach.read.add(_tag(key))
-            if len(documents) >= _PAGE_OBJECTS or sum(len(each.data) for each in documents) >= _PAGE_BYTES:
+                elif key <= reach.start and now - modified < _TRIED:
+                    reach.late = since + _MARGIN  # the next poll looks for it again
+            if len(documents) >= _PAGE_OBJECTS or sum(len(each.data) for each in documents) >= PAGE_BYTES:
                 yield Page(documents=documents, skipped=skipped, gone=gone)
                 documents, skipped, gone = [], [], []
         if documents or skipped:
             yield Page(documents=documents, skipped=skipped, gone=gone)
+
+    def _late(self, folder: str, reach: _Reach, now: datetime) -> tuple[str, datetime]:
+        """Return behind which name a folder is listed, and since when a file that is late has been written."""
+        reach.behind = set()
+        back = name_at(folder, now - _LATE)
+        if reach.late is None or now < reach.late:  # nothing was read before, or by a clock that was ahead
+            reach.late = now
+        if back and now - reach.late < _LATE_EVERY:
+            return reach.start, now
+        since, reach.late = reach.late - _MARGIN, now
+        return min(back, reach.start), since
 
     def _taken(self, bucket: Bucket, key: str) -> Document | Skipped:
         found = TrailObject(self._bucket, key)
@@ -349,12 +381,18 @@ def _tags(text: str) -> list[str]:
 
 
 def _position(reached: dict[str, _Reach], again: Again, ended: datetime | None = None) -> str:
-    folders = {folder: [each.start, "".join(sorted(each.read))] for folder, each in reached.items()}
+    folders = {
+        folder: [each.start, "".join(sorted(each.read)), "" if each.late is None else rfc3339(each.late)]
+        for folder, each in reached.items()
+    }
     return json.dumps({"folders": folders, "again": again.kept(ended)})
 
 
 def _reached(folders: dict[str, Any]) -> dict[str, _Reach]:
-    return {folder: _Reach(start, set(_tags(tags))) for folder, (start, tags) in folders.items()}
+    return {  # an older position has no late
+        folder: _Reach(start, set(_tags(tags)), parse_time(late[0]) if late else None)
+        for folder, (start, tags, *late) in folders.items()
+    }
 
 
 def option(url: SplitResult, name: str) -> str | None:

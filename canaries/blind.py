@@ -7,8 +7,8 @@ unsure, and said. A part that is blind is told once, until it is sound again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -21,8 +21,10 @@ from firedamp.storage.records import (
     Blind,
     ChannelStanding,
     Check,
+    FeedTrouble,
     Heard,
     Instance,
+    Outcome,
     Severity,
     Sound,
     Standing,
@@ -71,10 +73,21 @@ def alarm(check: Blind, since: datetime, now: datetime) -> Alert:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far feeds were read, and what they brought of each region."""
+    """How far feeds were read, what they brought of each region, and what they did not bring.
+
+    doubted says since when parts of the watch are not sound, by condition.
+    """
 
     marks: Sequence[Watermark]
     heard: Sequence[Heard] = ()
+    troubles: Sequence[FeedTrouble] = ()
+    doubted: Mapping[str, datetime] = field(default_factory=dict)
+
+    def failing(self, url: str, polled: datetime | None) -> str:
+        """Return why a feed was last not read to its end, after it was for the last time; nothing where none failed."""
+        failed = [each for each in self.troubles if each.feed == url and each.outcome == Outcome.FAILED]
+        last = max(failed, key=lambda each: each.last, default=None)
+        return "" if last is None or (polled is not None and last.last < polled) else f": {last.why}"
 
 
 def configured(urls: Sequence[str]) -> Check:
@@ -93,11 +106,15 @@ def feeds(urls: Sequence[str], reach: Reach, limit: timedelta, now: datetime) ->
         mark = next((each for each in reach.marks if each.feed == url), None)
         condition = f"{_FEED}{url}: read to its end"
         if mark is None or mark.polled is None:
-            yield Unsure(condition=condition, why="never, so far")
+            why, since = reach.failing(url, None), reach.doubted.get(condition, now)
+            if why and now - since > _POLLED:
+                yield Blind(condition=condition, why=f"never, so far{why}", since=since)
+            else:
+                yield Unsure(condition=condition, why=f"never, so far{why}")
             continue
         if abs(now - mark.polled) > _POLLED:
             ahead = ", by a clock that was ahead" if mark.polled > now else ""
-            why = f"not since {rfc3339(mark.polled)}{ahead}"
+            why = f"not since {rfc3339(mark.polled)}{ahead}{reach.failing(url, mark.polled)}"
             yield Blind(condition=condition, why=why, since=min(mark.polled, now))
         else:
             yield Sound(condition=condition, told=rfc3339(mark.polled))

@@ -24,7 +24,10 @@ _EXPIRING: Final = timedelta(days=1)
 """Age below which no lifecycle rule deletes an object (S3 guide, "Lifecycle configuration elements")."""
 _MADE: Final = re.compile(r"_(\d{8}T\d{4})Z_[^/]*\Z", re.ASCII)
 _LOGS: Final = re.compile(r"(?:[^/]+/)*?AWSLogs/(?:o-[^/]+/)?")
-_FOLDER: Final = re.compile(r"(?:[^/]+/)*AWSLogs/(?:o-[^/]+/)?([^/]+)/CloudTrail/([^/]+)/\Z")
+_FOLDER: Final = re.compile(
+    r"(?:[^/]+/)*AWSLogs/(?:o-[^/]+/)?([^/]+)/CloudTrail/([^/]+(?=/)|[a-z]+(?:-[a-z]+)+-\d)/?\Z"
+)
+"""A region's folder; its slash may be left out, but of a prefix that names no whole region, which may be of many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +67,17 @@ class Bucket:
         """Return the folders of records: `…AWSLogs/[o-ORG/]ACCOUNT/CloudTrail/REGION/`, or the prefix as it is."""
         whole = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
         logs = whole if "AWSLogs/" in whole else f"{whole}AWSLogs/"
-        below = [] if "/CloudTrail/" in logs else self._below(logs)
-        accounts = [
-            account for each in below for account in (self._below(each) if _last(each).startswith("o-") else [each])
-        ]
-        return [region for each in accounts for region in self._below(f"{each}CloudTrail/")] or [prefix]
+        within = "/CloudTrail/" in logs.removesuffix("/CloudTrail/")  # a region, or a day of it
+        return [prefix] if within else self._regions(logs) or [prefix]
+
+    def _regions(self, folder: str) -> list[str]:
+        """Return the folders of regions below that of trails, an organisation, an account or its trails."""
+        name = _last(folder)
+        if name == "CloudTrail":
+            return self._below(folder)
+        if name == "AWSLogs" or name.startswith("o-"):
+            return [region for each in self._below(folder) for region in self._regions(each)]
+        return self._below(f"{folder}CloudTrail/")
 
     def _below(self, prefix: str) -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix, Delimiter="/")
@@ -85,7 +94,7 @@ def name_at(folder: str, time: datetime) -> str:
     if found is None:
         return ""
     account, region = found.groups()
-    return f"{folder}{time:%Y/%m/%d}/{account}_CloudTrail_{region}_{time:%Y%m%dT%H%M}"
+    return f"{folder.removesuffix('/')}/{time:%Y/%m/%d}/{account}_CloudTrail_{region}_{time:%Y%m%dT%H%M}"
 
 
 def too_young(key: str, now: datetime) -> bool:

@@ -39,6 +39,8 @@ _PRIVATE: Final = tuple(
 )  # fmt: skip
 _SHOWN: Final = 12
 """How many values of a kind an alert lists; the incident has them all."""
+LONGEST: Final = 1_000
+"""Characters of one fact: much of a record is the attacker's to choose, and no channel takes a message of any size."""
 _AHEAD: Final = timedelta(minutes=5)
 """A clock may be ahead of ours by so much and nothing is said of it."""
 
@@ -130,7 +132,7 @@ def scanner(agent: str) -> str:
 def verdict(sightings: Sequence[Sighting]) -> str:
     """Tell what these sightings amount to: the key is public, AWS itself, somebody who looked, or an intruder."""
     kinds = {each.kind for each in sightings}
-    exposed = any(sight.EXPOSED in each.note for each in sightings)
+    exposed = any(sight.EXPOSED in each.notes for each in sightings)
     strangers = [each for each in sightings if not _by_aws(each) and each.kind is not SightingKind.MENTION]
     if exposed:
         return "public: AWS found this key and quarantined it" + (", and somebody uses it" if strangers else "")
@@ -145,7 +147,7 @@ def verdict(sightings: Sequence[Sighting]) -> str:
 def _by_aws(sighting: Sighting) -> bool:
     """Whether AWS made a call. A user agent proves nothing: whoever calls writes it."""
     kind = address_kind(sighting.event.address)
-    return sight.EXPOSED in sighting.note or kind in {AddressKind.AWS_INTERNAL, AddressKind.AWS_SERVICE}
+    return sight.EXPOSED in sighting.notes or kind in {AddressKind.AWS_INTERNAL, AddressKind.AWS_SERVICE}
 
 
 def of_key(key: WatchedKey, placement: Placement | None) -> Facts:
@@ -167,7 +169,7 @@ def of_sightings(sightings: Sequence[Sighting], now: datetime, locate: Locate = 
     events = [each.event for each in sightings]
     first, last = min(event.time for event in events), max(event.time for event in events)
     denied = sum(event.denied for event in events)
-    notes = list(dict.fromkeys(note for each in sightings for note in each.note.split("; ") if note))
+    notes = list(dict.fromkeys(note for each in sightings for note in each.notes))
     owner = next((note for note in notes if note.startswith(sight.PROPOSED)), "")
     remarks = [note for note in notes if not note.startswith(sight.PROPOSED)]
     return _said(
@@ -228,4 +230,4 @@ def _listed(values: Iterable[str]) -> str:
 
 
 def _said(*facts: tuple[str, str]) -> Facts:
-    return tuple((name, value) for name, value in facts if value)
+    return tuple((name, value if len(value) <= LONGEST else f"{value[:LONGEST]}…") for name, value in facts if value)

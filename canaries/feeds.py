@@ -15,14 +15,15 @@ from urllib.parse import SplitResult, unquote
 
 from firedamp.canaries.trailfiles import Document
 from firedamp.canaries.watchlist import digest
-from firedamp.storage.errors import SourceFailure
+from firedamp.storage.errors import SourceFailure, UsageFailure
 from firedamp.storage.records import Outcome, Rejected, Skipped, WatchedKey, Watermark
 
 LARGEST: Final = 1 << 28
 """Bytes of one file as it is stored: more is not read. CloudTrail's own hold a few megabytes."""
 
 _PAGE_FILES: Final = 256
-_PAGE_BYTES: Final = 1 << 25
+PAGE_BYTES: Final = 1 << 25
+"""Bytes of documents, as they are stored, from which on a page holds no more."""
 _SIBLINGS: Final = ("CloudTrail-Digest", "CloudTrail-Insight")
 """Folders beside a trail's own that hold no records (CloudTrail guide, "Finding your CloudTrail log files")."""
 
@@ -84,6 +85,8 @@ class FolderFeed:
 
     def __init__(self, url: SplitResult, world: World, largest: int = LARGEST) -> None:
         self.name = url.geturl()
+        if url.netloc not in {"", "localhost"} or not url.path.startswith("/"):  # `file://logs` would be this folder
+            raise UsageFailure(f"{self.name} names no folder of this machine", "file:///FOLDER takes an absolute path")
         self._root = Path(unquote(url.path))
         self._watched = world.watched
         self._largest = largest
@@ -106,7 +109,7 @@ class FolderFeed:
             elif taken is not None:
                 documents.append(taken)
                 size += len(taken.data)
-            if size >= _PAGE_BYTES or len(documents) >= _PAGE_FILES:
+            if size >= PAGE_BYTES or len(documents) >= _PAGE_FILES:
                 yield from _page(documents, skipped, memory)
                 documents, skipped, size = [], [], 0
         yield from _page(documents, skipped, memory)

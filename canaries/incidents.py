@@ -184,7 +184,7 @@ def _alerts(
     """Yield what a person must be told of new sightings of one incident: the first of them, or what is new."""
     told = [each for each in sightings if not each.own and not each.corrected]
     # All of them in one: whoever replays a mark a thousand times must not bury another alarm.
-    replayed = [each for each in told if MASQUERADE in each.note]
+    replayed = [each for each in told if MASQUERADE in each.notes]
     if replayed:
         rank = AlertKind.MASQUERADE, Severity.CRITICAL
         yield _alert(f"masquerade/{replayed[0].event.id}", rank, replayed, key_id, known)
@@ -232,7 +232,7 @@ def _news(sightings: Sequence[Sighting], incident: Incident) -> Iterator[str]:
         if event.service and event.service not in incident.services:
             yield f"service {event.service}"
         yield from _first_success(event, incident)
-        if sight.EXPOSED in each.note:
+        if sight.EXPOSED in each.notes:
             yield sight.EXPOSED
 
 

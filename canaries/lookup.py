@@ -3,7 +3,8 @@
 2 calls a second for each account and region, 50 records a page, 90 days back, one attribute a call, management events
 only (CloudTrail API reference, LookupEvents). Up to 200 watched keys are looked up by id and by the name of their
 owner; above that the history is swept as a whole, and only new keys made elsewhere are looked up on their own. Records
-come up to 15 minutes late, so every window begins 20 minutes before the last one ended.
+come up to 15 minutes late, so every window begins 20 minutes before the last one ended; of one key two hours before,
+and of a canary once an hour a day before: a record that is later than AWS promises is an alarm all the same.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from firedamp.canaries.awsfeeds import option
 from firedamp.canaries.feeds import Page, World
 from firedamp.canaries.trailfiles import Document
 from firedamp.canaries.watchlist import tag
-from firedamp.storage.errors import Failure, SourceFailure
-from firedamp.storage.records import Outcome, Skipped, WatchedKey, Watermark
+from firedamp.storage.errors import Failure, SourceFailure, aws_code
+from firedamp.storage.records import Canary, Outcome, Skipped, WatchedKey, Watermark
 from firedamp.storage.refusals import failures
 from firedamp.storage.times import parse_time, rfc3339
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 OVERLAP: Final = timedelta(minutes=20)
 KEY_OVERLAP: Final = timedelta(hours=2)
 """Looking up one key costs the same for hours as for minutes, so later records are caught too."""
+LATE: Final = timedelta(days=1)
+_LATE_EVERY: Final = timedelta(hours=1)
 HISTORY: Final = timedelta(days=90)
 SWEEP_BACK: Final = timedelta(hours=2)
 """How far back a first sweep of everything goes: at 100 records a second, more would never end."""
@@ -51,6 +54,8 @@ class _Reach:
 
     until: datetime
     keys: frozenset[str]
+    late: datetime
+    """When it was last looked for records that come late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +85,10 @@ class LookupFeed:
         stop = threading.Event()
         regions = self._regions or self._enabled()
         # Clients are made here: botocore's sessions are not safe to share while one is being made.
+        tasks = {region: _Task(region, keys, reached.get(region), now, stop) for region in regions}
         threads = [
             threading.Thread(target=_look, args=(client, task, self._world.sleep, found), daemon=True)
-            for task in (_Task(region, keys, reached.get(region), now, stop) for region in regions)
+            for task in tasks.values()
             for client in (self._world.clients("cloudtrail", task.region, self._profile),)
         ]
         for thread in threads:
@@ -95,7 +101,7 @@ class LookupFeed:
                 if each.ended:
                     running -= 1
                     if not any(skipped.outcome is Outcome.FAILED for skipped in each.skipped):
-                        reached[each.region] = _Reach(now, frozenset(tag(key) for key in keys))
+                        reached[each.region] = tasks[each.region].reached()
                         position = _position(reached)
                 yield Page(documents=each.documents, skipped=each.skipped, position=position)
         finally:
@@ -127,6 +133,15 @@ class _Task:
         """Return how far the region is looked up: not beyond now, where a clock that was ahead has put it."""
         return min(reach.until, self.now)
 
+    def _searching(self) -> bool:
+        """Whether it is time to look for records that come late."""
+        return self.reach is None or abs(self.now - self.reach.late) >= _LATE_EVERY
+
+    def reached(self) -> _Reach:
+        """Return how far the region is looked up when this task has ended well."""
+        late = self.now if self.reach is None or self._searching() else self.reach.late
+        return _Reach(self.now, frozenset(tag(key) for key in self.keys), late)
+
     def requests(self) -> Iterator[dict[str, Any]]:
         """Yield the look-ups: for each key its id, its owner, and in the region of IAM both as resources."""
         if len(self.keys) > MOST_KEYS:
@@ -151,8 +166,11 @@ class _Task:
     def _by_key(self, keys: Iterable[WatchedKey]) -> Iterator[dict[str, Any]]:
         asked = dict[tuple[str, str], None]()
         for key in keys:
-            known = self.reach is not None and tag(key) in self.reach.keys
-            start = self._until(self.reach) - KEY_OVERLAP if self.reach is not None and known else self.now - HISTORY
+            start = self.now - HISTORY
+            if self.reach is not None and tag(key) in self.reach.keys:
+                # A real key may be used a thousand times an hour: it would be read all day.
+                late = isinstance(key, Canary) and self._searching()
+                start = self._until(self.reach) - (LATE if late else KEY_OVERLAP)
             names = [("AccessKeyId", key.key_id)]
             if key.owner.user_name:
                 names.append(("Username", key.owner.user_name))
@@ -207,10 +225,21 @@ def _look(client: CloudTrailClient, task: _Task, sleep: Callable[[float], None],
 
 
 def _answers(client: CloudTrailClient, request: dict[str, Any], rate: _Rate, task: _Task) -> Iterator[Document]:
+    from botocore.exceptions import ClientError
+
+    last: datetime | None = None
     while not task.stop.is_set():
         rate.wait()
-        answer = client.lookup_events(**request)
+        try:
+            answer = client.lookup_events(**request)
+        except ClientError as error:
+            # A token ends some time, and records come newest first: those below the last one are still to be read.
+            if aws_code(error) != "InvalidNextTokenException" or last is None or last >= request["EndTime"]:
+                raise
+            request = {name: value for name, value in request.items() if name != "NextToken"} | {"EndTime": last}
+            continue
         for event in answer.get("Events", []):
+            last = event.get("EventTime", last)
             where = f"lookup://{task.region}/{event.get('EventId', '')}"
             yield Document(where, event.get("CloudTrailEvent", "").encode("utf-8", "replace"))
         token = answer.get("NextToken")
@@ -229,12 +258,14 @@ def _drain(found: queue.Queue[_Found]) -> None:
 def _reached(since: Watermark | None) -> dict[str, _Reach]:
     reached: dict[str, _Reach] = {}
     told = json.loads(since.position) if since is not None and since.position else {}
-    for region, (until, keys) in told.items():
+    for region, (until, keys, *late) in told.items():  # an older position has no late
         time = parse_time(until)
         if time is not None:
-            reached[region] = _Reach(time, frozenset(keys))
+            reached[region] = _Reach(time, frozenset(keys), (parse_time(late[0]) if late else None) or time - LATE)
     return reached
 
 
 def _position(reached: dict[str, _Reach]) -> str:
-    return json.dumps({region: [rfc3339(each.until), sorted(each.keys)] for region, each in reached.items()})
+    return json.dumps(
+        {region: [rfc3339(each.until), sorted(each.keys), rfc3339(each.late)] for region, each in reached.items()}
+    )

@@ -104,12 +104,11 @@ class Mint:
         if not fresh:
             void = self._delete_keys(minting) or void
             self.store.key_deleted(minting)
-        made = self.pace.call(lambda: self.iam.create_access_key(UserName=user), _UNSEEN)
-        key = made["AccessKey"]
+        key, doubled = self._new_key(user)
         minting = replace(minting, key_id=key["AccessKeyId"])
         canary = self._canary(minting, arn)
         self.store.key_made(minting, canary)
-        if not fresh or made["ResponseMetadata"].get("RetryAttempts"):
+        if doubled or not fresh:
             # An answer that was lost on its way, or a key that IAM did not list a moment ago, left one more behind.
             self._delete_keys(minting, keep=key["AccessKeyId"])
         hand_over(Minted(canary, Secret(key["SecretAccessKey"]), void))
@@ -146,6 +145,18 @@ class Mint:
         minting = replace(minting, user_id=user["UserId"])
         self.store.ask([minting])
         return minting, user["Arn"], fresh
+
+    def _new_key(self, user: str) -> tuple[Any, bool]:
+        """Make a key; say whether IAM was asked more than once, and may have made another one each time."""
+        asked = 0
+
+        def ask() -> Any:
+            nonlocal asked
+            asked += 1
+            return self.iam.create_access_key(UserName=user)
+
+        made = self.pace.call(ask, _UNSEEN)
+        return made["AccessKey"], asked > 1 or bool(made["ResponseMetadata"].get("RetryAttempts"))
 
     def _existing(self, minting: Minting) -> Any:
         """Return the user if there is one and it is ours, None if there is none. Raises Failure for a stranger's."""

@@ -44,7 +44,7 @@ def read(body: str, where: str) -> list[Notice]:
 
 
 def _read(body: str, where: str, depth: int) -> Iterator[Notice]:
-    if _TEST in body[:200]:
+    if _TEST in body[:200] and not body.lstrip().startswith("{"):  # in a record a stranger may write it
         yield Skipped(outcome=Outcome.LEFT_OUT, what=where, why="a test message of CloudTrail")
         return
     try:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from firedamp.canaries import cloudtrail
-from firedamp.canaries.tamper import Guarded, Touch, touched
+from firedamp.canaries.tamper import Guarded, touched
 from firedamp.canaries.watchlist import Watchlist
 from firedamp.storage.records import Event, Rejected, Sighting, SightingKind
 
@@ -43,12 +43,12 @@ def sightings(
         return
     found = _found(event, record, watchlist)
     touch = touched(event, cloudtrail.parameters(record), guarded, where)
+    what = "" if touch is None else f"{ATTEMPT if touch.failed else ''}{_foreign(touch.what)}"
     for key_id, kind in found.items():
         unowned = kind is SightingKind.USE and watchlist.keys[key_id].owner.arn is None
-        yield Sighting(key_id=key_id, kind=kind, event=event, note="; ".join(_notes(event, record, unowned, touch)))
+        yield Sighting(key_id=key_id, kind=kind, event=event, note="; ".join(_notes(event, record, unowned, what)))
     if touch is not None and not found:
-        note = f"{ATTEMPT}{touch.what}" if touch.failed else touch.what
-        yield Sighting(key_id=None, kind=SightingKind.TAMPER, event=event, note=note)
+        yield Sighting(key_id=None, kind=SightingKind.TAMPER, event=event, note=what)
 
 
 def _found(event: Event, record: object, watchlist: Watchlist) -> dict[str, SightingKind]:
@@ -80,16 +80,21 @@ def _named(event: Event, record: object, watchlist: Watchlist) -> str | None:
     return None
 
 
-def _notes(event: Event, record: object, unowned: bool, touch: Touch | None) -> Iterator[str]:
+def _notes(event: Event, record: object, unowned: bool, what: str) -> Iterator[str]:
     if event.wrote and any(QUARANTINE in text for text in cloudtrail.texts(cloudtrail.parameters(record))):
         yield EXPOSED if event.name.startswith(("Attach", "Put")) else RELEASED
     odd = cloudtrail.odd_time(record)
     if odd:
-        yield f"{UNDATED}{odd[:_TOLD]}"
+        yield f"{UNDATED}{_foreign(odd[:_TOLD])}"
     if unowned and event.arn:
-        yield f"{PROPOSED}{event.arn}"
+        yield f"{PROPOSED}{_foreign(event.arn)}"
     session = cloudtrail.minted(record)
     if session:
-        yield f"{MINTED}{session}"
-    if touch is not None:
-        yield f"{ATTEMPT}{touch.what}" if touch.failed else touch.what
+        yield f"{MINTED}{_foreign(session)}"
+    if what:
+        yield what
+
+
+def _foreign(text: str) -> str:
+    """Return what a record says so that it is one part of a note, and never looks like another of ours."""
+    return text.replace(";", ",")

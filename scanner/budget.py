@@ -24,7 +24,7 @@ _FLOOR: Final = 16 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far one top-level file is unpacked. What lies beyond is reported as failed, with the limit's name.
+    """How far one top-level file is unpacked. What lies beyond has failed, and says which setting cut it off.
 
     depth counts containers inside containers, members is for each container, size is the sum of bytes unpacked from
     one top-level file, ratio the same sum over the file's size (from 64 MiB on; each member's own from 16 MiB on),
@@ -76,15 +76,15 @@ class Budget:
         """Take count unpacked bytes from the budget; raises Spent when it is used up or the time is over."""
         self.used += count
         if self.used > self.limits.size:
-            raise Spent(f"unpacks to more than {self.limits.size / MIB:,.0f} MiB")
+            raise Spent(f"unpacks to more than {self.limits.size / MIB:,.0f} MiB (unpack_bytes)")
         if self.used > self._by_ratio:
-            raise Spent(f"unpacks to more than {self.limits.ratio} times its size")
+            raise Spent(f"unpacks to more than {self.limits.ratio} times its size (unpack_ratio)")
         self.check()
 
     def check(self) -> None:
         """Raise Spent when the time is over."""
         if self._clock() > self._deadline:
-            raise Spent(f"took longer than {self.limits.seconds:g} s")
+            raise Spent(f"took longer than {self.limits.seconds:g} s (unpack_time)")
 
 
 File = io.BufferedReader
@@ -246,7 +246,7 @@ class Inflated(Reader):
         self._budget.spend(len(piece))
         self._unpacked += len(piece)
         if self._unpacked > self._budget.allowance(self._stored):
-            raise Broken(f"unpacks to more than {self._budget.limits.ratio} times its size")
+            raise Broken(f"unpacks to more than {self._budget.limits.ratio} times its size (unpack_ratio)")
         return piece
 
     def _next_stream(self, rest: bytes) -> None:

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
+from firedamp.scanner import gitfiles
+from firedamp.scanner.names import parts_with_key_id
 from firedamp.scanner.objects import Layout, ObjectAccess, find, resolve, tips
-from firedamp.scanner.reading import Part, Reader, Settings, Share, Unread
+from firedamp.scanner.reading import Named, Part, Reader, Settings, Share, Unread
 from firedamp.scanner.source import Blob, Checkpoint, Item
 from firedamp.scanner.walk import shown
 from firedamp.storage.errors import SourceFailure
@@ -33,17 +35,24 @@ class ChosenSource:
 
     name: Final = "git"
 
-    def __init__(self, layout: Layout, choose: Choose, settings: Settings, index: Path | None = None) -> None:
-        """Make the source. index is given to git that chooses; nobody else needs it."""
+    def __init__(
+        self, layout: Layout, choose: Choose, settings: Settings, *, index: Path | None = None, committed: bool = False
+    ) -> None:
+        """Make the source. index is given to git that chooses; nobody else needs it. committed: commits are chosen."""
         self.target = shown(str(layout.root))
-        self._layout, self._choose, self._settings, self._index = layout, choose, settings, index
+        self._layout, self._choose, self._settings = layout, choose, settings
+        self._index, self._committed = index, committed
         self._paths: dict[str, list[str | None]] = {}
+        self._entries: dict[str, list[str]] = {}
+        """Names in paths that may hold a key id, and the paths up to them."""
 
     def blobs(self) -> Iterator[Item]:
         """Yield the chosen objects worth a look."""
         with ObjectAccess(self._layout, index=self._index) as git:
             for name, path in self._choose(git):
                 self._paths.setdefault(name, []).append(path)
+            for path in [path for paths in self._paths.values() for path in paths if path is not None]:
+                yield from self._named(path)
             reader = Reader(git=git, hits=self._settings.hits, container=self._settings.container, jobs=1)
             for item in reader.read([Part(_ids(self._paths, self._layout.width))]):
                 match item:
@@ -51,12 +60,26 @@ class ChosenSource:
                         yield item
                         if spooled is not None:
                             Path(spooled).unlink()
+                    case Named(id=name, names=names):
+                        for folder in self._paths.get(name, []):
+                            for entry in names:
+                                path = entry.decode("utf-8", "backslashreplace")
+                                yield from self._named(path if folder is None else f"{folder}/{path}")
                     case Unread(id=name):
                         yield Skipped(outcome=Outcome.FAILED, what=name, why="git cannot give it")
                     case Share(tally=tally):
                         yield Checkpoint(tally)
             # Nothing staged is no failure: the choice itself was read.
             yield Checkpoint(Tally(known=0 if self._paths else 1))
+
+    def _named(self, path: str) -> Iterator[Blob]:
+        """Yield the names in a path in which a key id may stand, each once."""
+        for part in parts_with_key_id(path):
+            name = part.rpartition("/")[2].encode()
+            blob = gitfiles.named(name, self._layout.width)
+            if blob not in self._entries:
+                yield Blob(blob, name, lines=False)
+            self._entries.setdefault(blob, []).append(part)
 
     def unread(self, blob: str) -> None:
         """Nothing is remembered here, so nothing has to be forgotten."""
@@ -72,10 +95,25 @@ class ChosenSource:
         yield from ()
 
     def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
-        """Yield the paths that the chosen objects have."""
-        for blob in ids:
-            for path in dict.fromkeys(self._paths.get(blob, [])):
-                yield blob, GitProvenance(repository=self.target, path=path, in_head=False)
+        """Yield the paths that the chosen objects have, and of the chosen commits the one that brought each."""
+        known = {blob for blob in ids if blob in self._paths or blob in self._entries}
+        if self._committed and known:
+            from firedamp.scanner.history import kinds_of, trace
+            from firedamp.scanner.idset import from_hex
+
+            nowhere = GitProvenance(repository=self.target, in_head=False)
+            with ObjectAccess(self._layout) as git:
+                bare = [name for name, paths in self._paths.items() if None in paths]
+                commits = [name for name, kind in kinds_of(git, bare) if kind == "commit"]
+                blobs = known & self._paths.keys()
+                for blob, met in trace(git, from_hex(commits, self._layout.width), blobs, self.target):
+                    if met != nowhere:
+                        known.discard(blob)
+                        yield blob, met
+        for blob in known:
+            for path in dict.fromkeys((*self._paths.get(blob, []), *self._entries.get(blob, []))):
+                place = None if path is None else shown(path)
+                yield blob, GitProvenance(repository=self.target, path=place, in_head=False)
 
 
 def staged(
@@ -110,7 +148,7 @@ def staged(
         if unmerged:
             yield from _theirs(git, f"{place} cannot be listed")
 
-    return ChosenSource(layout, choose, settings, place)
+    return ChosenSource(layout, choose, settings, index=place)
 
 
 def _with(layout: Layout, stores: tuple[Path, ...]) -> Layout:
@@ -151,7 +189,7 @@ def pushed(
             if name:
                 yield name.decode("ascii"), where.decode("utf-8", "backslashreplace") or None
 
-    return ChosenSource(layout, choose, settings)
+    return ChosenSource(layout, choose, settings, committed=True)
 
 
 def _ids(names: Iterable[str], width: int) -> Ids:

@@ -1,16 +1,12 @@
-"""Which bytes are a container, and the walk through containers inside containers.
+"""The walk through containers inside containers, and what opens each format.
 
-To add a format: one function that yields its parts, one row in FORMATS.
+To add a format: one row in `formats`, one function that yields its parts, one row in _OPEN.
 """
 
 from __future__ import annotations
 
 import io
-import re
-import struct
-import tarfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from firedamp.scanner import archives, documents, mail, sevenzip, streams
@@ -30,146 +26,41 @@ from firedamp.scanner.budget import (
     too_large,
     trouble_of,
 )
-from firedamp.scanner.names import may_hold_secret, parts_with_key_id, with_key_id
+from firedamp.scanner.formats import BY_NAME, HEAD, container_of, holds_zip_end
+from firedamp.scanner.names import LONGEST_PATH, may_hold_secret, parts_with_key_id, with_key_id
 from firedamp.scanner.stub import TAIL, is_stub, tail_of
 from firedamp.storage.masking import masked
 from firedamp.storage.records import Outcome, Skipped
 
-HEAD: Final = 4096
-"""How many first bytes `container_of` wants. Fewer do for everything but mail, notebooks and tar (512)."""
 OVERLAP: Final = 64 << 10
 """How much of a window is seen again in the next, so that what stands at its border is seen whole."""
 _LONGEST_NAME: Final = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A kind of container: how it begins (a regular expression on bytes), and the function that opens it."""
-
-    name: str
-    start: bytes
-    open: Callable[[File, Budget], Parts]
-    raw: bool = False
-    """Whether a look at its bytes as stored may show what its parts do not: remains, free pages, comments."""
-    plain: bool = False
-    """Whether its text stands in it as it is: then it is opened only when a look at its bytes showed something."""
-
-
-_BINARY: Final = rb"(?=[\t\n\r -~]{0,16}[^\t\n\r -~])"
-"""What no text about a format has behind the marks that it begins with."""
-_LINE: Final = rb"[^\n]*+\n(?:[ \t][^\n]*+\n)*+"
-_HEADERS: Final = rb"(?:[!-9;-~]{1,200}+:%b)*?" % _LINE
-"""Lines of a mail's header, as few as do: names are printable (RFC 5322, 3.6.8), longer lines are folded."""
-_OF_MAIL: Final = (
-    rb"(?=[AaDdFfMmRr])(?i:From:[^\n]*@"
-    rb"|(?:Message-ID|MIME-Version|Received|Return-Path|Delivered-To|DKIM-Signature|ARC-Seal):)"
-)
-_OFTEN_IN_MAIL: Final = rb"(?i:From|To|Cc|Subject|Date|Content-Type|Content-Transfer-Encoding):"
-"""What other texts have too: HTTP, forms, lists of settings."""
-_FIELD: Final = _HEADERS + rb"(?:%b|%b)" % (_OF_MAIL, _OFTEN_IN_MAIL)
-_MAIL: Final = rb"(?=%b%b)" % (_HEADERS, _OF_MAIL) + _FIELD + _LINE + _FIELD
-"""A header of which one field is a mail's only, and one more is at home there. Any other may stand first."""
-_DRAFT: Final = rb"(?=(?:%b){0,2}(?i:Subject):)(?=(?:%b){0,2}(?i:To|Cc):)%b" % (
-    _LINE,
-    _LINE,
-    _LINE.join((_OFTEN_IN_MAIL,) * 3),
-)
-"""What was not sent yet has no field that is a mail's only: the first three are at home there, with Subject and To."""
-
-FORMATS: Final[tuple[Format, ...]] = (
-    Format(
-        "zip",
-        rb"PK(?:\x03\x04%b|\x05\x06%b|\x07\x08PK\x03\x04|00PK\x03\x04)|Cr24[\x02\x03]\x00\x00\x00" % (_BINARY, _BINARY),
-        archives.unzip,
-    ),
-    Format("gzip", rb"\x1f\x8b\x08", streams.gunzip),
-    Format("bzip2", rb"BZh[1-9](?:\x31\x41\x59\x26\x53\x59%b|\x17\x72\x45\x38\x50\x90)" % _BINARY, streams.bunzip2),
-    Format("xz", rb"\xfd7zXZ\x00|\x5d\x00\x00[\x00-\xff]{2}(?:\xff{8}|[\x00-\xff]{5}\x00{3})", streams.unxz),
-    Format("zstd", rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", streams.unzstd),
-    Format("lz4", rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18", streams.unlz4),
-    Format("7z", rb"7z\xbc\xaf\x27\x1c", sevenzip.un7z),
-    Format("ar", rb"!<arch>\n(?s:.{58}`\n)", archives.unar),
-    Format(
-        "cpio",
-        rb"07070[12][0-9A-Fa-f]{104}|070707[0-7]{70}"
-        rb"|(?:\xc7\x71[\x00-\xff]{5}|\x71\xc7[\x00-\xff]{4})[\x11\x21\x41\x61\x81\xa1]",
-        archives.uncpio,
-    ),
-    Format("rpm", rb"\xed\xab\xee\xdb", archives.unrpm),
-    Format("git", rb"# v[23] git bundle\n|PACK\x00{3}[\x02\x03]", archives.ungit, raw=True),
-    Format("sqlite", rb"SQLite format 3\x00(?s:.{84})", documents.unsqlite, raw=True),
-    Format("plist", rb"bplist00", documents.unplist, raw=True),
-    Format("pdf", rb"%PDF-(?:\d\.\d[\r\n]|(?s:.*?)\d\s+obj\b)", documents.unpdf, raw=True),
-    Format(
-        "pyc", rb"[\x00-\xff][\x0b-\x0e]\r\n|[\x00-\xff]\xf2\r\n|\x03\xf3\r\n", documents.unpyc, raw=True, plain=True
-    ),
-    Format(
-        "notebook",
-        rb'\s{0,8}\{\s{0,20}(?:"cells"\s*:\s*\[|"nbformat"\s*:|"metadata"\s*:\s*\{(?s:.{0,3000}?)"(?:kernelspec|language_info|colab)")',
-        documents.unnotebook,
-        raw=True,
-        plain=True,
-    ),
-    Format("office", documents.OFFICE, documents.unoffice),
-    Format("mbox", rb"From \S+ [^\n]{0,40}\d\d:\d\d[^\n]{0,60}\r?\n[!-9;-~]{1,200}:", mail.unmbox, raw=True),
-    Format("mail", rb"%b|%b" % (_MAIL, _DRAFT), mail.unmail, raw=True),
-    # Last: anything may stand at the first 148 bytes of a tar, and the checksum has the last word.
-    Format("tar", rb"(?s:.{148})[0-7 \x00]{8}(?s:.{101})(?:ustar|(?s:.{5}))", archives.untar),
-)
-
-PLAIN: Final = frozenset(f.name for f in FORMATS if f.plain)
-"""Formats that a source opens only when the prefilter saw something in their bytes."""
-
-_BY_NAME: Final = {f.name: f for f in FORMATS}
-_STARTS: Final = re.compile(b"|".join(b"(?P<is_%b>%b)" % (f.name.encode(), f.start) for f in FORMATS))
-
-
-def container_of(head: bytes, tail: bytes = b"") -> str | None:
-    """Name the format of a file from its first bytes (HEAD of them, or all), or None when it is no container.
-
-    tail, its last bytes (64 KiB), shows a zip behind an executable or a script.
-    """
-    match = _STARTS.match(head)
-    name = None if match is None or match.lastgroup is None else match.lastgroup.removeprefix("is_")
-    if name == "tar" and not _tar_header(head[:512]):
-        name = None
-    if tail and name is None and is_stub(head) and _holds_zip_end(tail):
-        return "zip"
-    return name
-
-
-def must_open(head: bytes, tail: bytes = b"") -> str | None:
-    """Do as `container_of`, but pass over formats whose bytes tell by themselves whether to open them (`PLAIN`)."""
-    name = container_of(head, tail)
-    return None if name in PLAIN else name
-
-
-_ZIP_END: Final = struct.Struct("<4sHHHHI")
-
-
-def _holds_zip_end(tail: bytes) -> bool:
-    """Whether a zip's end record stands in tail (APPNOTE 4.3.16), not only its mark: unzip programs hold that too.
-
-    One disk, as many entries here as in all, at least one, and a directory with room for them.
-    """
-    # One byte is found twenty times as fast as four, and a script has no such byte.
-    at = tail.rfind(b"PK\x05\x06") if b"\x05" in tail else -1
-    while at >= 0:
-        if at + _ZIP_END.size <= len(tail):
-            _, disk, first, here, all_of_them, size = _ZIP_END.unpack_from(tail, at)
-            if disk == first == 0 and here == all_of_them > 0 and size >= 46 * here:
-                return True
-        at = tail.rfind(b"PK\x05\x06", 0, at)
-    return False
-
-
-def _tar_header(block: bytes) -> bool:
-    """Whether the checksum of a tar header holds. All zeros is none."""
-    try:
-        tarfile.TarInfo.frombuf(block, "latin-1", "replace")
-    except (tarfile.HeaderError, ValueError):
-        return False
-    return True
+_OPEN: Final[Mapping[str, Callable[[File, Budget], Parts]]] = {
+    "zip": archives.unzip,
+    "gzip": streams.gunzip,
+    "bzip2": streams.bunzip2,
+    "xz": streams.unxz,
+    "zstd": streams.unzstd,
+    "lz4": streams.unlz4,
+    "7z": sevenzip.un7z,
+    "ar": archives.unar,
+    "cpio": archives.uncpio,
+    "rpm": archives.unrpm,
+    "git": archives.ungit,
+    "reftable": streams.unreftable,
+    "sqlite": documents.unsqlite,
+    "plist": documents.unplist,
+    "pdf": documents.unpdf,
+    "pyc": documents.unpyc,
+    "notebook": documents.unnotebook,
+    "office": documents.unoffice,
+    "mbox": mail.unmbox,
+    "mail": mail.unmail,
+    "tar": archives.untar,
+}
+"""What yields the parts of each format."""
 
 
 def walk(kind: str, parts: Parts, budget: Budget, interesting: Callable[[bytes], bool]) -> Iterator[Member | Skipped]:
@@ -186,13 +77,11 @@ def walk(kind: str, parts: Parts, budget: Budget, interesting: Callable[[bytes],
 
 def opened(kind: str, file: File, budget: Budget) -> Parts:
     """Open a file by the format named kind; `container_of` gives the name."""
-    return _BY_NAME[kind].open(file, budget)
+    return _OPEN[kind](file, budget)
 
 
 _TOLD: Final = 100
 """How many unreadable members of one container are named; the rest are counted."""
-_LONGEST_PATH: Final = 4096
-"""Characters of a path: Linux takes no longer one (PATH_MAX)."""
 
 
 class _Walk:
@@ -213,7 +102,7 @@ class _Walk:
             for part in parts:
                 count += bool(part.name)  # what has none is the container's own text
                 if count > self._limits.members:
-                    why = f"holds more than {self._limits.members:,} members"
+                    why = f"holds more than {self._limits.members:,} members (unpack_members)"
                     break
                 self.at = _joined(chain, part.name)
                 yield from self._names(chain, part.name, named)
@@ -249,7 +138,7 @@ class _Walk:
         """
         if not with_key_id([whole]):
             return
-        is_long = len(whole) > _LONGEST_PATH
+        is_long = len(whole) > LONGEST_PATH
         if is_long or may_hold_secret(whole):
             text = (whole.replace("/", "\n") if is_long else whole).encode("utf-8", "replace")
             yield from self._window(chain, text, (None, None), office=False)
@@ -272,9 +161,9 @@ class _Walk:
         if not part.thin:
             chain = _joined(chain, part.name)
         if depth >= self._limits.depth:
-            yield _failed(chain, f"{kind} is nested deeper than {self._limits.depth}")
+            yield _failed(chain, f"{kind} is nested deeper than {self._limits.depth} (unpack_depth)")
             return
-        known = _BY_NAME[kind]
+        known = BY_NAME[kind]
         if known.raw and not isinstance(body, bytes) and not body.seekable():
             first = body.read(self._limits.held)
             if body.peek(1):
@@ -286,7 +175,7 @@ class _Walk:
         if known.plain and isinstance(body, bytes) and not self._interesting(body):
             return
         file = in_memory(body) if isinstance(body, bytes) else body
-        yield from self.parts(kind, known.open(file, self._budget), chain, depth + 1, file)
+        yield from self.parts(kind, _OPEN[kind](file, self._budget), chain, depth + 1, file)
         if known.raw and not part.shown:
             file.seek(0)
             yield from self._leaf(chain, body, part.lines)
@@ -347,7 +236,7 @@ def _without_zip(pieces: Iterator[bytes], held: int) -> Iterator[bytes]:
     for piece in pieces:
         tail = (tail + piece)[-TAIL:]
         yield piece
-    if _holds_zip_end(tail):
+    if holds_zip_end(tail):
         raise _too_large("zip", held)
 
 

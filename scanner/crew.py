@@ -58,6 +58,7 @@ def _beside(world: World, first: Step, jobs: int) -> Iterator[Step]:
         for connection, process in readers.items():
             connection.close()
             process.terminate()
+        for process in readers.values():
             process.join()
 
 

@@ -14,10 +14,11 @@ from typing import Final
 
 import regex
 
-from firedamp.scanner import packed, spelling
+from firedamp.scanner import packed, patches, spelling
 from firedamp.scanner.candidates import Role
 from firedamp.scanner.keys import KINDS, Shape
 from firedamp.scanner.runs import REACH, Decoder, Encoded, Mark, Run, Segment, changed, windows
+from firedamp.scanner.shape import COLOUR, plausible
 from firedamp.scanner.spelling import by_number, listed, replaced, spelled, styled
 
 # UTF-16: every other byte is nought.
@@ -53,6 +54,8 @@ _REMARK: Final = rb"(?:_[ \t]{0,8}\r?\n|//[^\n]{0,40}\n|/\*[^*\n]{0,40}\*/)"
 """What may follow an operator: a comment, or how Visual Basic goes on in the next line."""
 _INVISIBLE: Final = rb"(?:\xe2\x80[\x8b-\x8d]|\xc2\xad|<wbr ?/?>|&(?:shy|#8203|#173);)"
 """Where a browser may break a long word: zero-width spaces and soft hyphens."""
+_COLOURS: Final = b"(?:" + COLOUR.encode() + b"){1,4}"
+"""Between the pieces of a value: what was searched for, or words and signs of a language, in colours of their own."""
 _NEXT_LINE: Final = rb"[\"'`][ \t]{0,8}\r?\n\s{0,64}" + _OPEN
 _JOINED: Final = (
     rb"[\"'`]\s{0,40}" + _OPERATOR + rb"[ \t]{0,8}" + _REMARK + rb"?\s{0,64}" + _OPEN
@@ -60,10 +63,28 @@ _JOINED: Final = (
     + rb"|\\\r?\n[ \t]{0,64}"
     + rb"|" + _INVISIBLE
 )  # fmt: skip
+_SURE: Final = _JOINED + rb"|(?<=[A-Za-z0-9+/])" + _COLOURS + rb"(?=[A-Za-z0-9+/])"
+"""Joints as they stand in text. A log is full of colours: those between a word and a blank join nothing."""
+_WRAP: Final = (
+    rb"(?:" + COLOUR.encode() + rb"){0,2}"
+    rb"(?: ?\r?\n[ \t>#*]{0,16}|(?:\\{1,8}r)?\\{1,8}n[ >]{0,16}| \r| \\{1,8}r)"
+)
+"""Where a terminal goes on in its next line: copied from its screen, or as a shell that edits a line writes it."""
+_SIGNS: Final = re.compile(
+    rb"(?=[\"'`\\\x1b#^\xe2\xc2<&\r\n])"  # what a sign may begin with: asked first, that is three times as fast
+    rb"(?:" + _SURE + rb"|(?<=[A-Za-z0-9+/]{20})[\r\n\\\x1b]|(?<=[A-Za-z0-9+/]{20} )[\r\n\\]"
+    rb"|(?:\r?\n[ \t>#*]{0,16}|\\{1,8}[nr][ >]{0,16}|\r)[A-Za-z0-9+/]{20,39}(?![A-Za-z0-9+/]))"
+)
+"""Joints, and lines that end or begin with a secret's larger part: most words there are passed by."""
+_LINE_END: Final = re.compile(rb"[\r\n]|\\[rn]")
+_NARROWEST, _WIDEST = 40, 512
+"""Columns of a terminal."""
 _LOOSE: Final = rb"[\"'`][ \t]{0,8},?\s{0,64}" + _OPEN
 _JOINS: Final = re.compile(
-    rb"(?P<line>" + _NEXT_LINE + rb")|(?P<sure>" + _JOINED + rb")|[\"'`][ \t]{0,8}(?P<comma>,?)\s{0,64}" + _OPEN
-)
+    rb"(?P<line>" + _NEXT_LINE + rb")|(?P<sure>" + _SURE + rb")"
+    rb"|(?<=[A-Za-z0-9+/])(?P<wrap>" + _WRAP + rb")(?=[A-Za-z0-9+/])"
+    rb"|[\"'`][ \t]{0,8}(?P<comma>,?)\s{0,64}" + _OPEN
+)  # fmt: skip
 _LITERAL_END: Final = regex.compile(rb"(?r)[A-Za-z0-9+/]{0,41}")
 _LITERAL_START: Final = re.compile(rb"[A-Za-z0-9+/]{0,41}")
 _ID: Final = re.compile(b"|".join(kind.exact.pattern for kind in KINDS if kind.exact and kind.role is Role.KEY_ID))
@@ -78,7 +99,13 @@ def _concatenated(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
         at, done, start = 0, low, low
         while (found := _JOINS.search(text, start, high)) is not None:
             behind = done if joined else -1
-            if not (_goes_on(text, found, behind) if found["line"] else found["sure"] or _is_one_value(text, found)):
+            if found["line"]:
+                joins = _goes_on(text, found, behind)
+            elif found["wrap"]:
+                joins = _is_wrapped(text, found)
+            else:
+                joins = bool(found["sure"]) or _is_one_value(text, found)
+            if not joins:
                 start = found.start() + 1
                 continue
             parts.append(text[done : found.start()])
@@ -123,6 +150,21 @@ def _goes_on(text: bytes, joint: re.Match[bytes], behind: int) -> bool:
     return not any(_ID.fullmatch(value) for value in values)
 
 
+def _is_wrapped(text: bytes, joint: re.Match[bytes]) -> bool:
+    """Whether a value goes on in the next line because its own was full: then the next one is no longer."""
+    pieces = _beside(text, joint)
+    value = b"".join(pieces)
+    is_secret = _SECRET.fullmatch(value) is not None and plausible(value.decode())
+    if any(_ID.fullmatch(piece) for piece in pieces) or not (is_secret or _ID.fullmatch(value)):
+        return False
+    ends = _LINE_END.finditer(text, max(0, joint.start() - _WIDEST), joint.start())
+    width = joint.start() - max((end.end() for end in ends), default=0)
+    below = _LINE_END.search(text, joint.end(), joint.end() + _WIDEST)
+    # The next line may end as its own does, in a colour or with backslashes.
+    rest = (len(text) if below is None else below.start()) - joint.end() - len(joint[0])
+    return _NARROWEST <= width < _WIDEST and rest <= width
+
+
 def _nothing(_inner: Shape) -> Iterator[Encoded]:
     return iter(())
 
@@ -137,7 +179,7 @@ DECODERS: Final[tuple[Decoder, ...]] = (
         signs=re.compile(rb"[A-Za-z0-9+/]{54}(?:==|[A-Za-z0-9+/]=)"),
     ),
     Decoder("utf-16", _utf16_shapes, _utf16_runs, rhythm=2),
-    Decoder("hex", spelled(styled(b"", "02x")), spelling.hex_runs, rhythm=2),
+    Decoder("hex", spelled(styled(b"", "02x")), spelling.hex_runs, rhythm=2, signs=spelling.HEX_SECRET),
     Decoder(
         "hex list",
         spelled(
@@ -145,6 +187,7 @@ DECODERS: Final[tuple[Decoder, ...]] = (
             *(styled(b"0x", "02x", separator) for separator in (b", ", b",", b" ", b":")),
         ),
         spelling.hex_lists,
+        signs=spelling.HEX_SECRET_LIST,
     ),
     Decoder(
         "decimal",
@@ -202,8 +245,9 @@ DECODERS: Final[tuple[Decoder, ...]] = (
         "concatenation",
         _nothing,
         _concatenated,
-        joint=rb"(?:" + _JOINED + rb"|" + _LOOSE + rb")",
-        signs=re.compile(_JOINED),
+        joint=rb"(?:" + _JOINED + rb"|" + _COLOURS + rb"|" + _LOOSE + rb")",
+        signs=_SIGNS,
     ),
+    Decoder("git patch", _nothing, patches.runs),
 )
 """Every encoding that is undone. The order is that of preference where two decoders read the same place."""

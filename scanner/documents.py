@@ -259,12 +259,6 @@ def _cells(notebook: object) -> Iterator[str]:
             waiting.extend(value for value in reversed(node.values()) if isinstance(value, dict | list))
 
 
-OFFICE: Final = (
-    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--[^>]{0,500}-->\s*)?"
-    rb"<(?:w:(?:document|hdr|ftr|footnotes|endnotes|comments)|p:(?:sld|notes)"
-    rb"|sst|worksheet|comments|office:document(?:-content|-styles)?)[\s>]"
-)
-"""How XML begins that is the text of a document, sheet or slides (OOXML or OpenDocument)."""
 _BREAK: Final = re.compile(
     rb"</(?:[wa]:p|text:[ph]|si|is|v|comment)>|<(?:[wa]:(?:br|tab|cr)|text:(?:line-break|tab|s))\b[^<>]*>"
 )

@@ -13,19 +13,20 @@ import stat
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final
 
-from firedamp.scanner.bundle import begins_bundle, is_bundle
+from firedamp.scanner.bundle import begins_bundle, holds_pack, is_bundle
 from firedamp.scanner.crew import steps
 from firedamp.scanner.holes import Dense
 from firedamp.scanner.names import may_hold_secret, with_key_id
 from firedamp.scanner.source import Blob, Checkpoint, Item, Known, Nested
 from firedamp.scanner.stub import is_stub, tail_in, tail_of
 from firedamp.scanner.walk import (
+    LOG,
     OVERLAP,
     WINDOW,
     ContainerOf,
@@ -39,6 +40,8 @@ from firedamp.scanner.walk import (
     finder,
     held_key,
     key_of,
+    lasting,
+    logged_key,
     open_file,
     place_of,
     shown,
@@ -59,10 +62,13 @@ from firedamp.storage.records import (
 from firedamp.storage.store import Store
 
 _HEAD: Final = 4096
+_DATABASE: Final = b"SQLite format 3\0"
 _STEP_FILES: Final = 20_000
 _STEP_BYTES: Final = 2 << 30
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))
 _CHUNK: Final = 1 << 20
+_FEW: Final = 100_000
+"""Keys that are sorted before numpy could be loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +131,6 @@ class FolderSource:
         self._gone: list[Met] = []
         self._left_out = Counter[str]()
         self._opened = False
-        self._files = self._size = 0
         self._told: set[str] = set()
         """What was not read, and was told."""
         self._failed: set[str] = set()
@@ -154,9 +159,7 @@ class FolderSource:
         keys = yield from self._read(self._world(known, _sorted(early)), task, known)
         keys.extend((yield from self._passed_by(keys, known)))
         yield from self._left_out_by_rule()
-        # Empty files alone are not remembered: the next scan must say again that there was nothing to read.
-        empty = not known and self._files > 0 and self._size == 0
-        same = empty or (not self._opened and len(keys) == len(known))
+        same = not self._opened and len(keys) == len(known)
         yield from self._checkpoint(Tally(), None if same else keys)
 
     def _passed_by(self, keys: array[int], known: array[int]) -> Generator[Item, None, array[int]]:
@@ -216,8 +219,6 @@ class FolderSource:
             new += step.files
             size += step.bytes
             self._opened |= step.opened
-            self._files += step.files
-            self._size += step.bytes
             self._told.update(each.what for each in step.skipped)
             self._failed.update(each.what for each in step.skipped if each.outcome is Outcome.FAILED)
             yield from step.skipped
@@ -274,10 +275,13 @@ class FolderSource:
             bundle = begins_bundle(data)
             if bundle:
                 yield Nested(file.path)
+            if holds_pack(data):
+                self._gone += self._held.pop(file.path, [])
+                return False
             while 0 < len(data) <= WINDOW and (more := stream.read(WINDOW + 1 - len(data))):
                 data += more
             whole = len(data) <= WINDOW and not stream.holes and not bundle
-            blob = blob_id(data) if whole else _hashed(stream)
+            blob = _with_log(blob_id(data) if whole else _hashed(stream), data, file.path)
             place = FileProvenance(path=shown(file.path), mode=stat.S_IMODE(status.st_mode))
             self._read_now[file.key] = blob
             known = blob in self._met
@@ -481,7 +485,9 @@ def _opened(path: str, blob: str) -> Iterator[Dense | None]:
         yield None
         return
     with Dense(handle) as stream:
-        yield stream if _hashed(stream) == blob else None
+        name = _with_log(_hashed(stream), stream.read(len(_DATABASE)), path)
+        stream.seek(0)
+        yield stream if name == blob else None
 
 
 class _There:
@@ -541,6 +547,15 @@ def _hashed(stream: Dense) -> str:
     return digest.hexdigest()
 
 
+def _with_log(blob: str, head: bytes, path: str) -> str:
+    """Name a database by its log as well, if one with content stands beside it: what it holds is both."""
+    if head.startswith(_DATABASE):
+        with suppress(OSError), Dense(open_file(path + LOG)) as log:
+            if os.fstat(log.fileno()).st_size:
+                return blob_id(f"{blob} {_hashed(log)}".encode())
+    return blob
+
+
 def _only_blob(met: Collection[Met]) -> str:
     """Return what was met at one path, nothing if it was several."""
     blobs = {each.blob for each in met}
@@ -556,11 +571,13 @@ def _listed(path: str) -> Listed | Skipped:
         return Skipped(outcome=Outcome.LEFT_OUT, what=shown(path), why="not a regular file")
     if elsewhere(status):
         return Skipped(outcome=Outcome.LEFT_OUT, what=shown(path), why="not downloaded from the cloud")
-    return Listed(path, _key(path, status), status.st_size)
+    return Listed(path, lasting(_key(path, status), status), status.st_size)
 
 
 def _key(path: str, status: os.stat_result) -> int:
-    return key_of(status, place_of(os.path.dirname(path)))  # noqa: PTH120
+    key = key_of(status, place_of(os.path.dirname(path)))  # noqa: PTH120
+    log = path + LOG
+    return logged_key(key, functools.partial(os.lstat, log)) if os.path.lexists(log) else key
 
 
 def _names_in(folder: bytes) -> dict[str, bytes]:
@@ -595,9 +612,9 @@ def _may_hold(path: str) -> bool:
 
 
 def _sorted(keys: array[int]) -> array[int]:
-    """Return keys sorted. Through numpy: a list of Python integers would take five times the memory."""
-    if not keys:
-        return keys
+    """Return keys sorted. Many through numpy: a list of Python integers would take five times the memory."""
+    if len(keys) <= _FEW:
+        return array("q", sorted(keys))
     import numpy as np
 
     return array("q", np.sort(np.frombuffer(keys, dtype=np.int64)).tobytes())

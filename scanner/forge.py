@@ -7,7 +7,6 @@ forge says is a stranger's word: an address it names is fetched over https only,
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from firedamp.scanner.fetch import is_url, without_user
+from firedamp.scanner.objects import is_id
 from firedamp.scanner.web import LOOPBACK
 from firedamp.storage.errors import SourceFailure, UsageFailure
 from firedamp.storage.records import Outcome, Skipped
@@ -22,7 +22,6 @@ from firedamp.storage.secret import Secret
 
 KINDS: Final = ("github", "gitlab", "gitea", "forgejo", "bitbucket", "azure", "codecommit")
 _LONGEST_LIST: Final = 16 << 20
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +136,7 @@ def commits(names: Iterable[str | None]) -> Iterator[str]:
     """Yield those of names that are ids of commits, each once; all zeros stand for a branch that was made anew."""
     met = set[str]()
     for name in names:
-        if name is not None and name not in met and _COMMIT.fullmatch(name) and name.strip("0"):
+        if name is not None and name not in met and is_id(name) and name.strip("0"):
             met.add(name)
             yield name
 

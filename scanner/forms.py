@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from firedamp.scanner import patches
 from firedamp.scanner.candidates import Role
 from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.keys import KINDS, Shape, shape
@@ -137,6 +138,9 @@ def _cut() -> Iterator[Form]:
             for joint in _APART:
                 text = joint.join(pieces) + (joint if len(pieces) == 2 else b"")
                 yield Form(expression(shape(text)), decoder=_number("concatenation"))
+        # An id whose line ends too early. What goes on, or a head in two lines, would cost a tenth of the speed.
+        cut = head + _class(one[len(head)]) + rb"{0,15} ?[\r\n\x1b\x5c]"
+        yield Form(cut, decoder=_number("concatenation"))
         for number, decoder in enumerate(DECODERS):
             if decoder.joint:
                 tail = _class(one[len(head)])
@@ -239,6 +243,11 @@ def _compressed() -> Iterator[Form]:
         yield Form(border + start + b"[A-Za-z0-9+/_-]{61}", decoder=_BASE64)
 
 
+def _patched() -> Iterator[Form]:
+    # The head alone stands in every version of programs that write or read patches.
+    yield Form(patches.HEAD + rb"\r?\n[ \t]{0,16}(?:literal|delta) [0-9]", decoder=_number("git patch"))
+
+
 def _distinct(*groups: Iterable[Form]) -> tuple[Form, ...]:
     made: dict[bytes, Form] = {}
     for form in itertools.chain(*groups):
@@ -249,7 +258,9 @@ def _distinct(*groups: Iterable[Form]) -> tuple[Form, ...]:
 @cache
 def forms() -> tuple[Form, ...]:
     """Return everything the prefilter looks for, each expression once, the least encoded first."""
-    return _distinct(_raw(), _once(), _cut(), _sparse(), _dumped(), _twice(), _thrice(), _deep(), _compressed())
+    return _distinct(
+        _raw(), _once(), _cut(), _sparse(), _dumped(), _twice(), _thrice(), _deep(), _compressed(), _patched()
+    )
 
 
 def of_runs(decoders: Iterable[str]) -> Iterator[Form]:

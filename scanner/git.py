@@ -1,14 +1,16 @@
 """Every object of a git repository, reachable or not, and the text beside them in its git folder.
 
-Trees are not read: they hold names, not content. What was read by this detector version, in whichever repository, is
-not read again; and while packs, loose folders, refs and the other files are those of the last complete scan, nothing
-is even listed. What could not be read is not remembered: it is tried again each time.
+Of trees the names are looked at: of all that are loose or in small packs, and of those that HEAD and branches hold now;
+in large packs of all others only where everything is looked at. What was read by this detector version, in whichever
+repository, is not read again; and while packs, loose folders, refs and the other files are those of the last complete
+scan, nothing is even listed. What could not be read is not remembered: it is tried again each time.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,8 +23,9 @@ from firedamp.scanner.bundle import unbundled
 from firedamp.scanner.fetch import clone_of, is_url
 from firedamp.scanner.idset import Ids, Memory, Seen, from_hex, keys
 from firedamp.scanner.jit import NoCompilerError
-from firedamp.scanner.objects import Layout, ObjectAccess, find, small
-from firedamp.scanner.reading import DeltaFilter, Part, Portion, Reader, Settings, Share, Texts, Unread
+from firedamp.scanner.names import LONGEST_PATH, paths_with
+from firedamp.scanner.objects import Layout, ObjectAccess, find, lined, resolve, small, tips
+from firedamp.scanner.reading import DeltaFilter, Named, Part, Portion, Reader, Settings, Share, Texts, Unread
 from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Item, Known, Nested, condensed
 from firedamp.scanner.walk import finder, shown, trouble
 from firedamp.storage.errors import SourceFailure
@@ -92,6 +95,8 @@ class GitSource:
         self._pointers: dict[str, str] = {}
         """The blobs that stand for LFS objects in history, and the content of each."""
         self._placed: dict[str, list[GitProvenance]] = {}
+        self._names: dict[bytes, str] = {}
+        """Names in trees and indexes that may hold a key id, and what they are as blobs."""
         self._hits: set[str] = set()
         self._unread: set[str] = set()
         self._again: set[str] = set()
@@ -181,7 +186,7 @@ class GitSource:
                         tally += item.tally
                     case Unread(passing=True):
                         self._unread.add(item.id)
-                    case Unread():  # it is listed again, and told then
+                    case Unread() | Named():  # it is listed again, and told then
                         pass
         yield Checkpoint()  # what was found is in the store now
         found = self._store.holding(self._again)
@@ -222,7 +227,9 @@ class GitSource:
         from firedamp.scanner.listing import list_objects
 
         layout, settings = git.layout, self._settings
-        listing = self._listing = list_objects(layout, git)
+        filtered_from = math.inf if settings.delta_filter is None else settings.filter_from
+        whole = settings.delta_filter is not None and settings.delta_filter.whole
+        listing = self._listing = list_objects(layout, git, trees_below=math.inf if whole else filtered_from)
         self._listed = True
         yield from listing.skipped
         for name in self._known_hits(listing, layout.width):
@@ -235,17 +242,33 @@ class GitSource:
         asked, others = list[_Asked](), list[Part]()
         for pack, positions in listing.packs:
             seen = folders[pack.pack.parents[1]]
-            fresh = positions[~seen.holds(pack.ids(positions))]
-            yield Checkpoint(Tally(known=len(positions) - len(fresh)))
-            large = pack.end >= settings.filter_from
-            if settings.delta_filter is not None and large and len(fresh):
+            held = seen.holds(pack.ids(positions))
+            fresh = positions[~held]
+            yield Checkpoint(Tally(known=pack.texts(positions[held])))
+            if pack.end >= filtered_from and len(fresh):
                 asked.append(_Asked(pack, fresh, seen))
             else:
                 others.append(Part(pack.ids(fresh), hashed, check=not ours))
         fresh_rest = listing.rest[~own.holds(listing.rest)]
         yield Checkpoint(Tally(known=len(listing.rest) - len(fresh_rest)))
         others.append(Part(fresh_rest, hashed, check=not ours))
+        if not whole and any(pack.end >= filtered_from for pack, _ in listing.packs):
+            trees = _trees_of(git, listing, self._naming(listing, layout.width))
+            others.append(Part(trees[~own.holds(trees)], hashed, check=not ours))
         yield from self._contents(git, self._parts(asked, others, Part(from_hex([], layout.width), hashed, not ours)))
+
+    def _naming(self, listing: Listing, width: int) -> set[str]:
+        """Return the commits that put names with a key in them, as earlier scans found: no branch may have them now."""
+        commits = dict[str, set[str]]()
+        for met in self._store.held(repositories=[self.target]):
+            match met.provenance:
+                case GitProvenance(commit=str(commit), path=str()) if len(met.blob) == 2 * width:
+                    commits.setdefault(met.blob, set()).add(commit)
+                case _:
+                    pass
+        held = listing.has(from_hex([*commits], width)).tolist()
+        named = (each for each, is_object in zip(commits.values(), held, strict=True) if not is_object)
+        return set[str]().union(*named)
 
     def _known_hits(self, listing: Listing, width: int) -> Iterator[str]:
         """Yield which objects hold a match that was found before, here or in another repository."""
@@ -283,7 +306,7 @@ class GitSource:
                 pack = one.pack
                 kinds = [Kind(kind).name.lower() for kind in pack.kinds[piece.hits].tolist()]
                 yield Texts(pack.ids(piece.hits), piece.texts, kinds, hashed.seen, hashed.check)
-                out = len(piece.ruled_out)
+                out = len(piece.ruled_out) - piece.trees
                 tally = Tally(objects=out, bytes=piece.size) if delta_filter.whole else Tally(ruled_out=out)
                 yield Share(pack.ids(piece.ruled_out), tally, one.seen)
                 yield from replace(hashed, ids=pack.ids(piece.unread)).divided()
@@ -300,6 +323,8 @@ class GitSource:
                     _forget(item)
                 case Blob():
                     yield from _handed_on(item)
+                case Named(names=names):
+                    yield from self._named(names, width)
                 case Unread(absent=True):
                     missing += 1
                 case Unread(id=name, why=why):
@@ -316,11 +341,20 @@ class GitSource:
             why = "listed, but git cannot give them: damaged, or removed meanwhile"
             yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} objects", why=why, count=missing)
 
+    def _named(self, names: Iterable[bytes], width: int) -> Iterator[Blob]:
+        """Yield names that may hold a key id, each once."""
+        for name in names:
+            if name not in self._names:
+                self._names[name] = gitfiles.named(name, width)
+                yield Blob(self._names[name], name, lines=False)
+
     def _beside(self, layout: Layout) -> Iterator[Item]:
         """Yield what the git folder holds besides objects: configuration, reflogs, hooks, refs' names, LFS content."""
-        settings, tally, errors = self._settings, Tally(), list[OSError]()
+        settings, tally, errors, others = self._settings, Tally(), list[OSError](), list[Path]()
         unread = errors.append
-        for path in itertools.chain(gitfiles.text_files(layout, unread), gitfiles.lfs_files(layout, unread)):
+        refs = gitfiles.refs(layout, unread, others)
+        texts = gitfiles.text_files(layout, unread)
+        for path in itertools.chain(others, texts, gitfiles.lfs_files(layout, unread)):
             if isinstance(path, Skipped):
                 yield path
                 continue
@@ -334,10 +368,12 @@ class GitSource:
                 if (pointer := gitfiles.pointer(path, content.size, layout.width)) is not None:
                     self._pointers[pointer] = content.blob
                 yield from gitfiles.pieces(path, content.blob, settings.hits)
-        refs = gitfiles.refs(layout, unread)
         if settings.hits(memoryview(refs.data)):
             self._files.setdefault(refs.id, []).append(_place(layout, layout.common / "refs"))
             yield refs
+        from firedamp.scanner.history import staged_names
+
+        yield from self._named(staged_names(layout), layout.width)
         yield from _unlisted(errors)
         yield Checkpoint(tally)
 
@@ -366,7 +402,8 @@ class GitSource:
             mine = belonging(git, names) if self._borrows and len(git.layout.stores) > 1 else None
             commits = self._listing.commits(_commits(git, self._listing.rest)) if mine is None else mine.commits
             walked = None if pointers else self._walked_before(names)
-            for name, place in trace(git, commits, names, self.target, walked):
+            entries = {name: blob for name, blob in self._names.items() if blob in blobs}
+            for name, place in trace(git, commits, names, self.target, walked, entries):
                 if mine is not None and not mine.has(name, place):
                     continue
                 for blob in {name, pointers.get(name, name)}.intersection(blobs):
@@ -382,7 +419,12 @@ class GitSource:
             return
         from firedamp.scanner.history import staged
 
-        paths = [(blob, path) for blob, path in staged(layout) if blob in loose]
+        every = (each for blob, raw in staged(layout) for each in ((blob, raw), *paths_with(self._names, raw)))
+        paths = [(blob, shown(os.fsdecode(path))) for blob, path in every if blob in loose]
+        loose.difference_update([blob for blob, _ in paths])
+        # Of a tree that no commit has only the name is known; one longer than any path is the rest of a damaged tree.
+        names = ((name, blob) for name, blob in self._names.items() if blob in loose and len(name) <= LONGEST_PATH)
+        paths += [(blob, shown(os.fsdecode(name))) for name, blob in names]
         for blob in {blob for blob, _ in paths}:
             self._placed[blob].remove(nowhere)
         for blob, path in dict.fromkeys(paths):
@@ -501,6 +543,16 @@ def _key(place: GitProvenance) -> tuple[str | None, str | None]:
     return place.commit, place.path
 
 
+def _trees_of(git: ObjectAccess, listing: Listing, commits: Collection[str]) -> Ids:
+    """Return the trees that HEAD and branches hold now, and those of commits."""
+    layout, command = git.layout, ("rev-list", "--objects", "--no-object-names", "--no-walk", "--filter=blob:none")
+    named = {*commits, *tips(layout, "refs/heads/", "refs/remotes/"), resolve(layout) or ""}
+    ids = from_hex(sorted(named), layout.width)
+    held = {row.tobytes().hex() for row in ids[listing.has(ids)]}
+    lines = git.output(*command, "--missing=allow-any", "--stdin", lines=lined(held))
+    return from_hex([name for name in (line.decode() for line in lines) if name not in held], layout.width)
+
+
 def _commits(git: ObjectAccess, rest: Ids) -> Ids:
     from firedamp.scanner.history import kinds_of
 
@@ -548,9 +600,15 @@ def _pieces(path: Path, place: GitProvenance, blob: str) -> Iterator[Blob]:
         # What was staged may stand at its path no more, but is an object.
     with ObjectAccess(layout) as git:
         reader = Reader(git=git, hits=_everything, container=lambda head, _: bool(head))
+        found = False
         for item in reader.read([Part(from_hex([blob], layout.width))]):
             if isinstance(item, Blob):
+                found = True
                 yield item
+        from firedamp.scanner.history import entry
+
+        if not found and place.path is not None and (name := entry(git, place.commit, blob)) is not None:
+            yield Blob(blob, name, lines=False)
 
 
 def _everything(window: memoryview) -> list[int]:

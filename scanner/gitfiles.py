@@ -7,13 +7,14 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from firedamp.scanner.holes import Dense
-from firedamp.scanner.objects import Layout, loose_folders, small, unquote
+from firedamp.scanner.names import may_hold_key_id
+from firedamp.scanner.objects import OTHER_NAMES, Layout, is_loose_folder, is_loose_name, loose_folders, small, unquote
 from firedamp.scanner.reading import OVERLAP, WINDOW, Hits, after, begun
 from firedamp.scanner.source import Blob
 from firedamp.scanner.stub import tail_in
@@ -25,16 +26,18 @@ _ELSEWHERE: Final = re.compile(rf"{_REPOSITORIES.pattern}|refs")
 """Parts of a git folder that are read in other ways, or hold ids only. Linked work trees have their own submodules."""
 _NOTHING: Final = re.compile(r"(?!)")
 _LFS_STORAGE: Final = re.compile(
-    rb"^[ \t]*\[lfs\](?:[^\[]*\n)?[ \t]*storage[ \t]*=[ \t]*([^\n\0]+)", re.IGNORECASE | re.MULTILINE
+    rb"^[ \t]*\[lfs\]" + OTHER_NAMES + rb"[ \t]*storage[ \t]*=[ \t]*([^\n\0]+)", re.IGNORECASE | re.MULTILINE
 )
+_ID: Final = re.compile(rb"(?:[0-9a-f]{40}|[0-9a-f]{64})?\s*")
 _OID: Final = re.compile(r"[0-9a-f]{64}")
-_NO_TEXT: Final = frozenset({"index", "index.lock", "commondir", "gitdir"})
-_NOTES: Final = frozenset({".keep", ".promisor"})
-"""Ends of names beside packs: a reason in free words, and the refs that a pack was fetched for."""
+_NO_TEXT: Final = (b"DIRC", b"RIDX", b"BITM", b"MTME", b"MIDX", b"CGPH")
+"""How files begin that hold ids and names: indexes, and what stands beside packs (gitformat-pack(5) and its kin)."""
+_PACKED: Final = (".pack", ".idx")
+_UNFINISHED: Final = ("tmp_objdir-", "incoming-", "tmp_pack_")
+"""Objects, or what will be some: who lists them tells of those that nobody reads."""
+_INDEX_4: Final = b"DIRC\0\0\0\x04"
 _LENDERS: Final = ("alternates", "http-alternates")
 """Where an object folder borrows from: paths and URLs (gitrepository-layout(5))."""
-_READ: Final = b"2"
-"""Changes whenever more is read here: an older stamp tells nothing of that."""
 _HEAD: Final = 4096
 
 
@@ -53,7 +56,7 @@ class Stamp:
 def stamp(layout: Layout) -> Stamp:
     """Take names, sizes and times of packs, loose folders, alternates, refs and all other files. Reads no content."""
     now, still = time.time_ns(), True
-    digest = hashlib.blake2b(_READ, digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for path in _telling(layout):
         try:
             status = path.stat()
@@ -75,35 +78,106 @@ def _telling(layout: Layout) -> Iterator[Path]:
         yield store / "pack"  # git follows a link to a pack, and `_below` does not
         yield from sorted(_below(store / "pack"))
     yield from sorted(_below(layout.common, _REPOSITORIES))
+    yield from _strays(layout)
     if (kept := _lfs_elsewhere(layout)) is not None:
+        yield kept  # whose it is decides whether it is read
         yield from sorted(_below(kept))
 
 
 def text_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path]:
     """Yield configuration, packed refs, reflogs, hooks, LFS content, unfinished messages: of linked work trees too.
 
-    And what stands among the objects, and is text.
+    And what stands among the objects and the submodules, and is none.
     """
     for path in sorted(_below(layout.common, _ELSEWHERE, unread)):
-        if path.name not in _NO_TEXT:
+        if not path.name.startswith(("index", "sharedindex.")) or not _is_gits_own(path):
             yield path
-    for folder in ("info", "pack"):
-        for path in sorted(_below(layout.common / "objects" / folder)):  # who lists the objects tells what is closed
-            if path.name in _LENDERS or path.suffix in _NOTES:
+    yield from (path for path in _strays(layout, unread) if not _is_gits_own(path))
+
+
+def _strays(layout: Layout, unread: Unread | None = None) -> Iterator[Path]:
+    """Yield the files among the objects and the submodules' git folders that are no objects, and in no such folder."""
+    yield from sorted(_among_objects(layout, unread))
+    for folder, entries in _above_modules(layout, None):  # who lists the submodules tells which folders are closed
+        if not _is_repository(entries):
+            yield from sorted(folder / entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+
+
+def _among_objects(layout: Layout, unread: Unread | None) -> Iterator[Path]:
+    store, lent = layout.common / "objects", set(map(str, layout.stores))
+
+    def told(error: OSError) -> None:
+        # Who lists the objects tells which of their own folders are closed.
+        place = Path(error.filename)
+        if unread is not None and place != store and not is_loose_folder(place.name) and place.name != "pack":
+            unread(error)
+
+    for folder, folders, files in os.walk(store, onerror=told):
+        inside = folder[len(str(store)) + 1 :]
+        folders[:] = [
+            name
+            for name in folders
+            if (inside or not name.startswith(_UNFINISHED))
+            and f"{folder}{os.sep}{name}" not in lent  # what is borrowed may lie here, and is listed by itself
+        ]
+        for name in files:
+            if inside == "pack" and (name.endswith(_PACKED) or name.startswith(_UNFINISHED)):
+                continue
+            if is_loose_folder(inside) and is_loose_name(name):
+                continue
+            path = Path(folder, name)
+            if not path.is_symlink() and path.is_file():
                 yield path
 
 
-def refs(layout: Layout, unread: Unread | None = None) -> Blob:
+def _is_gits_own(path: Path) -> bool:
+    """Whether a file is one of git's that hold no text. One that cannot be read is not: it is told."""
+    try:
+        with Dense(open_file(str(path))) as file:
+            return file.read(len(_NO_TEXT[0])) in _NO_TEXT
+    except OSError:
+        return False
+
+
+def refs(layout: Layout, unread: Unread | None = None, others: list[Path] | None = None) -> Blob:
     """Return the names of loose refs as one text: those of packed ones stand in `packed-refs`.
 
     unread is told what keeps refs from being read: objects are read all the same, but which are absent is not known.
+    others takes what stands among the refs, and holds more than an id.
     """
     names = []
     for path in _below(layout.common / "refs", unread=unread):
-        small(path, unread)
+        if others is not None and _ID.fullmatch(small(path, unread)) is None:
+            others.append(path)
         names.append(os.fsencode(path.relative_to(layout.common)) + b"\n")
     text = b"".join(sorted(names))
-    return Blob(_named(text, layout.width), text)
+    return Blob(named(text, layout.width), text)
+
+
+def indexes(layout: Layout) -> list[Path]:
+    """Return the index of the repository, and those of its linked work trees."""
+    every = {layout.git_dir / "index", layout.common / "index", *layout.common.glob("worktrees/*/index")}
+    return sorted(index for index in every if index.is_file())
+
+
+def may_name_key(index: Path) -> bool:
+    """Whether a key id may stand in a path of an index, or of what it is split into.
+
+    Version 4 leaves out of a path what it shares with the one before (gitformat-index(5)), so there it may.
+    """
+    for path in (index, *index.parent.glob("sharedindex.*")):
+        try:
+            with Dense(open_file(str(path))) as file:
+                head = kept = file.read(len(_INDEX_4))
+                if head == _INDEX_4:
+                    return True
+                for window in iter(lambda: file.read(WINDOW), b""):
+                    if may_hold_key_id(kept + window):
+                        return True
+                    kept = window[-OVERLAP:]
+        except OSError:  # it has no path to tell then, and its objects are read all the same
+            continue
+    return False
 
 
 def lfs_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path | Skipped]:
@@ -136,18 +210,23 @@ def pointer(path: Path, size: int, width: int) -> str | None:
     oid = path.name
     if not _OID.fullmatch(oid) or path.parts[-4:-1] != ("objects", oid[:2], oid[2:4]):
         return None
-    return _named(b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n" % (oid.encode(), size), width)
+    return named(b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n" % (oid.encode(), size), width)
 
 
-def _named(text: bytes, width: int) -> str:
+def named(text: bytes, width: int) -> str:
     """Return the id of a blob."""
     return begun(width, b"blob %d" % len(text), text).hexdigest()
 
 
 def modules(layout: Layout, unread: Unread) -> Iterator[Path]:
-    """Yield the git folders of submodules. A submodule's name may hold slashes, so folders are walked to the first.
+    """Yield the git folders of submodules. unread is told of each folder that cannot be listed."""
+    yield from (folder for folder, entries in _above_modules(layout, unread) if _is_repository(entries))
 
-    unread is told of each folder that cannot be listed.
+
+def _above_modules(layout: Layout, unread: Unread | None) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
+    """Yield the folders in which git folders of submodules may stand, and these, with what is in them.
+
+    A submodule's name may hold slashes, so folders are walked to the first.
     """
     waiting = [layout.common / "modules", *sorted(layout.common.glob("worktrees/*/modules"))]
     while waiting:
@@ -156,12 +235,16 @@ def modules(layout: Layout, unread: Unread) -> Iterator[Path]:
             with os.scandir(folder) as entries:
                 below = list(entries)
         except OSError as error:
-            unread(error)
+            if unread is not None:
+                unread(error)
             continue
-        if any(entry.name == "HEAD" for entry in below):
-            yield folder
-        else:
+        yield folder, below
+        if not _is_repository(below):
             waiting += [Path(entry.path) for entry in below if entry.is_dir(follow_symlinks=False)]
+
+
+def _is_repository(entries: Iterable[os.DirEntry[str]]) -> bool:
+    return any(entry.name == "HEAD" for entry in entries)
 
 
 def _below(top: Path, without: re.Pattern[str] = _NOTHING, unread: Unread | None = None) -> Iterator[Path]:

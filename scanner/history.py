@@ -7,18 +7,22 @@ when none of its parents has it there: so a merge introduces only what it adds i
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from firedamp.scanner import gitfiles
 from firedamp.scanner.idset import Ids
+from firedamp.scanner.names import may_hold_key_id, paths_with
 from firedamp.scanner.objects import Layout, ObjectAccess, lined, resolve, unquote
 from firedamp.scanner.walk import shown
 from firedamp.storage.records import GitProvenance
@@ -69,19 +73,41 @@ def brief(ids: Ids) -> NDArray[np.int64]:
     return np.ascontiguousarray(ids[:, :8]).view(np.int64)[:, 0]
 
 
-def trace(
-    git: ObjectAccess, commits: Ids, names: Collection[str], repository: str, walked: Walked | None = None
-) -> Iterator[tuple[str, GitProvenance]]:
+@dataclass(frozen=True, slots=True)
+class _Sought:
+    """What a walk looks for: blobs, and names in trees, with what each is called as a blob."""
+
+    blobs: Collection[str]
+    entries: Mapping[bytes, str]
+
+    def all(self) -> set[str]:
+        return {*self.blobs, *self.entries.values()}
+
+    def met(self, blob: bytes, quoted: bytes) -> Iterator[tuple[str, str]]:
+        """Yield what of it stands at a path, as git prints that, and up to where."""
+        if (name := blob.decode("ascii", "replace")) in self.blobs:
+            yield name, _path(quoted)
+        if self.entries:
+            for called, path in paths_with(self.entries, _raw(quoted)):
+                yield called, shown(os.fsdecode(path))
+
+
+def trace(  # noqa: PLR0917 - passed once
+    git: ObjectAccess, commits: Ids, names: Collection[str], repository: str, walked: Walked | None = None,
+    entries: Mapping[bytes, str] | None = None,
+) -> Iterator[tuple[str, GitProvenance]]:  # fmt: skip
     """Yield (id, one way it is met) for each of names, at least one for each that the repository has.
 
-    A blob: each path it ever had, with the first commit that put it there. A commit or tag: itself. Where an earlier
-    walk is known, and each blob that it did not look for came with newer commits, only these are walked.
+    A blob: each path it ever had, with the first commit that put it there. A commit or tag: itself. entries are names
+    in trees, and what each of them is called as a blob: they are met as blobs are. Where an earlier walk is known, and
+    each blob that it did not look for came with newer commits, only these are walked.
     """
     kinds = _kinds(git, names)
-    blobs = {name for name, kind in kinds.items() if kind == "blob"}
-    places = _put(git, commits, blobs, walked) if blobs else {}
+    sought = _Sought({name for name, kind in kinds.items() if kind == "blob"}, entries or {})
+    blobs = sought.all()
+    places = _put(git, commits, sought, walked) if blobs else {}
     head = resolve(git.layout)
-    in_head = set(_in_head(git, head, blobs)) if head is not None else set[tuple[str, str]]()
+    in_head = set(_in_head(git, head, sought)) if head is not None and blobs else set[tuple[str, str]]()
     texts = [name for name, kind in kinds.items() if kind in {"commit", "tag"}]
     reached = _reached(git, head, {name for name in texts if kinds[name] == "commit"})
     signed = _signed(git, {commit for each in places.values() for commit in each} | set(texts))
@@ -115,42 +141,40 @@ def _kinds(git: ObjectAccess, names: Collection[str]) -> dict[str, str]:
     return dict(kinds_of(git, names))
 
 
-def _put(
-    git: ObjectAccess, commits: Ids, blobs: Collection[str], walked: Walked | None
-) -> dict[tuple[str, str], list[str]]:
+def _put(git: ObjectAccess, commits: Ids, sought: _Sought, walked: Walked | None) -> dict[tuple[str, str], list[str]]:
     """Return, for each blob and path, the commits that put it there, of those walked before the first one only."""
     done = None if walked is None else walked.covers(commits)
     if walked is None or done is None:
-        return _introduced(git, commits, blobs)
-    places = _introduced(git, commits[~done], blobs)
+        return _introduced(git, commits, sought)
+    places, blobs = _introduced(git, commits[~done], sought), sought.all()
     if {blob for blob, _ in places}.union(walked.sought).issuperset(blobs):
         for (blob, path), commit in walked.places.items():
             if blob in blobs:
                 places.setdefault((blob, path), []).append(commit)
         return places
-    return _introduced(git, commits, blobs)
+    return _introduced(git, commits, sought)
 
 
-def _introduced(git: ObjectAccess, commits: Ids, blobs: Collection[str]) -> dict[tuple[str, str], list[str]]:
+def _introduced(git: ObjectAccess, commits: Ids, sought: _Sought) -> dict[tuple[str, str], list[str]]:
     """Return, for each blob and path, the commits that put it there. Shares of the walk run side by side."""
     command = ["diff-tree", "--stdin", "-r", "-c", "--root", "--no-renames", "--no-abbrev", "--always"]
-    if len(blobs) <= _FEW:
-        command += [f"--find-object={blob}" for blob in blobs]
+    if len(sought.blobs) <= _FEW and not sought.entries:
+        command += [f"--find-object={blob}" for blob in sought.blobs]
     shares = np.array_split(commits, max(min(2 * _JOBS, len(commits) // 1_000), -(-len(commits) // _SHARE), 1))
     places = defaultdict[tuple[str, str], list[str]](list)
     with ThreadPoolExecutor(_JOBS) as pool:
-        for found in pool.map(lambda share: list(_changes(git, command, share, blobs)), shares):
+        for found in pool.map(lambda share: list(_changes(git, command, share, sought)), shares):
             for blob, path, commit in found:
                 places[blob, path].append(commit)
     return places
 
 
 def _changes(
-    git: ObjectAccess, command: Sequence[str], commits: Ids, blobs: Collection[str]
+    git: ObjectAccess, command: Sequence[str], commits: Ids, sought: _Sought
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield (blob, path, commit) where a commit puts one of blobs; commits that git cannot walk are passed by."""
+    """Yield (blob, path, commit) where a commit puts something sought; commits that git cannot walk are passed by."""
     width = commits.shape[1] * 2
-    wanted = {blob.encode() for blob in blobs}
+    wanted = {blob.encode() for blob in sought.blobs}
     names = [row.tobytes().hex() for row in commits]
     at = 0
     for _ in range(_RESTARTS):
@@ -162,40 +186,60 @@ def _changes(
                 continue
             tab = line.find(b"\t")
             end = line.rfind(b" ", 0, tab)
-            if (blob := line[end - width : end]) in wanted:
-                yield blob.decode(), _path(line[tab + 1 :]), commit
+            # What is taken away is all zeros.
+            if (blob := line[end - width : end]) in wanted or (sought.entries and blob.strip(b"0")):
+                yield from ((name, path, commit) for name, path in sought.met(blob, line[tab + 1 :]))
         at += 1
         if at >= len(names):
             break
 
 
-def _in_head(git: ObjectAccess, head: str, blobs: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield (blob, path) for those that stand in the tree of HEAD."""
-    if not blobs:
-        return
+def _in_head(git: ObjectAccess, head: str, sought: _Sought) -> Iterator[tuple[str, str]]:
+    """Yield (blob, path) for what stands in the tree of HEAD."""
     for line in git.output("ls-tree", "-r", "--full-tree", head):
         entry, _, path = line.partition(b"\t")
-        blob = entry[entry.rfind(b" ") + 1 :].decode("ascii", "replace")
-        if blob in blobs:
-            yield blob, _path(path)
+        yield from sought.met(entry[entry.rfind(b" ") + 1 :], path)
 
 
-def staged(layout: Layout) -> Iterator[tuple[str, str]]:
-    """Yield (blob, path) of all that is in an index: the repository's, and those of its linked work trees.
+def staged(layout: Layout) -> Iterator[tuple[str, bytes]]:
+    """Yield (blob, path) of all that is in an index: the repository's, and those of its linked work trees."""
+    for index in gitfiles.indexes(layout):
+        yield from _staged_in(layout, index)
 
-    An index is read by a git that sees nothing else of the work tree, and written by none.
-    """
-    for index in {layout.git_dir / "index", layout.common / "index", *layout.common.glob("worktrees/*/index")}:
-        if index.is_file():
-            with ObjectAccess(layout, index=index) as git:
-                for line in git.output("ls-files", "--stage"):
-                    entry, _, path = line.partition(b"\t")
-                    yield entry.split(b" ")[1].decode("ascii", "replace"), _path(path)
+
+def entry(git: ObjectAccess, commit: str | None, blob: str) -> bytes | None:
+    """Return the name that is this blob: one in a commit's tree, or without a commit in an index."""
+    if commit is None:
+        paths = (path for _, path in staged(git.layout))
+    else:
+        paths = (_raw(line) for line in git.output("ls-tree", "-r", "--name-only", "--full-tree", commit))
+    found = (name for path in paths if may_hold_key_id(path) for name in path.split(b"/"))
+    return next((name for name in found if gitfiles.named(name, git.layout.width) == blob), None)
+
+
+def staged_names(layout: Layout) -> Iterator[bytes]:
+    """Yield the names that may hold a key id in the paths of an index. One without any is not even listed."""
+    for index in gitfiles.indexes(layout):
+        if gitfiles.may_name_key(index):
+            for _, path in _staged_in(layout, index):
+                yield from filter(may_hold_key_id, path.split(b"/"))
+
+
+def _staged_in(layout: Layout, index: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield (blob, path) of what is in an index: read by a git that sees nothing else of the work tree."""
+    with ObjectAccess(layout, index=index) as git:
+        for line in git.output("ls-files", "--stage"):
+            entry, _, path = line.partition(b"\t")
+            yield entry.split(b" ")[1].decode("ascii", "replace"), _raw(path)
 
 
 def _path(quoted: bytes) -> str:
     """Return a path as git prints it as text that the database takes: a name need not be UTF-8."""
-    return shown(unquote(quoted.decode("utf-8", "surrogateescape")))
+    return shown(os.fsdecode(_raw(quoted)))
+
+
+def _raw(quoted: bytes) -> bytes:
+    return os.fsencode(unquote(os.fsdecode(quoted)))
 
 
 def _reached(git: ObjectAccess, head: str | None, commits: Collection[str]) -> set[str]:

@@ -68,7 +68,7 @@ class InstallationToken:
                 {"iat": now - 60, "exp": now + 540, "iss": self._app_id}, self._key.reveal(), algorithm="RS256"
             )
         except ImportError:
-            raise SourceFailure("a GitHub App's token needs PyJWT", "pip install 'firedamp[forges]'") from None
+            raise SourceFailure("a GitHub App's token needs PyJWT", "pip install 'pyjwt[crypto]'") from None
         except (ValueError, TypeError, jwt.PyJWTError):
             why = f"the private key of GitHub App {self._app_id} cannot be used"
             raise SourceFailure(why, "app_key names the PEM file that GitHub gave") from None

@@ -214,9 +214,10 @@ KINDS: Final[tuple[Kind, ...]] = (
 
 # What may stand right before a value although its last byte is a letter or digit: the end of an escape. One for each
 # notation: backslash and a letter, \xHH and \uHHHH (also with the backslash lost), octal, percent, quoted-printable, a
-# terminal's colour.
+# terminal's colour or another of its sequences behind the last byte of what begins one, tabs as `cat -A` shows them.
 _ESCAPE_END: Final = re.compile(
-    rb"(?:\\[abefnrtv]|\\?[xX][0-9A-Fa-f]{2}|%?[uU][0-9A-Fa-f]{4}|\\[0-7]{1,3}|[%=][0-9A-Fa-f]{2}|\[[0-9;]{0,20}[mK])\Z"
+    rb"(?:\\[abefnrtv]|\\?[xX][0-9A-Fa-f]{2}|%?[uU][0-9A-Fa-f]{4}|\\[0-7]{1,3}|[%=][0-9A-Fa-f]{2}|\^[IJM]"
+    rb"|\[[0-9;]{0,20}[mK]|[\x1b\[}3ebB]\[[0-9;?]{0,20}[A-Za-z])\Z"
 )
 _LONGEST_ESCAPE: Final = 24
 _BENCODED: Final = (*(b"%d" % digit for digit in range(1, 10)), b"d", b"e", b"i", b"l")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -50,7 +50,7 @@ _ENCODED: Final = re.compile(
     r"|=3[dD]$"
 )
 _NUMBERED: Final = re.compile(rf"(?P<line>\n)(?:{GUTTER})")
-_SIGNS: Final = re.compile(r"[\\%&\x1b\r]|#033|=3[dD]$")
+_SIGNS: Final = re.compile(r"[\\%&\x1b\r]|#033|\^\[|=3[dD]$")
 _CAMEL: Final = re.compile(r"[sS]3[aAnN]?(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _STRONG: Final = re.compile(
     r"secret(?:access)?key|secretaccess|access(?:key)?secret|awssecret|s3secret|secretaws|amazonsecret|iamsecret|awssk$"
@@ -243,10 +243,10 @@ class Header:
     delimiter: str
     names: tuple[Named, ...]
 
-    def of(self, text: str, line: int, at: int) -> Named:
-        """Return the name of the column that offset at stands in; line is where its row begins."""
-        end = row_end(text, at)
-        if end is None:
+    def of(self, text: str, at: int) -> Named:
+        """Return the name of the column that offset at stands in."""
+        line, end = row_start(text, at), row_end(text, at)
+        if line is None or line < self.end or end is None:
             return NAMELESS
         row = text[line:end]
         # Rows of an INSERT end with a comma or a semicolon that parts no columns.
@@ -264,12 +264,22 @@ def header_at(text: str, start: int, end: int) -> Header | None:
     if delimiter not in line or "key" not in line.lower() or _NO_HEADER.search(line) is not None:
         return None
     fields = [field.rpartition("(")[2] for field in _LINE_GUTTER.sub("", line).split(delimiter)]
-    names = tuple(Named(tuple(w.lower() for w in _CAMEL.findall(field)), start, column=True) for field in fields)
-    secrets = {name for name in names if "secret" in name.words or weigh(name) is Label.STRONG}
+    names = tuple(column(field, start) for field in fields)
+    secrets = secrets_of(names)
     ids = {name for name in names if "key" in name.words or "accesskey" in name.joined} - secrets
     if not secrets or not ids or max(len(name.words) for name in secrets | ids) > _LONGEST_NAME:
         return None
     return Header(start, end, len(text), delimiter, names)
+
+
+def column(name: str, start: int) -> Named:
+    """Return the label that a table's column gives what stands in it; start is where the table's names begin."""
+    return Named(tuple(word.lower() for word in _CAMEL.findall(name)), start, column=True)
+
+
+def secrets_of(names: Iterable[Named]) -> set[Named]:
+    """Return the columns that hold secrets by their names."""
+    return {name for name in names if "secret" in name.words or weigh(name) is Label.STRONG}
 
 
 def table_end(text: str, start: int, end: int) -> int:

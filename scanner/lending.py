@@ -8,17 +8,15 @@ removed whatever else borrows the same bytes. No path leads out of a clone.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from firedamp.scanner.objects import find, tips
+from firedamp.scanner.objects import find, is_loose_name, tips
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.records import Outcome
 
-_LOOSE: Final = re.compile("[0-9a-f]{38}|[0-9a-f]{62}")
 _LENT: Final = "lent"
 """The repository of links, below the object folder of a clone."""
 
@@ -66,5 +64,5 @@ def _objects(store: Path) -> Iterator[Path]:
         yield index.with_suffix(".pack")
         yield index
     for path in store.glob("[0-9a-f][0-9a-f]/*"):
-        if _LOOSE.fullmatch(path.name):
+        if is_loose_name(path.name):
             yield path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firedamp.scanner.idset import Ids, IdSet, empty, from_hex, keys
-from firedamp.scanner.objects import Layout, ObjectAccess, loose_folders
+from firedamp.scanner.objects import Layout, ObjectAccess, is_id, loose_folders
 from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, list_pack
 from firedamp.scanner.walk import shown
 from firedamp.storage.records import Outcome, Skipped
@@ -26,7 +25,7 @@ _UNFINISHED: Final = ("tmp_objdir-*", "incoming-*", "pack/tmp_pack_*")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Listing:
-    """Every object of a repository but the trees of its packs, each once."""
+    """Every object of a repository, each once; of large packs, as it was asked for, all but trees."""
 
     packs: tuple[tuple[PackListing, NDArray[np.int32]], ...]
     """Each pack, and which of its positions are to be read from it (those that no earlier pack has)."""
@@ -49,8 +48,11 @@ class Listing:
         return np.concatenate((*parts, loose))
 
 
-def list_objects(layout: Layout, git: ObjectAccess) -> Listing:
-    """List every object of the repository and of its alternates, in the order in which packs hold them."""
+def list_objects(layout: Layout, git: ObjectAccess, trees_below: float = 0) -> Listing:
+    """List every object of the repository and of its alternates, in the order in which packs hold them.
+
+    trees_below: bytes of the smallest pack whose trees are left out.
+    """
     packs, rest = list[tuple[PackListing, NDArray[np.int32]]](), [empty(layout.width)]
     met, skipped = IdSet(), [*_passed_by(layout, git.irregular)]
     indexes = [*_told(_indexes(store, git.irregular) for store in layout.stores)]
@@ -65,7 +67,7 @@ def list_objects(layout: Layout, git: ObjectAccess) -> Listing:
             else:
                 rest.append(ids)
             continue
-        positions = listed.besides_trees()
+        positions = listed.everything() if listed.end < trees_below else listed.besides_trees()
         if len(positions):
             ids = listed.ids(positions)
             fresh = ~_held(met, ids)
@@ -114,7 +116,7 @@ def _passed_by(layout: Layout, irregular: Collection[Path]) -> Iterator[Skipped]
     for path in sorted(irregular):
         yield Skipped(outcome=Outcome.FAILED, what=shown(str(path)), why="not a regular file")
     for store in layout.stores:
-        for pack in sorted((store / "pack").glob("pack-*.pack")):
+        for pack in sorted((store / "pack").glob("*.pack")):
             # Git makes an index right behind its pack, and removes it right before.
             if pack not in irregular and not os.path.lexists(pack.with_suffix(".idx")) and os.path.lexists(pack):
                 yield Skipped(outcome=Outcome.FAILED, what=shown(str(pack)), why=_UNINDEXED)
@@ -139,7 +141,7 @@ def _loose(folder: Path, width: int, hidden: Collection[Path]) -> Iterator[str |
     with os.scandir(folder) as entries:
         for entry in entries:
             name = folder.name + entry.name
-            if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", name) and entry.name not in without:
+            if is_id(name) and entry.name not in without:
                 if len(name) == 2 * width:
                     yield name
                 else:

@@ -33,7 +33,7 @@ def prefilter(cache: Path | None) -> Prefilter:
 
 @functools.cache
 def _must_open() -> ContainerOf:
-    from firedamp.scanner.containers import must_open
+    from firedamp.scanner.formats import must_open
 
     return must_open
 
@@ -74,7 +74,7 @@ class Look:
 
     def __call__(self, blob: Blob) -> Iterator[Located | Skipped]:
         """Yield what stands in blob. A Skipped names the file, or the blob, and the chain inside it."""
-        from firedamp.scanner.containers import FORMATS, HEAD, container_of
+        from firedamp.scanner.formats import BY_NAME, HEAD, container_of
 
         head = blob.data[:HEAD]
         kind = None if blob.window or not blob.lines else container_of(head, blob.tail or tail_of(blob.data))
@@ -92,7 +92,7 @@ class Look:
                         broken = True
             if inside:
                 self._inside[blob.id] = inside
-        if kind is None or broken or any(each.raw for each in FORMATS if each.name == kind):
+        if kind is None or broken or BY_NAME[kind].raw:
             # What the container gave already is not told a second time as raw bytes.
             for each in _named(self._text(blob.data, blob.first_line, blob.first_column), blob, ""):
                 if isinstance(each, Located) and not blob.lines:

@@ -168,9 +168,8 @@ class _Matcher:
                 and (v.weight <= Label.MEDIUM or (v.label.start < 0 and v.weight is not Label.DOUBTFUL))
             ]
         )
-        if lines:
-            # The last column of a row touches the first of the next.
-            merged = [item for item in merged if not self.of(item).label.column]
+        # The last column of a row touches the first of the next.
+        merged = [item for item in merged if not self.of(item).label.column]
         chain: list[tuple[int, bool, int]] = []
         for item in merged:
             if chain and (

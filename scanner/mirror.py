@@ -159,17 +159,20 @@ class Mirrors:
             lock(file.fileno(), shared=True)
             yield
 
-    def rename(self, old: str, new: str) -> bool:
-        """Let the clone of old stand for new; whether there was one."""
-        before, after = clone_of(old, self.folder), clone_of(new, self.folder)
-        if not before.is_dir() or after.exists():
-            return False
-        before.rename(after)
-        _mark(before).unlink(missing_ok=True)
-        with suppress(FileNotFoundError):
-            before.with_suffix(".network").rename(after.with_suffix(".network"))
-        self._networks = None
-        return True
+    def rename(self, moved: Mapping[str, str | None]) -> None:
+        """Let the clones of addresses stand for others, all at once, as names may be swapped; for None they go."""
+        if not moved:
+            return
+        own(self.folder)
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=CLONING, ignore_cleanup_errors=True) as aside:
+            for old in moved:
+                clone = clone_of(old, self.folder)
+                _mark(clone).unlink(missing_ok=True)
+                _move(clone, Path(aside, clone.name))
+            for old, new in moved.items():
+                if new is not None and not clone_of(new, self.folder).exists():
+                    _move(Path(aside, clone_of(old, self.folder).name), clone_of(new, self.folder))
+        self._networks = self._sizes = None
 
     def _make_room(self) -> None:
         """Remove clones until the rest keeps within the budget: the one scanned longest ago first, none in use.
@@ -229,6 +232,13 @@ def _taken(parts: Iterable[_Taken]) -> int:
         alone += part.alone
         linked |= part.linked
     return alone + sum(linked.values())
+
+
+def _move(clone: Path, to: Path) -> None:
+    """Move a clone, if there is one, with the note of its network."""
+    for suffix in (".git", ".network"):
+        with suppress(FileNotFoundError):
+            clone.with_suffix(suffix).rename(to.with_suffix(suffix))
 
 
 def _mark(clone: Path) -> Path:

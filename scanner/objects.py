@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import stat
@@ -33,12 +34,16 @@ _SMALL: Final = 1 << 20
 _DEEPEST: Final = 5
 """How deep git itself follows alternates."""
 _PIPE: Final = 1 << 20
+OTHER_NAMES: Final = rb"(?:[^\n]*\n(?![ \t]*\[))*?"
+"""The lines of a section of git's configuration before a name: a value may hold brackets, as a URL does."""
 _SHA256: Final = re.compile(
-    rb"^[ \t]*\[extensions\](?:[^\[]*\n)?[ \t]*objectformat[ \t]*=[ \t]*\"?sha256\b", re.IGNORECASE | re.MULTILINE
+    rb"^[ \t]*\[extensions\]" + OTHER_NAMES + rb"[ \t]*objectformat[ \t]*=[ \t]*\"?sha256\b",
+    re.IGNORECASE | re.MULTILINE,
 )
 _PROMISOR: Final = re.compile(rb"^\s*(?:promisor\s*=\s*\"?true|partialclone\s*=)", re.IGNORECASE | re.MULTILINE)
 _ESCAPES: Final = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
 _FOLDER: Final = re.compile("[0-9a-f]{2}")
+_ID: Final = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _LOOSE: Final = re.compile("[0-9a-f]{38}|[0-9a-f]{62}")
 _PACK: Final = re.compile(r".*\.(?:idx|pack)", re.DOTALL)
 _QUOTED: Final = re.compile(r"\\([0-7]{3}|.)", re.DOTALL)
@@ -193,7 +198,7 @@ def resolve(layout: Layout, name: str = "HEAD", depth: int = 0) -> str | None:
         target = text[5:].strip()
         safe = target.startswith("refs/") and ".." not in target.split("/")
         return resolve(layout, target, depth + 1) if safe else None
-    if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text):
+    if is_id(text):
         return text
     for line in _packed(layout.common / "packed-refs"):
         if line[layout.width * 2 + 1 :].rstrip(b"\n").decode("utf-8", "replace") == name:
@@ -201,18 +206,21 @@ def resolve(layout: Layout, name: str = "HEAD", depth: int = 0) -> str | None:
     return None
 
 
-def tips(layout: Layout, below: str = "refs/") -> set[str]:
+def tips(layout: Layout, *below: str) -> set[str]:
     """Return what the refs hold: loose, packed, and HEAD. below: only refs whose name begins so, and no HEAD."""
-    found = set[str]()
+    found = set[bytes]()
+    # Some repositories have a ref for each pull request: they are told apart as bytes.
+    wanted = tuple(map(os.fsencode, below or ("refs/",)))
     for line in _packed(layout.common / "packed-refs"):
-        name, _, ref = line.decode("utf-8", "replace").partition(" ")
+        name, _, ref = line.partition(b" ")
         # A line that begins with ^ holds what an annotated tag points at.
-        if ref.startswith(below) or (name.startswith("^") and below == "refs/"):
-            found.add(name.lstrip("^").strip())
-    for folder, _, files in os.walk(layout.common / below):
-        found.update(small(Path(folder, name)).decode("ascii", "replace").strip() for name in files)
-    head = resolve(layout) if below == "refs/" else None
-    return {name for name in found | {head or ""} if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name)}
+        if ref.startswith(wanted) or (not below and name.startswith(b"^")):
+            found.add(name.lstrip(b"^").strip())
+    for folder, _, files in itertools.chain.from_iterable(os.walk(layout.common / each) for each in below or ("refs",)):
+        found.update(small(Path(folder, name)).strip() for name in files)
+    if not below:
+        found.add((resolve(layout) or "").encode())
+    return set(filter(is_id, (name.decode("ascii", "replace") for name in found)))
 
 
 def _packed(path: Path) -> Iterator[bytes]:
@@ -250,8 +258,23 @@ def loose_folders(store: Path) -> Iterator[Path]:
     """Yield the folders that hold loose objects."""
     with os.scandir(store) as entries:
         for entry in entries:
-            if _FOLDER.fullmatch(entry.name) and entry.is_dir():
+            if is_loose_folder(entry.name) and entry.is_dir():
                 yield store / entry.name
+
+
+def is_id(name: str) -> bool:
+    """Whether an object's id is written so."""
+    return _ID.fullmatch(name) is not None
+
+
+def is_loose_folder(name: str) -> bool:
+    """Whether a folder of loose objects is called so."""
+    return _FOLDER.fullmatch(name) is not None
+
+
+def is_loose_name(name: str) -> bool:
+    """Whether a loose object is called so, in its folder."""
+    return _LOOSE.fullmatch(name) is not None
 
 
 def irregular(store: Path) -> Iterator[Path]:

@@ -148,16 +148,23 @@ class Organisation:
 
     def _moved(self, before: Iterable[Repository], found: Iterable[Repository], whole: bool) -> Iterator[Skipped]:
         """Yield what an earlier scan listed and this one does not: renamed, or gone. Their findings stay."""
-        now = {each.id: each for each in found}
-        for old in _missing(before, found):
-            new = now.get(old.id)
-            if new is not None and new.url != old.url:
-                self._world.mirrors.rename(old.url, new.url)
+        now, ids = {each.id: each for each in found}, {each.url: each.id for each in found}
+        moved = dict[str, str | None]()
+        for old in before:
+            if ids.get(old.url) == old.id:
+                continue
+            if (new := now.get(old.id)) is not None:
+                moved[old.url] = new.url
                 why = f"renamed to {new.url}; what was found under the old name stays"
-                yield Skipped(outcome=Outcome.GONE, what=old.url, why=why)
-            elif whole and new is None:
+            elif old.url in ids:
+                moved[old.url] = None
+                why = "another repository has its name now: deleted, moved or hidden; what was found in it stays"
+            elif whole:
                 why = f"{self.target} lists it no more: deleted, moved or hidden; what was found in it stays"
-                yield Skipped(outcome=Outcome.GONE, what=old.url, why=why)
+            else:
+                continue
+            yield Skipped(outcome=Outcome.GONE, what=old.url, why=why)
+        self._world.mirrors.rename(moved)
 
     def _memory(self) -> Path:
         name = hashlib.blake2b(self.target.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()

@@ -85,6 +85,14 @@ class PackListing:
         after = np.minimum(positions + 1, len(self) - 1)
         return np.where(positions + 1 < len(self), self.offsets[after], self.end)
 
+    def texts(self, positions: NDArray[np.int32]) -> int:
+        """Return how many of the objects at positions are no trees."""
+        return int(np.count_nonzero(self.kinds[positions] != Kind.TREE))
+
+    def everything(self) -> NDArray[np.int32]:
+        """Return the positions of all objects, in pack order."""
+        return np.arange(len(self), dtype=np.int32)
+
     def besides_trees(self) -> NDArray[np.int32]:
         """Return the positions of all objects but trees, in pack order: what a reader of texts wants."""
         return np.flatnonzero(self.kinds != Kind.TREE).astype(np.int32)

@@ -70,8 +70,10 @@ class Filtered:
     """What stands in each of hits."""
     ruled_out: NDArray[np.int32]
     """Those that hold nothing."""
+    trees: int
+    """How many of these are trees."""
     size: int
-    """Bytes of what was ruled out."""
+    """Bytes of what was ruled out, but for trees."""
     unread: NDArray[np.int32]
     """Those that could not be rebuilt here: git must read them."""
 
@@ -128,7 +130,7 @@ class _Share:
     def unread(self, places: NDArray[np.bool_]) -> Filtered:
         """Return those asked for among places as left to git."""
         none = np.empty(0, np.int32)
-        return Filtered(self.number, none, (), none, 0, np.sort(self.positions[places & self.asked]))
+        return Filtered(self.number, none, (), none, 0, 0, np.sort(self.positions[places & self.asked]))
 
 
 def _shares(number: int, asked: Asked, kernels: Kernels) -> Iterator[_Share]:
@@ -338,9 +340,11 @@ class _Rebuilding:
         unread = (flags & UNREAD) > 0
         seen = (flags & (_SEEN | _OPENED)) > 0
         out = asked & ~unread & ~seen
+        trees = out & (self.share.pack.kinds[positions] == Kind.TREE)
         return Filtered(
             pack=self.share.number, hits=positions[asked & seen], texts=tuple(texts), ruled_out=positions[out],
-            size=int(self.sizes[part][out].sum()), unread=np.sort(positions[asked & unread]),
+            trees=int(trees.sum()), size=int(self.sizes[part][out & ~trees].sum()),
+            unread=np.sort(positions[asked & unread]),
         )  # fmt: skip
 
     def _text(self, place: int) -> memoryview:

@@ -88,9 +88,9 @@ class _Pairing:
 
     def match(self, some: Sequence[int], free: Sequence[int], reach: int) -> None:
         for low, high, ids, secrets in _groups(self.seen.ids, some, self.seen.secrets, free, reach):
-            spans = structure.containers(self.text, max(0, low), min(len(self.text), high))
-            values = [self.seen.ids[i] for i in ids]
-            ties, places = matching.match(self.text, values, [self.seen.secrets[s] for s in secrets], spans)
+            values, near = [self.seen.ids[i] for i in ids], [self.seen.secrets[s] for s in secrets]
+            spans = self.containers(low, high, [*values, *near])
+            ties, places = matching.match(self.text, values, near, spans)
             self.places |= _known(ids, places)
             self.sections |= _known(ids, matching.homes(self.text, values, spans, {Shape.SECTION}))
             for tie in ties:
@@ -98,6 +98,11 @@ class _Pairing:
                 if self.is_elsewhere(i, s):
                     continue
                 self.ties[i] = self.owners[s] = Tie(i, s, tie.firmness, tie.within)
+
+    def containers(self, low: int, high: int, values: Sequence[Value]) -> list[Container]:
+        """Return the containers between two offsets, cut to the text, that hold any of values."""
+        starts = sorted(value.start for value in values)
+        return structure.containers(self.text, max(0, low), min(len(self.text), high), starts)
 
     def is_elsewhere(self, i: int, s: int) -> bool:
         """Whether an id's own secret is a reference in the lines behind it, to something else than s."""
@@ -115,9 +120,9 @@ class _Pairing:
         some = [i for i, v in enumerate(self.seen.ids) if v.kind is kind]
         bound: dict[int, int] = {}
         for low, high, ids, near in _groups(self.seen.ids, some, others, range(len(others)), FAR):
-            spans = structure.containers(self.text, max(0, low), min(len(self.text), high))
-            values = [self.seen.ids[i] for i in ids]
-            for tie in matching.match(self.text, values, [others[o] for o in near], spans)[0]:
+            values, beside = [self.seen.ids[i] for i in ids], [others[o] for o in near]
+            spans = self.containers(low, high, [*values, *beside])
+            for tie in matching.match(self.text, values, beside, spans)[0]:
                 bound[ids[tie.id]] = near[tie.secret]
         return bound
 

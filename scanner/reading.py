@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
+from firedamp.scanner.names import names_with_key_id
 from firedamp.scanner.objects import ObjectAccess
 from firedamp.scanner.source import Blob
 from firedamp.scanner.stub import TAIL, is_stub, tail_of
@@ -42,6 +43,8 @@ OVERLAP: Final = 64 << 10
 _ABSENT: Final = "absent"
 _NO_ROOM: Final = "a container, and the disk has no room to open it"
 _OTHER: Final = "its content is another than its id says"
+_TOO_LARGE: Final = "a tree of more than 64 MiB, whose names were not looked at"
+_LARGEST_TREE: Final = 64 << 20
 _LONGEST_HEADER: Final = 128
 _MAGIC: Final = 512
 """Bytes from the start of an object by which a container is known."""
@@ -100,6 +103,14 @@ class Unread:
         return self.why == _NO_ROOM
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The names in a tree that may hold a key id. Such a tree is not remembered: it is read each time."""
+
+    id: str
+    names: tuple[bytes, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
     """Some of the objects to be read.
@@ -142,21 +153,28 @@ class Texts:
     check: bool = False
 
     def read(self) -> Iterator[Read]:
-        """Yield all of them, and those that are not what their id says as not read too."""
-        unread = dict[int, Unread]()
+        """Yield all of them, and those that are not what their id says as not read too; of trees, the names."""
+        unread, named, trees, size = dict[int, Unread](), set[int](), 0, 0
         for number, (name, text, kind) in enumerate(zip(self.ids, self.texts, self.kinds, strict=True)):
             raw = name.tobytes()
             if self.check:
                 head = b"%s %d" % (kind.encode(), len(text))
                 if begun(len(raw), head, text).digest() != raw:
                     unread[number] = Unread(raw.hex(), _OTHER)
-            yield Blob(raw.hex(), text)
+            if kind == "tree":
+                trees += number not in unread
+                if names := names_with_key_id(text, len(raw)):
+                    named.add(number)
+                    yield Named(raw.hex(), names)
+            else:
+                size += len(text)
+                yield Blob(raw.hex(), text)
         yield from unread.values()
-        size = sum(len(text) for text in self.texts)
-        yield Share(_without(self.ids, unread), Tally(objects=len(self.ids) - len(unread), bytes=size), self.seen)
+        tally = Tally(objects=len(self.ids) - len(unread) - trees, bytes=size)
+        yield Share(_without(self.ids, named.union(unread)), tally, self.seen)
 
 
-Read = Blob | Unread | Share
+Read = Blob | Named | Unread | Share
 Portion = Part | Texts | Share
 """What a reader is given: what it is to read, and what was read or ruled out already, which it hands on."""
 
@@ -258,6 +276,8 @@ class _Pass:
     """Which of ids were not read, by their place."""
     read_bytes: int = 0
     trees: int = 0
+    named: set[int] = field(default_factory=set)
+    """Which of ids are trees with a key id in a name."""
 
     def __post_init__(self) -> None:
         self.names = binascii.hexlify(self.part.ids.tobytes())
@@ -284,8 +304,8 @@ class _Pass:
         for number in range(self.at, len(self.part.ids)):
             self._not_read(number)
         yield from self.unread.values()
-        read = _without(self.part.ids, self.unread)
-        yield Share(read, Tally(objects=len(read) - self.trees, bytes=self.read_bytes), self.part.seen)
+        tally = Tally(objects=len(self.part.ids) - len(self.unread) - self.trees, bytes=self.read_bytes)
+        yield Share(_without(self.part.ids, self.named.union(self.unread)), tally, self.part.seen)
 
     def _not_read(self, number: int, why: str = "corrupt object") -> None:
         self.unread[number] = Unread(self._name(number).decode(), why)
@@ -338,7 +358,7 @@ class _Pass:
             if self.part.check:
                 self._check(self._hash(bytes(buffer[at + width + 1 : begin - 1]), view[begin:end]))
             if buffer[at + kind] == _TREE:
-                self.trees += 1
+                yield from self._tree(view[begin:end])
             else:
                 starts.append(begin)
                 ends.append(end)
@@ -356,6 +376,12 @@ class _Pass:
                 yield Blob(self._name(numbers[number]).decode(), bytes(view[starts[number] : ends[number]]))
         return at
 
+    def _tree(self, content: memoryview) -> Iterator[Named]:
+        self.trees += 1
+        if names := names_with_key_id(content, self.part.ids.shape[1]):
+            self.named.add(self.at)
+            yield Named(self._name(self.at).decode(), names)
+
     def _hash(self, head: bytes, content: memoryview) -> hashlib._Hash:
         return begun(self.part.ids.shape[1], head, content)
 
@@ -372,7 +398,7 @@ class _Pass:
         digest = self._hash(bytes(stream.buffer[self.part.ids.shape[1] * 2 + 1 : start - 1]), memoryview(b""))
         line, column = 1, 1
         late = list[tuple[int, int, int, int]]()
-        whole, tail = True, b""
+        whole, tail, tree = True, b"", bytearray()
         may_open = kind == _BLOB and (is_stub(head) or self.reader.container(head, b""))
         with self._spool(may_open, size) as spool:
             while True:
@@ -386,6 +412,8 @@ class _Pass:
                         late.append((size - left, len(piece), line, column))
                 if spool is not None:
                     spool.write(piece[:step])
+                if kind == _TREE and size <= _LARGEST_TREE:
+                    tree += piece[:step]
                 if self.part.check:
                     digest.update(piece[:step])
                 if last:
@@ -410,10 +438,12 @@ class _Pass:
         stream.drop(min(start + left + 1, stream.held))
         if self.part.check:
             self._check(digest)
-        if kind == _TREE:
-            self.trees += 1
-        else:
+        if kind != _TREE:
             self.read_bytes += size
+        elif size <= _LARGEST_TREE:
+            yield from self._tree(memoryview(tree))
+        else:
+            self._not_read(self.at, _TOO_LARGE)
         self.at += 1
 
     @contextmanager

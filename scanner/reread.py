@@ -18,8 +18,7 @@ Open = Callable[[Provenance, str], Iterable[Blob]]
 """Reads a blob (by where it was met, and its id) again, perhaps in windows; nothing when it is gone or changed."""
 
 Detect = Callable[[Blob], Iterable[Located | Skipped]]
-"""Finds every credential in a blob, in the containers inside it too: as the scan does."""
-
+"""Finds every credential in a blob, in the containers inside it too; says what could not be opened."""
 
 _KEPT: Final = 256
 """Blobs whose credentials are kept at hand: findings of one blob are asked for one after the other."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.marks import OWN
-from firedamp.scanner.reread import fingerprint_of
+from firedamp.scanner.reread import Detect, fingerprint_of
 from firedamp.scanner.source import Blob, Borrowed, Checkpoint, Known, Nested, Source
 from firedamp.storage.errors import SourceFailure
 from firedamp.storage.keyid import CANARY_ACCOUNTS, account_of
@@ -37,9 +37,6 @@ from firedamp.storage.records import (
 )
 from firedamp.storage.secret import Fingerprint, fingerprint
 from firedamp.storage.store import Store
-
-Detect = Callable[[Blob], Iterable[Located | Skipped]]
-"""Finds every credential in a blob, in the containers inside it too; says what could not be opened."""
 
 Progress = Callable[[Tally, int], None]
 """Is told what was read so far and how many credentials were found."""
@@ -88,6 +85,11 @@ class _Run:
     found: list[tuple[Finding, Match]] = field(default_factory=list)
     parts: set[_Part] = field(default_factory=set)
     blobs: dict[str, None] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
+    """Those that were looked at since a checkpoint that remembers all before it."""
+    known: set[str] = field(default_factory=set)
+    """Those with matches that were met, and may be read anew: another version may have found them."""
+    unread: set[str] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
     skipped: list[Skipped] = field(default_factory=list)
     borrowed: list[str] = field(default_factory=list)
@@ -102,7 +104,7 @@ class _World:
     detect: Detect
     detector: str
     now: Callable[[], datetime]
-    known: _Canaries
+    known: Canaries
     progress: Progress | None
 
 
@@ -129,7 +131,7 @@ def scan(
     """
     started = now()
     world = _World(
-        store=store, detect=detect, detector=detector, now=now, known=_Canaries(store, canary_accounts),
+        store=store, detect=detect, detector=detector, now=now, known=Canaries(store, canary_accounts),
         progress=progress,
     )  # fmt: skip
     tally, skipped, held, unsure, borrowed = Tally(), list[Skipped](), set[Met](), set[Met](), dict[str, None]()
@@ -157,6 +159,9 @@ def scan(
         held |= set(_held(store, source)) - doubtful
     store.tidy(detector, now())
     findings = list(standing(store, held, started))
+    # Asked anew: a canary may have been adopted, or its key taken for a real one, while this scan read.
+    now_known = Canaries(store, canary_accounts).revised(each.finding for each in findings)
+    findings = [replace(each, finding=finding) for each, finding in zip(findings, now_known, strict=True)]
     allowed = tuple(_only(findings, lambda sight: sight.match.honours(honoured)))
     stands = tuple(_only(findings, lambda sight: not sight.match.honours(honoured)))
     tally = replace(
@@ -193,11 +198,14 @@ def _read(source: Source, run: _Run, world: _World) -> Iterator[Nested]:
                             run.skipped.append(each)
                             if each.outcome is Outcome.FAILED:
                                 source.unread(item.id)
+                                run.unread.add(item.id)
                 run.blobs.setdefault(item.id)
+                run.read.add(item.id)
                 if len(run.found) >= _STEP:
-                    store.record(Batch(at=now(), detector=detector, found=_taken(run)))
+                    store.record(Batch(at=now(), detector=detector, found=_taken(run), unread=frozenset(run.unread)))
             case Known():
                 run.blobs.setdefault(item.id)
+                run.known.add(item.id)
             case Nested():
                 yield item
             case Borrowed(path=path):
@@ -211,17 +219,36 @@ def _read(source: Source, run: _Run, world: _World) -> Iterator[Nested]:
                 store.record(
                     Batch(
                         at=now(), detector=detector, found=_taken(run), met=met, gone=item.gone, seen=item.seen,
-                        states=item.states,
+                        states=item.states, read=_read_whole(run, item), unread=frozenset(run.unread),
                     )
                 )  # fmt: skip
                 if world.progress is not None:
                     world.progress(run.tally, run.hits)
-    store.record(Batch(at=now(), detector=detector, found=_taken(run)))
+    store.record(
+        Batch(
+            at=now(), detector=detector, found=_taken(run), read=tuple(run.read - run.unread),
+            unread=frozenset(run.unread),
+        )
+    )  # fmt: skip
     # Provenance is asked for once, for all hits together; blobs without a finding need none.
     hits = store.holding(run.blobs)
     met = tuple(Met(source=source.name, blob=blob, provenance=p) for blob, p in source.provenance(hits))
     gone = tuple(source.gone(_met_before(store, source)))
     store.record(Batch(at=now(), detector=detector, met=met, gone=gone))
+
+
+def _read_whole(run: _Run, done: Checkpoint) -> tuple[str, ...]:
+    """Return the blobs that were read to their end by a checkpoint, as far as they may hold a match.
+
+    Of a repository only what is remembered by name: windows of a large object may stand on both sides of it.
+    """
+    read = set[str]()
+    if done.states:
+        read, run.read = run.read - run.unread, set()
+    for each in done.seen if run.known else ():
+        names = {each.ids[at : at + each.width] for at in range(0, len(each.ids), each.width)}
+        read |= {name for name in run.known - run.unread if bytes.fromhex(name) in names}
+    return tuple(read)
 
 
 def _taken(run: _Run) -> tuple[tuple[Finding, Match], ...]:
@@ -262,25 +289,37 @@ def _met_before(store: Store, source: Source) -> Iterator[Met]:
         yield from store.held(below=[source.target])
 
 
-class _Canaries:
+class Canaries:
     """Whose keys are never sent to AWS: our own canaries, and accounts that issue honeytokens to the public."""
 
     def __init__(self, store: Store, accounts: Collection[str]) -> None:
+        """Make it. accounts are those that the user named beside the known ones."""
+        self._store = store
         self._own = frozenset(key.key_id for key in store.watched() if isinstance(key, Canary))
         self._accounts = CANARY_ACCOUNTS.union(accounts)
 
     def verification(self, key_id: str | None, account: str | None) -> Verification:
+        """Return what is known of a key without asking AWS."""
         if key_id in self._own:
             return Verification(status=Status.CANARY, detail="a canary of ours")
-        return honeytoken(account) if account in self._accounts else UNCHECKED
+        if account in self._accounts:
+            detail = f"account {account} issues honeytokens to the public"
+            return Verification(status=Status.CANARY, detail=detail)
+        return UNCHECKED
+
+    def revised(self, findings: Iterable[Finding]) -> Iterator[Finding]:
+        """Yield findings as canaries or none by what is known now, and keep that: accounts come, and are taken back."""
+        for each in findings:
+            said = self.verification(each.access_key_id, each.account_id)
+            canary = said.status is Status.CANARY
+            if (canary, canary) == (each.canary, each.verification.status is Status.CANARY):
+                yield each
+            else:
+                self._store.set_verification(each.fingerprint, said, canary=canary)
+                yield replace(each, canary=canary, verification=said)
 
 
-def honeytoken(account: str | None) -> Verification:
-    """Return what is known, without asking, of a key of an account that issues honeytokens."""
-    return Verification(status=Status.CANARY, detail=f"account {account} issues honeytokens to the public")
-
-
-def _found(located: Located, blob: str, at: datetime, known: _Canaries) -> tuple[Finding, Match]:
+def _found(located: Located, blob: str, at: datetime, known: Canaries) -> tuple[Finding, Match]:
     """Turn a credential in flight into what is kept: a finding that holds no secret, and its match."""
     credential = located.credential
     account = None if credential.key_id is None else account_of(credential.key_id)

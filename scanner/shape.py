@@ -19,15 +19,20 @@ TOKEN_LENGTHS: Final = range(100, 2001)
 
 # `+` and `/` as they stand in URLs, in JSON (in JSON, in JSON …) and in XML.
 _SIGN: Final = r"%(?:25)*2[BbFf]|\\{1,8}(?:/|u002[bBfF]|x2[bBfF])|&(?:amp;)?(?:#0?4[37]|#[xX]0?2[bBfF]|plus|sol);"
-COLOUR: Final = r"(?:\x1b|\\{1,8}(?:u001[bB]|x1[bB]|033|e)|#033)\[[0-9;]{0,20}[mK]"
-"""What colours a terminal, or clears the rest of its line (grep does both): as it is, in strings, in syslog."""
-# An escape that ends in letters or digits would otherwise be read as the first characters of what follows it.
-_ESCAPE: Final = rf"{COLOUR}|\\{{1,8}}(?:u[0-9a-fA-F]{{4}}|x[0-9a-fA-F]{{2}}|[nrtbfv0])|%(?:25)*[0-9a-fA-F]{{2}}"
+_TERMINAL: Final = r"(?:\x1b|\\{1,8}(?:u001[bB]|u\{1[bB]\}|x1[bB]|033|e)|#033|\^\[)"
+COLOUR: Final = _TERMINAL + r"\[[0-9;?]{0,20}[A-Za-z]"
+"""What colours a terminal, clears a part of it (grep does both) or moves there: as it is, in strings, in syslog."""
+# An escape that ends in letters or digits would otherwise be read as the first characters of what follows it. So
+# would what ends a link in a terminal, and what `cat -A` makes of tabs.
+_ESCAPE: Final = (
+    rf"{COLOUR}|{_TERMINAL}\\{{1,8}}|\^[IJM]|\\{{1,8}}(?:u[0-9a-fA-F]{{4}}|x[0-9a-fA-F]{{2}}|[nrtbfv0])"
+    r"|%(?:25)*[0-9a-fA-F]{2}"
+)
 _RUNS: Final = re.compile(
     rf"(?=[A-Za-z0-9+/%\\&#;]{{40}})((?:[A-Za-z0-9+/]++|{_SIGN})++)|{_ESCAPE}",
 )
 _ENCODED: Final = re.compile(_SIGN)
-_INSIDE: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/%\\&#;[\x1b")
+_INSIDE: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/%\\&#;[]{}?^\x1b")
 _MARKED: Final = bytes(ord("x") if code in _INSIDE else 0 for code in range(256))
 """x for what can stand in a run, sign or escape, nought for every border between them."""
 _LONG: Final = b"x" * SECRET_LENGTH

@@ -14,6 +14,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+import regex
+
 from firedamp.scanner.keys import Shape
 from firedamp.scanner.runs import (
     REACH,
@@ -154,8 +156,19 @@ def unquote(found: re.Match[bytes]) -> bytes:
 # Bytes written one by one as numbers: hex (`41 4b`, `41:4b`, `0x41, 0x4b`, `414b`) and decimal (`[65, 75]`).
 
 _HEX_BLOCK: Final = Wrapped.of(rb"[0-9A-Fa-f]")
-_HEX_VALUE: Final = re.compile(rb"(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{2}){16,4096}(?![0-9A-Za-z])")
-# The first digit stands by itself: a set of characters at the start is looked for three times as fast as anything else.
+_HEX_PREFIX: Final = regex.compile(rb"(?r)(?:0|\\{1,8})[xX]")
+"""What marks digits as hex in SQL, and in dumps of PostgreSQL. Left there, it would pass for a part of the value."""
+_HEX_VALUE: Final = re.compile(rb"(?<![0-9A-Za-z])(?:[0\\][xX])?(?P<digits>(?:[0-9A-Fa-f]{2}){16,4096})(?![0-9A-Za-z])")
+_KEY_DIGITS: Final = rb"(?:2[BbFf]|3[0-9]|[4-7][0-9A-Fa-f])"
+_APART: Final = rb"[ ,:;\t\r\n\\-]{1,40}"
+# A set of characters at the start is looked for three times as fast as anything else.
+HEX_SECRET: Final = re.compile(rb"[2-7][0-9A-Fa-f]" + _KEY_DIGITS + rb"{39}(?![0-9A-Fa-f])")
+"""A secret's 40 characters in hex: random digits are none with odds of 10^-20."""
+HEX_SECRET_LIST: Final = re.compile(
+    rb"[2-7][0-9A-Fa-f](?:" + _APART + rb"(?:00" + _APART + rb")?" + _KEY_DIGITS + rb"){39}"
+)
+"""The same as a list, also in UTF-16."""
+# The first digit stands by itself for the same reason.
 HEX_LIST: Final = re.compile(
     rb"[0-9A-Fa-f](?:[0-9A-Fa-f]|(?<=0)[xX][0-9A-Fa-f]{2})"
     rb"(?:[ ,:;\t\r\n\\-]{1,40}(?:0[xX])?[0-9A-Fa-f]{2}){3,}(?![0-9A-Fa-f])"
@@ -175,10 +188,12 @@ def _hex_run(text: bytes, lines: Sequence[tuple[int, int]], shift: int) -> Run:
     digits = b"".join(text[start:end] for start, end in lines)[shift:]
     segments, at = [], -shift
     start = min(lines[0][0] + shift, lines[-1][1])
+    prefix = _HEX_PREFIX.match(text, 0, start)
     for line_start, line_end in lines:
         segments.append(Segment(max(0, (at + 1) // 2), max(start, line_start), 2, 1, "hex"))
         at += line_end - line_start
-    return Run(start, lines[-1][1], binascii.a2b_hex(digits[: len(digits) // 2 * 2]), tuple(segments))
+    begin = start if prefix is None else prefix.start()
+    return Run(begin, lines[-1][1], binascii.a2b_hex(digits[: len(digits) // 2 * 2]), tuple(segments))
 
 
 def hex_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
@@ -190,9 +205,17 @@ def hex_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
             yield from each_line(lines, lambda line: _hex_run(text, [line], 0))
     for low, high in windows(marks, len(text)):
         for found in _HEX_VALUE.finditer(text, low, high):
-            run = _hex_run(text, [found.span()], 0)
-            if printable(run.out) and not overlaps(taken, *found.span()):
+            run = _hex_run(text, [found.span("digits")], 0)
+            if printable(run.out) and not overlaps(taken, *found.span("digits")):
                 yield run
+
+
+def _is_wide(out: bytes) -> bool:
+    """Whether bytes are a text in UTF-16, or several that end with a nought, as in an export of Windows' registry.
+
+    Each list is undone by itself: its name before it is not in UTF-16.
+    """
+    return out[:1] > b"\0" and not any(out[1::2]) and printable(out[::2].replace(b"\0", b""))
 
 
 def listed(name: str, base: int, pattern: re.Pattern[bytes]) -> Callable[[bytes, Sequence[Mark]], Iterator[Run]]:
@@ -202,10 +225,12 @@ def listed(name: str, base: int, pattern: re.Pattern[bytes]) -> Callable[[bytes,
         ends = [mark.end for mark in marks]
         for low, high in windows(marks, len(text), 4 * REACH):
             for found in pattern.finditer(text, low, high):
-                out = _numbers(_TOKEN[base].findall(text, *found.span()), base)
-                if printable(out) or bisect.bisect(ends, found.start()) < bisect.bisect(ends, found.end()):
-                    tokens = enumerate(_TOKEN[base].finditer(text, *found.span()))
-                    segments = tuple(Segment(at, token.start(), 0, 1, name) for at, token in tokens)
+                out, step, via = _numbers(_TOKEN[base].findall(text, *found.span()), base), 1, name
+                if _is_wide(out):
+                    out, step, via = out[::2], 2, f"{name}>utf-16"
+                if step > 1 or printable(out) or bisect.bisect(ends, found.start()) < bisect.bisect(ends, found.end()):
+                    tokens = itertools.islice(_TOKEN[base].finditer(text, *found.span()), 0, None, step)
+                    segments = tuple(Segment(at, token.start(), 0, 1, via) for at, token in enumerate(tokens))
                     yield Run(*found.span(), out, segments)
 
     return runs

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import re
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -23,6 +25,7 @@ from firedamp.scanner.budget import (
     Spent,
     Unread,
     buffered,
+    hold,
     trouble_of,
 )
 
@@ -33,6 +36,9 @@ _LZMA_MEMORY: Final = 80 << 20
 """xz -9 needs 65 MiB. More is a file made to hurt."""
 
 
+_REFLOG: Final = re.compile(rb"g[\x00-\xff]{3}(?=\x78[\x01\x5e\x9c\xda])")
+_STEP: Final = 64 << 10
+"""Bytes of a block that are inflated before the budget is asked."""
 _LZ4_LEGACY: Final = b"\x02\x21\x4c\x18"
 _LZ4_BLOCK: Final = 8 << 20
 _LZ4_LARGEST: Final = _LZ4_BLOCK + _LZ4_BLOCK // 255 + 16
@@ -77,6 +83,39 @@ def unzstd(file: File, budget: Budget) -> Parts:
         yield Unread("", "holds more than 1 MiB in skippable frames")
 
 
+def unreftable(file: File, budget: Budget) -> Parts:
+    """Git's reftable: its reflogs, the only blocks that are compressed. Names of refs stand in the file as they are.
+
+    A block is `g`, what it inflates to with these four bytes, and zlib (git's technical/reftable, "Log block format").
+    """
+    data, at, number = memoryview(hold(file, budget)), 0, 0
+    while (found := _REFLOG.search(data, at)) is not None:
+        at = found.end()
+        text, end = _reflog(data, at, int.from_bytes(found[0][1:], "big"), budget)
+        if text:  # none in a name or an id that looks like a block
+            at = end
+            number += 1
+            yield Part(f"log {number}", text, lines=False)
+
+
+def _reflog(data: memoryview, at: int, size: int, budget: Budget) -> tuple[bytes, int]:
+    """Return what a block that begins at an offset inflates to, size bytes at most, and where it ends.
+
+    Of a damaged one what comes before the damage, and where it began: an intact one may stand in it.
+    """
+    engine, text, begin = zlib.decompressobj(), bytearray(), at
+    try:
+        while len(text) < size and at < len(data) and not engine.eof:
+            stored = data[at : at + _STEP]
+            piece = engine.decompress(stored, min(_STEP, size - len(text)))
+            budget.spend(len(piece))
+            text += piece
+            at += len(stored) - len(engine.unused_data) - len(engine.unconsumed_tail)
+    except zlib.error:
+        at = begin
+    return bytes(text), at
+
+
 def unlz4(file: File, budget: Budget) -> Parts:
     """LZ4 frames, as the lz4 tool writes them, and the older ones that Linux's kernels are packed with."""
     if file.peek(4).startswith(_LZ4_LEGACY):
@@ -106,7 +145,7 @@ def _lz4_legacy(file: File, budget: Budget) -> Iterator[bytes]:
         budget.spend(len(piece))
         stored, unpacked = stored + length, unpacked + len(piece)
         if unpacked > budget.allowance(stored):
-            raise Broken(f"unpacks to more than {budget.limits.ratio} times its size")
+            raise Broken(f"unpacks to more than {budget.limits.ratio} times its size (unpack_ratio)")
         yield piece
 
 

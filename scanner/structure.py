@@ -7,6 +7,8 @@ broken files, in JSON inside a JSON string, and in source code of any language.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -59,18 +61,19 @@ _TAG: Final = rf"(?P<end>\\{{0,8}}/?)(?P<tag>[A-Za-z][\w:.-]{{0,63}})(?:\s[^<>]{
 _BORDER: Final = re.compile(r"[\n{\[(}\])\r<&\\]")
 _TOKEN: Final = re.compile(rf"(?:{OPEN_TAG}){_TAG}|(?P<line>{NEWLINE})")
 _SECTION: Final = re.compile(r"[ \t]*\[{1,2}[A-Za-z0-9_\"'][^\[\]\n{}=,]{0,120}\]{1,2}[ \t]*(?=\r?\n|\\|$)")
-_GUTTER: Final = re.compile(GUTTER)
-_INDENT: Final = re.compile(r"[+>]?[ \t]*(?:- +)*")
+_MARGIN: Final = re.compile(rf"(?:{GUTTER})?([+>]?[ \t]*(?:- +)*)")
+"""What stands before a line's text, and its indent. It matches everywhere."""
 _PAIRS: Final = {"}": "{", "]": "[", ")": "("}
 
 
 class _Scan:
     """One pass over a window: open brackets, tags, indents, and where line, paragraph and section began."""
 
-    def __init__(self, text: str, low: int, high: int) -> None:
+    def __init__(self, text: str, low: int, high: int, values: Sequence[int]) -> None:
         self.text = text
         self.low = low
         self.high = high
+        self.values = values
         self.found: list[Container] = [Container(low, high, Shape.WHOLE)]
         self.brackets: list[tuple[str, int]] = []
         self.tags: list[tuple[str, int]] = []
@@ -119,7 +122,8 @@ class _Scan:
             self.push(self.tags, token["tag"], token.start())
 
     def add(self, start: int, end: int, shape: Shape) -> None:
-        if end > start:
+        at = bisect_left(self.values, start)
+        if at < len(self.values) and self.values[at] < end:
             self.found.append(Container(start, end, shape))
 
     def push(self, stack: list[tuple[str, int]], name: str, start: int) -> None:
@@ -140,18 +144,17 @@ class _Scan:
 
     def begin_line(self, start: int, *, real: bool) -> None:
         text = self.text
-        gutter = _GUTTER.match(text, start, self.high)
-        content = start if gutter is None else gutter.end()
-        indent = _INDENT.match(text, content, self.high)
-        first = content if indent is None else indent.end()
+        margin = _MARGIN.match(text, start, self.high)
+        content, first = (start, start) if margin is None else margin.span(1)
         self.line = start
         if real and self.section is not None and not self.section[1]:
             self.end_section(start)
-        if first >= self.high or text[first] in "\r\n" or text.startswith(("\\n", "\\r"), first):
+        sign = text[first] if first < self.high else "\n"
+        if sign in "\r\n" or (sign == "\\" and text.startswith(("\\n", "\\r"), first)):
             self.add(self.paragraph, start, Shape.PARAGRAPH)
             self.paragraph = start
             return
-        if text[first] == "[" and _SECTION.match(text, content, self.high) is not None:
+        if sign == "[" and _SECTION.match(text, content, self.high) is not None:
             self.end_section(start)
             self.section = (start, real)
         depth = _column(text, content, first)
@@ -175,6 +178,9 @@ def _column(text: str, start: int, first: int) -> int:
     return (first if dash < 0 else dash) - start
 
 
-def containers(text: str, low: int, high: int) -> list[Container]:
-    """Return every container in text[low:high], in no order; the window itself is one of shape WHOLE."""
-    return _Scan(text, low, high).run()
+def containers(text: str, low: int, high: int, values: Sequence[int]) -> list[Container]:
+    """Return the containers in text[low:high] that hold a value, in no order; the window is one, of shape WHOLE.
+
+    values are the offsets at which they begin, sorted: most lines hold none, and nobody asks for those.
+    """
+    return _Scan(text, low, high, values).run()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 _MARKUP: Final = re.compile(r"</[^<>]{0,80}>|[<>]")
@@ -224,6 +223,8 @@ def _moment(found: re.Match[str]) -> datetime | None:
         if found["epoch"] is not None:
             return datetime.fromtimestamp(int(found["epoch"][:10]), UTC)
         if found["mail"] is not None:
+            from email.utils import parsedate_to_datetime  # brings much along for what is rare
+
             return parsedate_to_datetime(found["mail"]).astimezone(UTC)
         moment = datetime.fromisoformat(found["iso"])
         zone = found["zone"]

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from firedamp.scanner import keys, labels, shape
+from firedamp.scanner import columns, keys, labels, shape
 from firedamp.scanner.candidates import Candidate, Role
+from firedamp.scanner.columns import Rows
 from firedamp.scanner.labels import NAMELESS, Header, Label, Named
 from firedamp.scanner.structure import NEWLINE
 from firedamp.storage.records import KeyKind
@@ -94,7 +95,7 @@ def survey(text: str, found: Sequence[Candidate]) -> Survey:
     # A line that holds a value is a row, never a header.
     headers = [h for h in _headers(text, words) if bisect_left(starts, h.start) == bisect_left(starts, h.end)]
     nexts = [*(h.start for h in headers), len(text)][1:]
-    headers = [replace(h, until=labels.table_end(text, h.end, n)) for h, n in zip(headers, nexts, strict=True)]
+    headers = [_up_to(text, h, n) for h, n in zip(headers, nexts, strict=True)]
     named = [v for v in _named_alike([*_name(text, values, headers)]) if v.weight is not Label.OTHER]
     return Survey(
         ids=[v for v in named if v.kind in _ID_KINDS],
@@ -170,6 +171,10 @@ def _read(text: str, lowered: str, run: shape.Run) -> Iterator[Value]:
     if prefix and size == shape.SECRET_LENGTH + len(prefix) and run.value.startswith(prefix):
         run = shape.Run(run.start + len(prefix), run.end, run.value[len(prefix) :])
         size = shape.SECRET_LENGTH
+    # A word diff marks an added word with a plus on each side.
+    if size == shape.SECRET_LENGTH + 2 and before == "{" and run.value[0] == run.value[-1] == "+":
+        run = shape.Run(run.start + 1, run.end - 1, run.value[1:-1])
+        size = shape.SECRET_LENGTH
     # In bencode the next length or the end of the list follows a value at once.
     if run.end - run.start == size > shape.SECRET_LENGTH and text[max(0, run.start - 3) : run.start] == "40:":
         run = shape.Run(run.start, run.start + shape.SECRET_LENGTH, run.value[: shape.SECRET_LENGTH])
@@ -217,21 +222,32 @@ def _between_slashes(run: shape.Run) -> Iterator[Value]:
             yield Value(start, end, KeyKind.SECRET_KEY, Secret(value), weight=Label.DOUBTFUL, named_at=run.start)
 
 
-def _headers(text: str, words: Iterable[int]) -> list[Header]:
-    """Read the table headers among the lines that hold a context word, in text order."""
-    headers: list[Header] = []
+def _headers(text: str, words: Sequence[int]) -> list[Header | Rows]:
+    """Read the table headers among the lines and brackets that hold a context word, in text order."""
+    headers: list[Header | Rows] = [*columns.tables(text, words)]
+    bracketed = [h.start for h in headers]
     done = -1
     for at in words:
         if at < done:
             continue
         start, end = labels.row_start(text, at), labels.row_end(text, at)
         done = at + labels.LONGEST_ROW if end is None else end
-        if start is not None and end is not None and (header := labels.header_at(text, start, end)) is not None:
+        if start is None or end is None or (header := labels.header_at(text, start, end)) is None:
+            continue
+        # What names columns in brackets is no header of lines.
+        beside = bisect_left(bracketed, end) - 1
+        if beside < 0 or headers[beside].end <= start:
             headers.append(header)
-    return headers
+    return sorted(headers, key=lambda h: h.start)
 
 
-def _name(text: str, values: Iterable[Value], headers: Sequence[Header]) -> Iterator[Value]:
+def _up_to(text: str, header: Header | Rows, end: int) -> Header | Rows:
+    """Return a header whose table ends before the next one, which begins at end."""
+    until = labels.table_end(text, header.end, end) if isinstance(header, Header) else min(header.until, end)
+    return replace(header, until=until)
+
+
+def _name(text: str, values: Iterable[Value], headers: Sequence[Header | Rows]) -> Iterator[Value]:
     """Give every value its label and weight; a value without a label of its own shares that of the one it touches."""
     ends = [header.end for header in headers]
     floor = 0
@@ -290,15 +306,12 @@ def _name_before(text: str, value: Value, previous: Value | None, floor: int) ->
     return labels.name_of(text, value.named_at, floor)
 
 
-def _column(text: str, value: Value, headers: Sequence[Header], ends: Sequence[int]) -> Named:
+def _column(text: str, value: Value, headers: Sequence[Header | Rows], ends: Sequence[int]) -> Named:
     """Return the name of the table column a value stands in, NAMELESS where it stands in no table."""
     at = bisect_right(ends, value.start) - 1
     if at < 0 or value.start >= headers[at].until:
         return NAMELESS
-    line = labels.row_start(text, value.start)
-    if line is None or line < ends[at]:
-        return NAMELESS
-    return headers[at].of(text, line, value.start)
+    return headers[at].of(text, value.start)
 
 
 def _is_token(value: Value, label: Named) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import string
 import sys
 import threading
@@ -85,9 +86,7 @@ class TextRuns:
         self._folder = folder
         self._small = _SMALL
         self._given_up = False
-        self._kernels: Sequence[_Search] = _searches()
-        self._arrays: Sequence[Any] = ()
-        """What lies at the addresses that compiled kernels take for tables; empty while they are not compiled."""
+        self._compiled: Sequence[_Search] = ()
         self._local = threading.local()
 
     def load(self) -> None:
@@ -101,14 +100,11 @@ class TextRuns:
         except jit.NoCompilerError:
             self._given_up = True
             return
-        import numpy as np
-
-        arrays = [[np.frombuffer(table, np.uint8) for table in one.tables] for one in _searches()]
-        self._kernels = [
-            _Search(kernel, tuple(table.ctypes.data for table in tables), one.first)
-            for kernel, tables, one in zip(compiled, arrays, _searches(), strict=True)
+        # The tables stay where they are: `_searches` keeps them.
+        self._compiled = [
+            _Search(kernel, tuple(map(_address, one.tables)), one.first)
+            for kernel, one in zip(compiled, _searches(), strict=True)
         ]
-        self._arrays = arrays
 
     def find(self, window: bytes | memoryview) -> list[TextRun]:
         """Return the runs in window that decode to text: those of each kernel in order."""
@@ -125,12 +121,13 @@ class TextRuns:
         found: array[int] = self._local.found
         text: Any = window
         into: Any = found
-        if self._arrays:
-            import numpy as np
-
-            text, into = np.frombuffer(window, np.uint8).ctypes.data, found.buffer_info()[0]
+        compiled = self._compiled  # asked once: another thread may load it meanwhile
+        if compiled:
+            if isinstance(window, memoryview) and window.readonly:
+                window = window.tobytes()
+            text, into = _address(window), found.buffer_info()[0]
         runs: list[TextRun] = []
-        for kernel, tables, first in self._kernels:
+        for kernel, tables, first in compiled or _searches():
             start = 0
             while start < size:
                 count = kernel(text, start, size, *tables, into, _MOST)
@@ -139,3 +136,13 @@ class TextRuns:
                     runs.append(TextRun(told, first + decoder, begin, end))
                 start = found[4 * _MOST]
         return runs
+
+
+def _address(data: bytes | memoryview) -> int:
+    """Return where bytes stand while data lives. memoryviews can be written to.
+
+    Without numpy: to load it takes as long as to start Python thrice.
+    """
+    if isinstance(data, bytes):
+        return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+    return ctypes.addressof(ctypes.c_char.from_buffer(data))

@@ -27,7 +27,7 @@ from firedamp.storage.records import Outcome, Skipped
 
 _KEPT: Final = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
 """The only variables a worker inherits: it needs no credentials and no settings."""
-_LENGTH: Final = struct.Struct(">I")
+LENGTH: Final = struct.Struct(">I")
 PLACE: Final = struct.Struct(">QQI")
 LONGEST_FRAME: Final = WINDOW + (64 << 10)
 _GRACE: Final = 2.0
@@ -124,7 +124,7 @@ class Unpacker:
     def _lost(self, process: subprocess.Popen[bytes], watch: _Watch) -> str:
         """Say why a worker is gone."""
         if watch.struck:
-            return f"took longer than {self._limits.seconds:g} s and was stopped"
+            return f"took longer than {self._limits.seconds:g} s (unpack_time) and was stopped"
         process.kill()
         status = process.wait()
         return f"ended the process that unpacks it ({_ENDS.get(-status, status)})"
@@ -200,13 +200,13 @@ def _send(pipe: IO[bytes] | None, data: bytes | Path, wal: bytes) -> None:
     content = data if isinstance(data, bytes) else b""
     header = json.dumps({"path": path, "size": len(content), "wal": len(wal)}).encode()
     try:
-        pipe.write(_LENGTH.pack(len(header)) + header)
+        pipe.write(LENGTH.pack(len(header)) + header)
         for stream in (wal, content):
             for at in range(0, len(stream), SMALL):
                 piece = memoryview(stream)[at : at + SMALL]
-                pipe.write(_LENGTH.pack(len(piece)))
+                pipe.write(LENGTH.pack(len(piece)))
                 pipe.write(piece)
-            pipe.write(_LENGTH.pack(0))
+            pipe.write(LENGTH.pack(0))
         pipe.flush()
     except (BrokenPipeError, ValueError):
         return
@@ -226,7 +226,7 @@ def _received(pipe: IO[bytes] | None) -> Member | Skipped | _End | None:
     head = pipe.read(5)
     if len(head) < 5:
         return None
-    (length,) = _LENGTH.unpack(head[1:])
+    (length,) = LENGTH.unpack(head[1:])
     if length > LONGEST_FRAME:
         return None
     frame = pipe.read(length)
@@ -259,9 +259,9 @@ def encoded(item: Member | Skipped | None) -> bytes:
         case Member(chain, data, line, column):
             name = chain.encode()
             place = PLACE.pack(line or 0, column or 0, len(name))
-            return b"M" + _LENGTH.pack(len(place) + len(name) + len(data)) + place + name + data
+            return b"M" + LENGTH.pack(len(place) + len(name) + len(data)) + place + name + data
         case Skipped(what=what, why=why, count=count):
             text = json.dumps([what, why, count]).encode()
-            return b"S" + _LENGTH.pack(len(text)) + text
+            return b"S" + LENGTH.pack(len(text)) + text
         case None:
-            return b"E" + _LENGTH.pack(0)
+            return b"E" + LENGTH.pack(0)

@@ -9,6 +9,7 @@ from typing import Final
 SOURCES: Final = (
     *(
         "candidates",
+        "columns",
         "decode",
         "dense",
         "detect",
@@ -22,6 +23,7 @@ SOURCES: Final = (
         "numbered",
         "packed",
         "pairing",
+        "patches",
         "prefilter",
         "runs",
     ),
@@ -29,9 +31,12 @@ SOURCES: Final = (
     # What the delta filter rules out is not read again either.
     *("kernels", "packindex", "packs"),
     # Nor is what could not be opened, but was looked through as it is.
-    *("archives", "containers", "documents", "mail", "sevenzip", "streams", "stub", "unpack"),
+    *("archives", "containers", "documents", "formats", "mail", "sevenzip", "streams", "stub", "unpack"),
     # Nor what was taken for media, or for read to its end.
     *("files", "holes", "look", "reading", "rules", "walk"),
+    # Nor what a limit cut off, what stands in a repository and was passed by, or what was found and not recorded;
+    # what was searched for one's own keys is remembered apart, by the same version.
+    *("budget", "bundle", "crew", "git", "gitfiles", "idset", "listing", "objects", "ownkeys", "scan", "worker"),
 )
 """Modules of this folder that decide what is found: a change there, and only there, rescans."""
 

@@ -68,6 +68,8 @@ _NO_LINK: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NO
 _READV: Final = hasattr(os, "readv")
 _FOLDER: Final = _NO_LINK | getattr(os, "O_DIRECTORY", 0)
 _ESCAPED: Final = re.compile(rb"\\x([89a-f][0-9a-f])")
+LOG: Final = "-wal"
+"""What the name of a database's log ends with (sqlite.org, "Write-Ahead Logging")."""
 LINK: Final = "a link to "
 """How the reason begins why a link was left out."""
 _GIT_OWN: Final = frozenset({"objects", "refs", "logs", "worktrees", "modules", "lfs"})
@@ -156,6 +158,23 @@ def place_of(folder: str) -> int:
     return int.from_bytes(hashlib.blake2b(os.fsencode(folder), digest_size=8).digest(), signed=True)
 
 
+def logged_key(key: int, log: Callable[[], os.stat_result]) -> int:
+    """Return the key of a database by its own and the status of its log: what is new may be in that alone.
+
+    0 where the log may still change and keep its time, or has just gone.
+    """
+    try:
+        status = log()
+    except OSError:
+        return 0
+    return lasting(hash((key, _telling(status))), status)
+
+
+def lasting(key: int, status: os.stat_result) -> int:
+    """Return key, or 0 while what it tells of may still change and keep its time."""
+    return key if settled(max(status.st_ctime_ns, status.st_mtime_ns), time.time_ns()) else 0
+
+
 def settled(changed: int, now: int) -> bool:
     """Whether what changed then can change no more and keep its time. Both in nanoseconds since 1970.
 
@@ -230,7 +249,7 @@ class Walker:
                     break
                 continue
             self._list(folders.pop(), folders, files, done)
-            if done.known >= _STEP_FILES:
+            if done.files + done.known >= _STEP_FILES:
                 self._read_files(files, done)
                 break
         done.left = Task(folders=tuple(folders), files=tuple(files))
@@ -333,20 +352,27 @@ class Walker:
         known, telling = self._known, _telling
         held = self._held.get(path, {})
         seen: list[int] = []
+        logs = {entry.name.removesuffix(LOG): entry for entry in plain if entry.name.endswith(LOG)}
+        empty = 0
         for entry in plain:
             try:
-                key = hash(telling(entry.stat(follow_symlinks=False))) ^ place or 1
+                status = entry.stat(follow_symlinks=False)
+                key = hash(telling(status)) ^ place or 1
             except OSError as error:
                 done.skipped.append(trouble(path + entry.name, error))
                 continue
+            if logs and entry.name in logs:
+                key = logged_key(key, functools.partial(logs[entry.name].stat, follow_symlinks=False))
             as_known = held_key(key, held[entry.name]) if held and entry.name in held else key
             if as_known in known:
                 seen.append(as_known)
+                empty += not status.st_size
             else:
-                # What the system said is kept in entry: it is not asked again.
-                self._candidate(path + entry.name, entry.stat(follow_symlinks=False), key, files, done)
+                self._candidate(path + entry.name, status, key, files, done)
         done.keys.extend(seen)
-        done.known += len(seen)
+        # To know that a file is empty is to have read it: where no other is, nothing was read.
+        done.files += empty
+        done.known += len(seen) - empty
 
     def _candidate(self, path: str, status: os.stat_result, key: int, files: list[Listed], done: Step) -> None:
         world = self._world
@@ -368,9 +394,7 @@ class Walker:
         elif elsewhere(status):
             done.left_out["not downloaded from the cloud"] += 1
         else:
-            changed = max(status.st_ctime_ns, status.st_mtime_ns)
-            key = key if settled(changed, time.time_ns()) else 0
-            files.append(Listed(path, key, status.st_size, status.st_nlink > 1))
+            files.append(Listed(path, lasting(key, status), status.st_size, status.st_nlink > 1))
 
     def _read_files(self, files: list[Listed], done: Step) -> None:
         """Read from the front of files until the step is full. Small ones are looked at several at a time."""

@@ -8,21 +8,19 @@ import json
 import os
 import signal
 import stat
-import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 
 from firedamp.scanner.budget import SMALL, Budget, Chunks, File, Limits, Member, Parts, buffered, hold, in_memory
-from firedamp.scanner.containers import HEAD, container_of, opened, walk
+from firedamp.scanner.containers import opened, walk
 from firedamp.scanner.documents import rows, rows_on_disk
+from firedamp.scanner.formats import HEAD, container_of
 from firedamp.scanner.stub import TAIL, is_stub
-from firedamp.scanner.unpack import encoded
+from firedamp.scanner.unpack import LENGTH, encoded
 from firedamp.storage.records import Outcome, Skipped
-
-_LENGTH: Final = struct.Struct(">I")
 
 
 def main(settings: dict[str, object]) -> None:
@@ -198,8 +196,8 @@ def _frames(pipe: IO[bytes]) -> Iterator[bytes]:
 
 
 def _frame(pipe: IO[bytes]) -> bytes | None:
-    head = pipe.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
+    head = pipe.read(LENGTH.size)
+    if len(head) < LENGTH.size:
         return None
-    (length,) = _LENGTH.unpack(head)
+    (length,) = LENGTH.unpack(head)
     return pipe.read(length)

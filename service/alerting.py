@@ -31,9 +31,12 @@ def alert(action: str, common: Common) -> int:
     return 2 if failed else 0
 
 
-def deliver(config: Config, store: Store) -> tuple[int, int]:
-    """Deliver what is due by the configured channels; return how many were sent, and how many failed, each told."""
-    channels, broken = make_channels(config, store)
+def deliver(config: Config, store: Store, *, asking: bool = True) -> tuple[int, int]:
+    """Deliver what is due by the configured channels; return how many were sent, and how many failed, each told.
+
+    asking: somebody may be asked for the code of an MFA device. In the middle of a watch that would stop it.
+    """
+    channels, broken = make_channels(config, store, asking=asking)
     done = alerts.deliver(store, channels, clock.now)
     # One that cannot be made has failed, even where nothing is due for it.
     return len(done.sent), _tell(list(dict.fromkeys([*broken, *done.failed])))
@@ -51,12 +54,12 @@ def _tell(failed: list[tuple[str, str]]) -> int:
     return len(failed)
 
 
-def make_channels(config: Config, store: Store) -> tuple[list[Channel], list[tuple[str, str]]]:
+def make_channels(config: Config, store: Store, *, asking: bool = True) -> tuple[list[Channel], list[tuple[str, str]]]:
     """Make every channel, and say which cannot be made: in their place stands one that fails whatever it is given.
 
     So what belongs to it waits, is tried again, and its failing is an alarm on the others.
     """
-    aws = Aws(now=clock.now, random=os.urandom, write_down=store.add_own_call)
+    aws = Aws(now=clock.now, random=os.urandom, write_down=store.add_own_call, asking=asking)
     world = World(aws, sys.stdout, clock.now, functools.partial(resolve, aws))
     channels: list[Channel] = []
     broken: list[tuple[str, str]] = []

@@ -48,6 +48,10 @@ _LEASE: Final = timedelta(minutes=1)
 _REFUSALS: Final = 3
 """Failures after which a channel is left alone until the next round: the others must not wait for its time-outs, and
 one alert that it does not take must not hold up the rest."""
+_TURN: Final = timedelta(minutes=1)
+"""How long a channel is given alerts in one round: one that takes each slowly must not make the others late."""
+_SYSLOG: Final = 8_000
+"""Characters of a line of syslog: more than 64 KB are no datagram, and receivers may cut earlier (RFC 5424, 6.1)."""
 
 Send = Callable[[Alert, bool], None]
 """Delivers one alert, or raises Failure. The flag says that it may be a repeat."""
@@ -104,12 +108,14 @@ def deliver(store: Store, channels: Sequence[Channel], now: Callable[[], datetim
     failed: list[tuple[str, str]] = []
     store.route([channel.name for channel in channels], now())
     for channel in channels:
-        refused = 0
+        refused, began = 0, now()
         for delivery, alert in store.due(channel.name, now(), now() + 2 * _LONGEST_WAIT):
             if alert.severity < channel.minimum:
                 error = "below the channel's minimum"
                 store.set_delivery(replace(delivery, state=DeliveryState.DELIVERED, error=error))
                 continue
+            if now() - began >= _TURN:
+                break
             tried = replace(delivery, attempts=delivery.attempts + 1, next_try=now() + _LEASE)
             if not store.begin_delivery(tried):
                 continue
@@ -129,10 +135,10 @@ def deliver(store: Store, channels: Sequence[Channel], now: Callable[[], datetim
 def _put_off(store: Store, tried: Delivery, alert: Alert, failure: Failure, now: datetime) -> None:
     """Try again later: as a channel asks that is busy, else with back-off; tell the others of one that fails long."""
     wait = min(_LONGEST_WAIT, _FIRST_WAIT * (1 << min(tried.attempts - 1, 16)))
-    long = tried.attempts >= _PATIENCE
+    # Each round tries few alerts, those that were tried least: only all their tries together tell how long it is.
+    tries = store.tries(tried.channel)
+    long = tried.attempts >= _PATIENCE or (tried.attempts > 1 and tries >= _PATIENCE * _REFUSALS)
     if isinstance(failure, _Hangs | Busy):
-        # Each round tries one alert, the one that was tried least: only all their tries together tell how long it is.
-        tries = store.tries(tried.channel)
         if isinstance(failure, Busy):
             wait = min(_LONGEST_WAIT, max(_FIRST_WAIT, failure.after))
             store.put_off(tried.channel, now + wait)
@@ -237,6 +243,7 @@ def _syslog(host: str | None, port: int | None, alert: Alert, repeat: bool) -> N
 
     worded = wording.word(alert, repeat)
     line = f"firedamp: {worded.title}: " + " ".join(f"{name}={json.dumps(value)}" for name, value in alert.facts)
+    line = line[:_SYSLOG]
     try:
         handler = SysLogHandler("/dev/log" if host is None else (host, port or 514))
         handler.handleError = _raise  # type: ignore[method-assign]
@@ -327,9 +334,12 @@ def _apprise(name: str, url: str) -> Send:
     service = apprise.Apprise.instantiate(url)
     if service is None:
         raise UsageFailure(f"channel {name}: its URL is of no known kind", "see the list of apprise services")
+    if "overflow_mode" not in vars(service):  # the URL does not say: `?overflow=truncate`
+        # A message that is longer than a service takes (Pushover 1,024 characters, Discord 2,000) is refused for ever.
+        service.overflow_mode = apprise.OverflowMode.SPLIT
 
     def send(alert: Alert, repeat: bool) -> None:
-        worded = wording.mail(alert, repeat) if url.startswith("mail") else wording.word(alert, repeat)
+        worded = wording.mail(alert, repeat) if url.startswith("mail") else wording.chat(alert, repeat)
         if not service.notify(title=worded.title, body=worded.body, body_format=apprise.NotifyFormat.TEXT):
             raise Failure(f"channel {name}: the service did not take the alert")
 

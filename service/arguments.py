@@ -162,11 +162,14 @@ def _scan(scan: _Parser) -> None:
         "--all", action="store_true", dest="all_places", help="the places too that are left out by default"
     )
     scan.add_argument("--examples", action="store_true", help="documentation keys and placeholders too")
-    scan.add_argument("--thorough", action="store_true", help="all of every git object, not only what is new in it")
-    scan.add_argument("--new", action="store_true", help="show only what no earlier scan told")
+    scan.add_argument(
+        "--thorough", action="store_true",
+        help="all of every git object, not only what is new in it, and the names in all trees of large packs",
+    )  # fmt: skip
+    scan.add_argument("--new", action="store_true", help="show and count only what no earlier scan told")
     scan.add_argument(
         "--state", action="append", default=[], dest="states", choices=_STATES,
-        help="show findings of this state (default: open); may be repeated",
+        help="show findings of this state (default: open); the exit status is of open ones; may be repeated",
     )  # fmt: skip
     scan.add_argument("--baseline", type=Path, metavar="FILE", help="leave out the findings that FILE lists")
     scan.add_argument("--write-baseline", type=Path, metavar="FILE", help="write what was found to FILE")
@@ -191,7 +194,7 @@ def _findings(findings: _Parser) -> None:
     listing = findings.add("list", "what was found and stands, the worst first", usual=True)
     show = findings.add("show", "all of what is named, every place of it")
     judge = findings.add("set", "judge what is named")
-    export = findings.add("export", "all for a program, JSON lines unless --format says otherwise")
+    export = findings.add("export", "all for a program: JSON lines, or --format json, sarif or csv")
     judge.add_argument("--state", choices=_STATES, help="what it is from now on; needed")
     judge.add_argument("--reason", default="", help="why")
     for each in (listing, show, judge, export):
@@ -269,7 +272,7 @@ def _canary(canary: _Parser) -> None:
     for each in (mint, plant, check, lint, drill, nets, retire):
         each.add_argument("--profile", help="the AWS profile to act with (default: the configured one)")
     for each, though in (
-        (mint, "though attackers would tell them"), (adopt, "though AWS says that it lives"),
+        (mint, "though attackers would tell them"), (adopt, "though AWS says that it lives, or it is a real key"),
         (plant, "though its branch is checked out, which moves it"),
         (retire, "though its branch is checked out, which moves it; forget an unfinished one unasked"),
     ):  # fmt: skip
@@ -409,7 +412,7 @@ def _common() -> _Parser:
     group = common.add_argument_group("common options")
     group.add_argument(
         "--db", type=Path, metavar="FILE",
-        help="the database (default: FIREDAMP_DB, else firedamp.db in the user's data folder)",
+        help="the database (default: that of --config, else FIREDAMP_DB, else firedamp.db in the user's data folder)",
     )  # fmt: skip
     group.add_argument("--config", type=Path, metavar="FILE", help="the configuration; config example prints one")
     group.add_argument(

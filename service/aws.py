@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PRODUCT: Final = "firedamp"
 _HOME_REGION: Final = "us-east-1"
 """Where IAM and the global services are recorded (CloudTrail guide, "global service events")."""
-_IAM_HOMES: Final = {"aws": _HOME_REGION, "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+IAM_HOMES: Final = {"aws": _HOME_REGION, "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 """IAM's region in each partition (AWS General Reference, "IAM endpoints"); other partitions have one of their own."""
 _CREDENTIALS: Final = frozenset({"AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration"})
 _DIGITS: Final = 6
@@ -46,7 +46,7 @@ class Aws:
     """Clients of AWS services for the profiles of this machine's user.
 
     write_down keeps an own call before it is sent. profile None is the SDK's own choice. A client is made once for
-    each service, region, profile and purpose, and reused.
+    each service, region, profile and purpose, and reused. asking: the code of an MFA device may be asked for.
     """
 
     def __init__(
@@ -56,7 +56,9 @@ class Aws:
         random: Callable[[int], bytes],
         write_down: Callable[[OwnCall], None],
         user_agent: str = PRODUCT,
+        asking: bool = True,
     ) -> None:
+        self._asking = asking
         self._now, self._random, self._write_down, self._user_agent = now, random, write_down, user_agent
         self._sessions: dict[str | None, boto3.Session] = {}
         self._entering = threading.Lock()
@@ -73,7 +75,7 @@ class Aws:
         with self._entering:  # two threads would ask for two codes
             known = self._sessions.get(profile)
             if known is None or _ended(known):
-                self._sessions[profile] = _entered(profile, first=known is None)
+                self._sessions[profile] = _entered(profile, asking=self._asking and known is None)
                 self._clients = {key: client for key, client in self._clients.items() if key[2] != profile}
             return self._sessions[profile]
 
@@ -89,8 +91,8 @@ class Aws:
         # No file and no variable of the user's takes part; an endpoint that was configured still does.
         core.set_config_variable("credentials_file", os.devnull)
         core.set_config_variable("config_file", os.devnull)
-        if partition in _IAM_HOMES:
-            core.set_config_variable("region", _IAM_HOMES[partition])
+        if partition in IAM_HOMES:
+            core.set_config_variable("region", IAM_HOMES[partition])
         core.set_credentials(key_id, secret.reveal(), None if token is None else token.reveal())
         other = Aws(now=self._now, random=self._random, write_down=self._write_down, user_agent=self._user_agent)
         other._sessions[None] = share_models(boto3.Session(botocore_session=core))
@@ -115,7 +117,7 @@ class Aws:
             partition = session.get_partition_for_region(session.region_name or _HOME_REGION)
         except UnknownRegionError:
             partition = "aws"
-        client: IAMClient = self.client("iam", _IAM_HOMES.get(partition, session.region_name), profile, purpose)
+        client: IAMClient = self.client("iam", IAM_HOMES.get(partition, session.region_name), profile, purpose)
         return client
 
     def sts(self, region: str | None = None, profile: str | None = None) -> STSClient:
@@ -231,17 +233,14 @@ def _ended(session: boto3.Session) -> bool:
     return False
 
 
-def _entered(profile: str | None, *, first: bool) -> boto3.Session:
-    """Return a new session, which has taken its credentials from the user's chain of providers.
-
-    A code is asked for only where it is the first.
-    """
+def _entered(profile: str | None, *, asking: bool) -> boto3.Session:
+    """Return a new session, which has taken its credentials from the user's chain of providers."""
     import boto3
     from botocore.exceptions import BotoCoreError, ProfileNotFound
 
     try:
         session = share_models(boto3.Session(profile_name=profile))
-        _prepare_roles(session, asking=first)
+        _prepare_roles(session, asking=asking)
     except BotoCoreError as error:
         name = profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
         hint = "aws configure list-profiles" if isinstance(error, ProfileNotFound) else "mend that file"

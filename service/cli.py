@@ -7,6 +7,7 @@ Commands are imported when they are called: `scan --staged` runs before every co
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import inspect
 import io
@@ -15,12 +16,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from firedamp.service import ourselves
+from firedamp.service import beginning, ourselves
 from firedamp.service.arguments import common_of, parsed
 from firedamp.service.options import (
     CanaryOptions,
     Common,
     FindingsOptions,
+    Format,
     HookOptions,
     IncidentsOptions,
     KeyOptions,
@@ -41,6 +43,9 @@ T = TypeVar("T")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. The one place where a Failure becomes words."""
+    beginning.fill_closed_streams()
+    if argv is None:
+        beginning.insist_on_utf8()
     # What a command makes it keeps, or drops without rings: to look for rings after each 700 objects finds nothing, and
     # takes a twentieth of a scan.
     gc.set_threshold(100_000, 50, 100)
@@ -57,13 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(failure)
         status, broke = INCOMPLETE, isinstance(failure, UsageFailure)
     except BrokenPipeError:
-        # The reader of our output has gone; without this, Python complains once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go()  # the reader of our output has gone
         status = INCOMPLETE
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         _complain(Failure(f"{where}{error.strerror or error}", "what was read before is kept"))
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go()
         status, broke = INCOMPLETE, True
     except KeyboardInterrupt:
         print("firedamp: interrupted; what was read is kept", file=sys.stderr)
@@ -74,6 +78,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not broke:
         ourselves.leave_mark(mark)
     return status
+
+
+def _let_go() -> None:
+    """Let go of standard output, which takes no more: Python would try again at exit, and complain."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:  # a container without devices, or no descriptor left
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
 
 
 def _complain(failure: Failure) -> None:
@@ -174,6 +187,7 @@ def _serve(given: argparse.Namespace, common: Common) -> int:
 def _config(given: argparse.Namespace, common: Common) -> int:
     from firedamp.service import config
 
+    common.must_be(Format.TABLE)
     if given.action == "example":
         told = config.example()
     elif common.config is None:

@@ -10,7 +10,6 @@ import dataclasses
 import difflib
 import os
 import re
-import tomllib
 import types
 import typing
 from collections.abc import Mapping
@@ -80,7 +79,8 @@ class ScanConfig:
     canary_accounts: tuple[str, ...] = _doc("More accounts whose keys are honeytokens and are never sent to AWS.", ())
     all_places: bool = _doc("Read places that are skipped by default too.", default=False)
     thorough: bool = _doc(
-        "Look at all of every object of a repository, not only at what is new in it since its base.", default=False
+        "Look at all of every object of a repository, not only at what is new in it, and at the names in all trees.",
+        default=False,
     )
     honour_marks: tuple[str, ...] = _doc("Inline marks of other tools that allow a line, as in 'gitleaks:allow'.", ())
     unpack_depth: int = _doc("How deep containers are opened inside containers.", 8)
@@ -198,8 +198,8 @@ class ServeConfig:
     cache: Path | None = _doc("Where mirrors live; none is the user cache folder.", None)
     clone_time: timedelta = _doc("How long the clone or fetch of one repository may take.", timedelta(hours=2))
     cache_bytes: int = _doc("How much disk the mirrors may take.", 50 << 30)
-    keep: timedelta = _doc("How long job history is kept. Findings, incidents and records are never pruned "
-                           "(records of our nets' own calls are, after a week).",
+    keep: timedelta = _doc("How long the history of jobs, and why feeds were not read, is kept. Findings, incidents "
+                           "and records are never pruned (records of our nets' own calls are, after a week).",
                            timedelta(days=90))  # fmt: skip
 
 
@@ -207,7 +207,7 @@ class ServeConfig:
 class Config:
     """Everything a configuration file can say."""
 
-    db: Path | None = _doc("The database; none is FIREDAMP_DB or the user data folder.", None)
+    db: Path | None = _doc("The database of every command; none is FIREDAMP_DB or the user data folder.", None)
     scan: ScanConfig = _doc("", ScanConfig())
     verify: VerifyConfig = _doc("", VerifyConfig())
     aws: AwsConfig = _doc("", AwsConfig())
@@ -224,6 +224,8 @@ def load(path: Path, *, whole: bool = False) -> Config:
 
     whole: what only the service uses is checked too; that takes a while, and a hook has none.
     """
+    import tomllib  # there is a file more seldom than none
+
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -325,6 +327,8 @@ def _sense(config: Config) -> list[str]:
             errors.append(f"job[{n}].every: at least a second")
         if job.name in KINDS and job.name != job.kind:
             errors.append(f"job[{n}].name: {job.name!r} is what the job of that kind is called")
+        if job.kind == "verify" and not config.verify.enabled:
+            errors.append(f"job[{n}].kind: enabled under [verify] forbids it")
         if job.kind == "watch" and not job.feeds and not config.watch.feeds:
             errors.append(f"job[{n}].feeds: none, and [watch] names none either")
     errors += [

@@ -8,7 +8,7 @@ import platform
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from importlib import metadata
@@ -19,7 +19,7 @@ from firedamp.canaries import blind
 from firedamp.service import clock, health, permitted, show
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config
-from firedamp.service.options import Common, Format, default_db
+from firedamp.service.options import Common, Format
 from firedamp.service.ourselves import version
 from firedamp.service.serving import age, regions
 from firedamp.storage.errors import AwsFailure, Failure
@@ -56,7 +56,8 @@ def doctor(common: Common) -> int:
     with common.out() as out:
         if common.format is Format.TABLE:
             for each in checks:
-                out.write(f"{_MARKS[each.state]} {each.name}: {show.safe(each.detail)}\n")
+                detail = "\n    ".join(map(show.safe, each.detail.split("\n")))
+                out.write(f"{_MARKS[each.state]} {each.name}: {detail}\n")
                 if each.next:
                     out.write("    " + each.next.replace("\n", "\n    ") + "\n")
         else:
@@ -77,7 +78,7 @@ def examine(common: Common, now: datetime) -> Iterator[Check]:
         config = common.settings()
     except Failure as failure:
         yield Check("configuration", State.FAILED, failure.what, failure.hint)
-        config = Config()
+        common, config = replace(common, config=None), Config()
     else:
         yield _configured(common.config)
     try:
@@ -86,7 +87,7 @@ def examine(common: Common, now: datetime) -> Iterator[Check]:
         yield Check("database", State.FAILED, failure.what, failure.hint)
         return
     with store:
-        yield Check("database", State.FINE, str(common.db or default_db()))
+        yield Check("database", State.FINE, str(common.database()))
         yield _scanned(store, now)
         yield from _access(common, config, store)
         yield from _watched(store, config, now)

@@ -31,7 +31,7 @@ from firedamp.storage.records import (
     Sight,
 )
 from firedamp.storage.store import Store
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import maybe_rfc3339, rfc3339
 
 _NAMED: Final = 5
 """Copies that a detail names; the others are counted."""
@@ -219,5 +219,5 @@ def _json(seen: Seen) -> dict[str, show.Json]:
     return {
         "key": place.key_id, "name": seen.canary.name, "kind": place.kind, "place": place.place,
         "format": place.format, "state": place.state.value, "detail": seen.left_out or place.detail,
-        "planted": rfc3339(place.planted), "checked": None if place.checked is None else rfc3339(place.checked),
+        "planted": rfc3339(place.planted), "checked": maybe_rfc3339(place.checked),
     }  # fmt: skip

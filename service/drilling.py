@@ -32,7 +32,7 @@ from firedamp.storage.records import Blind, Canary, Drill, MintPurpose, OwnCall,
 from firedamp.storage.refusals import failures
 from firedamp.storage.secret import Secret
 from firedamp.storage.store import Store
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import maybe_rfc3339, rfc3339
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
@@ -307,7 +307,7 @@ def _show(ended: Ended, world: World, common: Common, write: Callable[[str], obj
             "drill": drill.nonce, "name": ended.name, "key": drill.key_id, "path_only": drill.path_only,
             "seconds": round(seconds), "budget": round(world.budget.total_seconds()), "over": late,
         }  # fmt: skip
-        line |= {station: None if at is None else rfc3339(at) for station, at in stations.items()}
+        line |= {station: maybe_rfc3339(at) for station, at in stations.items()}
         show.json_lines([line], write)
         return
     how = "by its path" if drill.path_only else "itself"

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 _MOST: Final = 2
 """Keys that a user may have (IAM guide, "IAM and AWS STS quotas")."""
-_SKEW: Final = timedelta(minutes=2)
-"""How far AWS's clock and ours may be apart, and how long a call may take."""
+_SKEW: Final = timedelta(minutes=6)
+"""How far AWS's clock and ours may be apart, and how long a call may take: signatures are taken for 5 minutes (IAM
+guide, "AWS Signature Version 4 for API requests")."""
 _PURPOSE: Final = "plant"
 
 

@@ -28,6 +28,20 @@ _SCISSORS: Final = re.compile(rb"^(\S+) -{24} >8 -{24}\n(?=(?:\1.*\n)*(?:diff --
 Source: wt-status.c, `cut_line`. In a message that was not edited such a line cuts nothing.
 """
 
+_STOPPED: Final = {
+    "pre-commit": "be committed. Take it out",
+    "commit-msg": "be committed. Take it out of the message",
+    "pre-push": "leave this machine. Take it out of the commits that hold it",
+    "pre-receive": "come in. Take it out of the commits that hold it",
+}
+"""What a key would do, and where it is to be taken out, for each hook."""
+
+_DECIDE: Final = (
+    "   or decide once, for hooks remember nothing of a key:\n"
+    "  firedamp scan . --offline   then firedamp findings set ID --state accepted --reason …"
+)
+"""For what a scan of the repository finds: it knows no message that is not committed, and no push that is refused."""
+
 
 def scan_staged(options: ScanOptions, common: Common, *, everything: bool = False) -> int:
     """Scan what is about to be committed in the repository we stand in, or in the one target.
@@ -63,8 +77,8 @@ def hook(options: HookOptions, common: Common) -> int:
     status = _run(options.hook, options.arguments, replace(common, offline=True))
     if status == 1:
         print(
-            "firedamp: a key would leave this machine. Take it out; if it is meant to be there, end its line with\n"
-            "  firedamp:allow   or decide once: firedamp findings set ID --state accepted --reason …",
+            f"firedamp: a key would {_STOPPED[options.hook]}; if it is meant to be there, end its line with\n"
+            f"  firedamp:allow{_DECIDE if options.hook in {'pre-commit', 'pre-push'} else ''}",
             file=sys.stderr,
         )
     if status == 2:
@@ -199,4 +213,4 @@ def top(path: Path | None = None) -> Path:
             return folder
     if given is not None:
         return Path(given).absolute()
-    raise UsageFailure(f"{start} is in no git repository")
+    raise UsageFailure(f"{start} is in no git repository", "git init makes one; firedamp scan reads any folder")

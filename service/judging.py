@@ -14,7 +14,7 @@ from typing import Final
 from firedamp.scanner import verify as verifier
 from firedamp.scanner.asking import Asker, configured_endpoint
 from firedamp.scanner.reread import Rereader
-from firedamp.scanner.scan import Reported, honeytoken
+from firedamp.scanner.scan import Canaries, Reported
 from firedamp.scanner.verify import Suspect
 from firedamp.service import clock, scanning, show, triage
 from firedamp.service.config import VerifyConfig
@@ -27,6 +27,7 @@ from firedamp.storage.records import (
     Severity,
     Sight,
     Status,
+    TriageState,
     Verification,
 )
 from firedamp.storage.secret import Fingerprint
@@ -46,8 +47,10 @@ def verify(options: VerifyOptions, common: Common) -> int:
             return 0
         if common.offline:
             raise UsageFailure("verify asks AWS, and --offline contacts nobody")
-        findings = store.findings_of(triage.named(store, options.ids)) if options.ids else store.findings()
         settings = common.settings()
+        if not settings.verify.enabled:
+            raise UsageFailure("verify asks AWS, and the configuration forbids it", "enabled under [verify]")
+        findings = store.findings_of(triage.named(store, options.ids)) if options.ids else store.findings()
         every = bool(options.ids) or options.all
         asked = judge(
             store, findings, settings.verify, every=every, clones=settings.serve.cache,
@@ -76,26 +79,25 @@ def judge(
 ) -> int:
     """Ask AWS about those findings whose answer is due (or every one that may be asked), and keep what it says.
 
-    clones is where mirrors live, None for the user's cache. All plausible secrets of an id are judged together. None of
-    canary_accounts is asked about, though it may have been found before its account was known for one.
+    clones is where mirrors live, None for the user's cache. All plausible secrets of an id are judged together. No key
+    of canary_accounts is asked about, though it may have been found before its account was among them.
     Returns how many findings were judged.
     """
     now = clock.now()
-    for finding in findings:
-        if finding.account_id in canary_accounts and not finding.canary:
-            store.set_verification(finding.fingerprint, honeytoken(finding.account_id))
-    findings = [finding for finding in findings if finding.account_id not in canary_accounts]
+    findings = [*Canaries(store, canary_accounts).revised(findings)]
     again = {
         Status.ACTIVE: config.active_again,
         Status.REJECTED: config.rejected_again,
         Status.WRONG_SECRET: config.rejected_again,
         Status.UNKNOWN: config.unknown_again,
     }
-    askable = [f for f in findings if not f.canary and not f.example and f.verification.status is not Status.CANARY]
+    askable = [f for f in findings if not f.canary and not f.example]
     due = {
         finding.access_key_id or finding.fingerprint
         for finding in askable
-        if every or verifier.due(finding.verification, now, again, has_secret=finding.has_secret)
+        if every
+        or (_said_revoked(finding) and finding.verification.alive)
+        or verifier.due(finding.verification, now, again, has_secret=finding.has_secret)
     }
     chosen = [finding for finding in askable if (finding.access_key_id or finding.fingerprint) in due]
     groups = _suspects(store, chosen, clones)
@@ -151,6 +153,7 @@ def _keep_old(store: Store, finding: Finding, why: str) -> None:
 def _keep(store: Store, name: Fingerprint, said: Verification) -> None:
     """Keep an answer; a key that AWS calls alive for the first time is an alert, committed with it.
 
+    So is one that lives though a person said that it is revoked: it is open again.
     An answer that decides nothing takes nothing back: whose the key is, as AWS said last, stays known. The finding is
     read again: another process may have asked, or graded it, while AWS answered.
     """
@@ -165,9 +168,17 @@ def _keep(store: Store, name: Fingerprint, said: Verification) -> None:
     if said.status is Status.UNKNOWN:
         said = replace(said, arn=before.arn, account_id=before.account_id, user_id=before.user_id)
     alerts: list[Alert] = []
-    if said.status is Status.ACTIVE and not before.alive:
+    lives = said.status is Status.ACTIVE
+    if lives and (not before.alive or _said_revoked(finding)):
         alerts.append(_leak(finding, said, store.sights([finding.fingerprint])[finding.fingerprint], now))
     store.set_verification(name, said, verifier.grade(finding, said), alerts)
+    if lives and _said_revoked(finding):
+        why = f"said to be revoked, and AWS calls it alive at {rfc3339(now)}: {finding.state_reason}".removesuffix(": ")
+        store.set_state(name, TriageState.OPEN, why)
+
+
+def _said_revoked(finding: Finding) -> bool:
+    return finding.state is TriageState.REVOKED
 
 
 def _leak(finding: Finding, said: Verification, sights: Sequence[Sight], now: datetime) -> Alert:

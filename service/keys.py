@@ -82,6 +82,7 @@ class Desk:
     def __init__(self, store: Store, aws: Aws, config: Config, options: KeyOptions, common: Common) -> None:
         self.store, self.config, self.options, self.common = store, config, options, common
         self._aws = aws
+        self._arn: str | None = None
         self.key_id = options.key_id
         self.findings = store.findings(key_id=self.key_id)
         sights = store.sights([finding.fingerprint for finding in self.findings])
@@ -130,13 +131,13 @@ class Desk:
         if credential is None or credential.secret is None:
             raise Failure(f"the secret of {self.key_id} cannot be read back", "is the place it was found in gone?")
         leaked = self._aws.leaked(
-            credential.key_id or "", credential.secret, credential.token, self._partition(credential)
+            credential.key_id or "", credential.secret, credential.token, self.partition(credential)
         )
         return leaked.iam(purpose=f"key {self.options.action}")
 
-    def _partition(self, credential: Credential) -> str:
+    def partition(self, credential: Credential) -> str:
         """Return the partition of the key: the one whose AWS knew it, for any other refuses it, alive or not."""
-        known = arn_of(self.findings)
+        known = self._arn or arn_of(self.findings)
         return known.split(":")[1] if known else verifier.partitions(credential, self.config.verify.partitions)[0]
 
     def story(self) -> Story:
@@ -223,6 +224,7 @@ class Desk:
     def plan(self, calls: Sequence[str]) -> Story:
         """Show the plan: whose key, what will break, which calls."""
         story = self.story()
+        self._arn = story.arn
         if story.user is None and any(each.verification.is_root for each in self.findings):
             raise Failure(
                 f"{self.key_id} is a root key of account {story.account or 'unknown'}: no policy and no other user "
@@ -323,7 +325,7 @@ class Desk:
             user_agent=self.config.verify.user_agent, timeout=self.config.verify.timeout.total_seconds(),
             concurrency=1, now=clock.now, random=os.urandom,
         )  # fmt: skip
-        question = Question(credential, self._partition(credential))
+        question = Question(credential, self.partition(credential))
         try:
             self.store.add_own_call(asker.announce(question))
             return verifier.read(asker(question))

@@ -23,7 +23,7 @@ from firedamp.storage.records import (
     WatchedKey,
 )
 from firedamp.storage.store import Store
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import maybe_rfc3339, rfc3339
 
 
 def adopt(options: CanaryOptions, common: Common, store: Store) -> int:
@@ -54,7 +54,7 @@ def _adopted(key_id: str, known: WatchedKey | None, options: CanaryOptions) -> W
     name = options.name or (known.name if known is not None else None) or owner.user_name or key_id
     note = options.note or ("" if known is None else known.note)
     since = clock.now() if known is None else known.since
-    if options.real:
+    if options.real or (isinstance(known, RealKey) and not options.force):
         return RealKey(key_id=key_id, name=name, owner=owner, note=note, since=since)
     tags = parse_tags(options.tags) or (known.tags if isinstance(known, Canary) else ())
     if isinstance(known, Canary) and not options.force:  # minted by us: its state and profile are not adopt's to change
@@ -180,17 +180,19 @@ def _json(line: Line) -> dict[str, show.Json]:
     if place is not None:
         where = {
             "kind": place.kind, "place": place.place, "format": place.format, "state": place.state.value,
-            "planted": rfc3339(place.planted), "checked": None if place.checked is None else rfc3339(place.checked),
+            "planted": rfc3339(place.planted), "checked": maybe_rfc3339(place.checked),
         }  # fmt: skip
     canary = isinstance(key, Canary)
     return {
         "key": key.key_id, "name": key.name, "canary": canary, "state": _state(key), "arn": key.owner.arn,
-        "account": key.owner.account_id, "note": key.note, "since": rfc3339(key.since), "placement": where,
+        # account_id is what every other line calls it; account was told first, and is kept.
+        "account_id": key.owner.account_id, "account": key.owner.account_id, "note": key.note,
+        "since": rfc3339(key.since), "placement": where,
         "tags": dict(key.tags) if isinstance(key, Canary) else {},
         "adopted": key.adopted if isinstance(key, Canary) else False,
-        "tripped": None if line.tripped is None else rfc3339(line.tripped),
+        "tripped": maybe_rfc3339(line.tripped),
         "proof": None if line.proof == "-" else line.proof,
-        "proven": None if line.proven is None else rfc3339(line.proven),
+        "proven": maybe_rfc3339(line.proven),
     }  # fmt: skip
 
 

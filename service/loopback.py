@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import boto3
 from botocore.config import Config
-from werkzeug.serving import BaseWSGIServer, make_server
 
 from firedamp.service import loopback_moto as moto
 from firedamp.service.clock import now
@@ -94,7 +93,7 @@ class Loopback:
         self.lookup_rate = lookup_rate
         self._port = port
         self._application = moto.Application()
-        self._server: BaseWSGIServer | None = None
+        self._server: moto.BaseWSGIServer | None = None
         self._stopping = threading.Event()
         self.reset()
 
@@ -125,7 +124,7 @@ class Loopback:
 
     def start(self) -> Self:
         """Listen, and flush the trails if that was asked for."""
-        self._server = make_server(
+        self._server = moto.make_server(
             _HOST, self._port, cast("Any", self._respond), threaded=True, request_handler=_Handler
         )
         self._port = self._server.server_port

@@ -41,13 +41,14 @@ try:
     from moto.ses.models import ses_backends
     from moto.sns.models import sns_backends
     from moto.sqs.models import SQSBackend, sqs_backends
+    from werkzeug.serving import BaseWSGIServer, make_server
 except ImportError as error:
-    raise Failure("the loopback AWS needs moto, which is not installed", "pip install 'firedamp[demo]'") from error
+    raise Failure("the loopback AWS needs moto, which is not installed", "in a clone: make demo") from error
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["MotoRequestHandler", "Trail"]
+__all__ = ["BaseWSGIServer", "MotoRequestHandler", "Trail", "make_server"]
 
 ALLOW_ALL: Final = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}'
 _AWS_POLICY: Final = "arn:aws:iam::aws:policy"

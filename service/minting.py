@@ -22,7 +22,7 @@ from firedamp.canaries.stealth import Account, Subject, Tell
 from firedamp.service import clock, ledger, show
 from firedamp.service.aws import Aws
 from firedamp.service.config import Config
-from firedamp.service.options import CanaryOptions, Common, Format, default_db, must_be_writable
+from firedamp.service.options import CanaryOptions, Common, Format, must_be_writable
 from firedamp.storage.errors import AwsFailure, Failure, UsageFailure
 from firedamp.storage.keyid import account_of
 from firedamp.storage.records import Canary, Minting, MintPurpose
@@ -144,7 +144,7 @@ def _canaries_in(store: Store, account_id: str) -> int:
 @contextlib.contextmanager
 def alone(common: Common, what: str = "mint") -> Iterator[None]:
     """Hold the one lock for making canaries (or drills): two runs would finish each other's. It ends with us."""
-    database = common.db or default_db()
+    database = common.database()
     path = database.with_name(f"{database.name}.{what}")
     handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
@@ -220,7 +220,8 @@ def _write(minted: Minted, form: Format, out: TextIO, *, first: bool) -> None:
     match form:
         case Format.JSONL:
             line: dict[str, show.Json] = dict(zip(_COLUMNS, values, strict=True))
-            show.json_lines([line | {"note": canary.note, "tags": dict(canary.tags)}], out.write)
+            line |= {"key": canary.key_id, "note": canary.note, "tags": dict(canary.tags)}  # key: as in all other lines
+            show.json_lines([line], out.write)
         case Format.CSV:
             writer = csv.writer(out)
             if first:

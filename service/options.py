@@ -40,9 +40,17 @@ class Common:
     offline: bool = False
     quiet: bool = False
 
+    def database(self) -> Path:
+        """Return the database's path: `--db`, else what the configuration names, FIREDAMP_DB, the user data folder."""
+        if self.db is not None:
+            return self.db
+        # Without a file nothing is named, and what reads one need not be loaded.
+        named = None if self.config is None else self.settings().db
+        return named or default_db()
+
     def open_store(self) -> Store:
-        """Open the database: `--db`, else FIREDAMP_DB, else the user data folder."""
-        return Store(self.db or default_db())
+        """Open the database."""
+        return Store(self.database())
 
     def settings(self) -> Config:
         """Read the configuration file, or take the defaults where none is named."""
@@ -67,7 +75,8 @@ class Common:
         """Raise UsageFailure for a form that the command cannot write: before its work, and not after it."""
         if self.format not in forms:
             *others, last = forms
-            raise UsageFailure(f"this has no form {self.format}", f"--format {', '.join(others)} or {last}")
+            named = f"{', '.join(others)} or {last}" if others else last
+            raise UsageFailure(f"this has no form {self.format}", f"--format {named}")
 
     def say(self, text: str) -> None:
         """Tell a person what goes on, beside the results. text is safe for a terminal."""

@@ -296,7 +296,7 @@ def _show(text: str, form: Format, choices: tuple[Surroundings, ...], places: Pl
         place = places.open(text, choices[0].label)
         plan = planter.plan(place, place.read(), form, _MASK, choices)
         block, added = plan.block.decode("utf-8", "surrogateescape"), plan.before is not None
-    common.say(f"{'added at the end of' if added else 'written to'} {show.safe(text)}:")
+    common.say(f"would be {'added at the end of' if added else 'written to'} {show.safe(text)}:")
     with common.out() as out:
         out.write(block)
     return 0

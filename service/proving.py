@@ -29,7 +29,7 @@ from firedamp.storage.keyid import account_of
 from firedamp.storage.records import Alert, Blind, Canary, Check, Sound, Unsure
 from firedamp.storage.refusals import failures
 from firedamp.storage.store import Store
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import maybe_rfc3339
 
 if TYPE_CHECKING:
     from types_boto3_cloudtrail import CloudTrailClient
@@ -58,9 +58,7 @@ def nets(options: CanaryOptions, common: Common, store: Store) -> int:
     checks = [
         *caught.checks,
         blind.configured(config.watch.feeds),
-        *blind.feeds(
-            config.watch.feeds, Reach(store.watermarks(), store.heard()), config.watch.blind_after, clock.now()
-        ),
+        *blind.feeds(config.watch.feeds, reach(store), config.watch.blind_after, clock.now()),
         *blind.channels([each.name for each in config.channel], store.channel_standings(), clock.now()),
         blind.service(store.instance(), clock.now()),
         *_aws_checks(aws, accounts, store, config),
@@ -71,6 +69,12 @@ def nets(options: CanaryOptions, common: Common, store: Store) -> int:
     if any(isinstance(each, Unsure) for each in checks):
         return 2
     return int(bool(caught.alerts) or any(isinstance(each, Blind) for each in checks))
+
+
+def reach(store: Store) -> Reach:
+    """Return how far feeds were read, as the store remembers it."""
+    doubted = {each.check.condition: each.since for each in store.standings() if not isinstance(each.check, Sound)}
+    return Reach(store.watermarks(), store.heard(), store.troubles(), doubted)
 
 
 def record(store: Store, checks: Sequence[Check]) -> None:
@@ -177,7 +181,7 @@ def _line(check: Check) -> dict[str, show.Json]:
             return {"check": condition, "state": "sound", "detail": why, "since": None}
         case Blind(condition=condition, why=why, since=since):
             return {
-                "check": condition, "state": "blind", "detail": why, "since": None if since is None else rfc3339(since)
+                "check": condition, "state": "blind", "detail": why, "since": maybe_rfc3339(since)
             }  # fmt: skip
         case Unsure(condition=condition, why=why):
             return {"check": condition, "state": "unknown", "detail": why, "since": None}
@@ -186,7 +190,7 @@ def _line(check: Check) -> dict[str, show.Json]:
 def _call(url: str, store: Store, profile: str | None) -> None:
     parts = urlsplit(url)
     if parts.scheme == "cloudwatch":
-        aws = Aws(now=clock.now, random=os.urandom, write_down=store.add_own_call)
+        aws = Aws(now=clock.now, random=os.urandom, write_down=store.add_own_call, asking=False)
         namespace, _, metric = unquote(parts.path).strip("/").rpartition("/")
         with failures("CloudWatch does not take the heartbeat"):
             aws.client("cloudwatch", parts.netloc, profile).put_metric_data(

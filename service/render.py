@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +17,7 @@ from firedamp.service import show
 from firedamp.service.options import Format
 from firedamp.storage.records import FileProvenance, Sight
 from firedamp.storage.secret import Fingerprint, Secret
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import maybe_rfc3339
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,7 @@ def _csv(listing: Listing, out: TextIO) -> None:
             None if secret is None else secret.reveal(), finding.has_secret, finding.rank, finding.example,
             finding.verification.status.value, None if finding.severity is None else finding.severity.name,
             finding.canary, finding.state.value, each.new,
-            None if finding.expires is None else rfc3339(finding.expires),
+            maybe_rfc3339(finding.expires),
         )  # fmt: skip
         nowhere = (None,) * (len(_COLUMNS) - len(first))
         for where in [_where(sight, listing.place_of) for sight in each.sights] or [nowhere]:
@@ -114,11 +115,15 @@ def _where(sight: Sight, place_of: Callable[[str], Place | None]) -> tuple[str |
             sight.source, None, place.path, match.container, match.line, match.column, None, None, None, None,
             match.decoder, *named,
         )  # fmt: skip
-    date = None if place.date is None else rfc3339(place.date)
+    date = maybe_rfc3339(place.date)
     return (
         sight.source, place.repository, place.path, match.container, match.line, match.column, place.commit,
         place.author, date, place.in_head, match.decoder, None, None,
     )  # fmt: skip
+
+
+_FORMULA: Final = re.compile(r"((?:^|;)\s*)(?=[=+@\uff1d\uff0b\uff0d\uff20-])")
+"""What begins a formula, in full width too, and behind a semicolon, where spreadsheets of many countries part cells."""
 
 
 def _cell(value: str | int | bool | None) -> str:
@@ -127,5 +132,4 @@ def _cell(value: str | int | bool | None) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = show.safe(str(value))
-    return "'" + text if text.startswith(("=", "+", "-", "@")) else text
+    return _FORMULA.sub(r"\1'", show.safe(str(value)))

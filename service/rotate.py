@@ -11,6 +11,7 @@ from __future__ import annotations
 import configparser
 import fnmatch
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from firedamp.scanner.objects import environment
 from firedamp.scanner.source import Blob
 from firedamp.scanner.walk import finder
 from firedamp.service import scanning, show
+from firedamp.service.aws import IAM_HOMES
 from firedamp.service.backups import back_up
 from firedamp.service.ending import ending_in_order
 from firedamp.service.surroundings import place_of
@@ -46,6 +48,9 @@ _TRIES: Final = 8
 _MADE: Final = "the new key"
 """The step whose detail is the id of the key that was made: what a cut-off rotation left can be told by it."""
 
+_ENDS: Final = frozenset({"iam:UpdateAccessKey", "iam:DeleteAccessKey"})
+"""Steps of which one is the last of a rotation: the old key is inactive, or the new one taken back."""
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:
@@ -60,6 +65,7 @@ class Copy:
 @dataclass(slots=True)
 class _Written:
     path: Path
+    old: Credential
     before: Contents
     backup: Path
 
@@ -68,7 +74,7 @@ def rotate(desk: Desk) -> int:
     """Rotate a key, or show how. Copies that cannot be rewritten block it unless `--leave` names them."""
     old = desk.credential()
     if old is None or old.secret is None or old.kind is not KeyKind.ACCESS_KEY:
-        raise Failure(f"{desk.key_id} cannot be rotated: no long-term secret of it can be read back")
+        raise Failure(f"{desk.key_id} cannot be rotated: no long-term secret of it can be read back", _cut_off(desk))
     copies = list(_copies(desk.sights, old))
     for each in copies:
         told = f"stays, {each.why_not}: {each.fix}" if each.why_not else "gets the new key"
@@ -81,6 +87,20 @@ def rotate(desk: Desk) -> int:
     with ending_in_order():
         _carry_out(desk, story.user, old, writable)
     return 0
+
+
+def _cut_off(desk: Desk) -> str:
+    """Return what to do where the last rotation was cut off once files had been written, as far as is known."""
+    made = ""
+    for each in desk.store.key_actions(desk.key_id):
+        if each.step == _MADE:
+            made = each.detail
+        elif each.step in _ENDS and each.outcome == "done":
+            made = ""
+    if not made:
+        return ""
+    how = f"firedamp key disable {desk.key_id} ends it"
+    return f"a rotation that was cut off made {made}: if files hold it, and it works, {how}"
 
 
 def _obstacle(desk: Desk, story: Story, copies: Sequence[Copy]) -> Failure | None:
@@ -105,13 +125,19 @@ def _obstacle(desk: Desk, story: Story, copies: Sequence[Copy]) -> Failure | Non
 
 def _carry_out(desk: Desk, user: str, old: Credential, paths: Sequence[Path]) -> None:
     iam = desk.iam()
-    made = desk.step("rotate", "iam:CreateAccessKey", lambda: iam.create_access_key(UserName=user))["AccessKey"]
+    try:
+        made = desk.step("rotate", "iam:CreateAccessKey", lambda: iam.create_access_key(UserName=user))["AccessKey"]
+    except BaseException:
+        _tell_lost(desk, iam, user)
+        raise
     new = Credential(kind=KeyKind.ACCESS_KEY, key_id=made["AccessKeyId"], secret=Secret(made["SecretAccessKey"]))
     written: list[_Written] = []
     retiring = False
     try:
         desk.wrote("rotate", _MADE, "done", made["AccessKeyId"])
-        written.extend(_write(path, old, new) for path in dict.fromkeys(paths))
+        for path in dict.fromkeys(paths):
+            written.append(_kept(path, old))  # before it is written: what is cut off behind that is taken back, too
+            _write(written[-1], new)
         _prove(desk, new, written)
         retiring = True
         desk.step("rotate", "iam:UpdateAccessKey", lambda: iam.update_access_key(
@@ -128,6 +154,21 @@ def _carry_out(desk: Desk, user: str, old: Credential, paths: Sequence[Path]) ->
     _forget(written)
     print(f"{new.key_id} stands in {len(written)} files and works; {old.key_id} is inactive", file=sys.stderr)
     print(f"sessions made from it live on: firedamp key revoke-sessions {old.key_id} denies them", file=sys.stderr)
+
+
+def _tell_lost(desk: Desk, iam: IAMClient, user: str) -> None:
+    """Name a key that was made though its answer was lost, on its way or with us. It is not known to be ours."""
+    try:
+        with failures("whether a key was made is not known: the keys of the user cannot be listed"):
+            keys = iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
+    except AwsFailure as failure:
+        print(f"firedamp: {failure}", file=sys.stderr)
+        return
+    for each in keys:  # the user had none but the old one when the rotation was planned
+        if each["AccessKeyId"] != desk.key_id:
+            desk.wrote("rotate", _MADE, "lost", each["AccessKeyId"])
+            told = f"{each['AccessKeyId']} ({each['Status']}) was made meanwhile, and nobody has its secret"
+            print(f"firedamp: {told} if it was made for this rotation: delete it then", file=sys.stderr)
 
 
 def _status(iam: IAMClient, user: str, key_id: str) -> str:
@@ -220,19 +261,21 @@ def _parts(key: Credential) -> tuple[bytes, bytes]:
     return key.key_id.encode(), key.secret.reveal().encode()
 
 
-def _write(path: Path, old: Credential, new: Credential) -> _Written:
-    """Put the new key where the old one stands, byte for byte: comments, order and everything else stay."""
+def _kept(path: Path, old: Credential) -> _Written:
+    """Read a file that is about to be written, and keep what it holds."""
     before = _whole(path, old)
-    data = before.data
-    for out, into in zip(_parts(old), _parts(new), strict=True):
-        data = data.replace(out, into)
-    backup = back_up(path.name, before.data)
-    try:
-        careful.replace(path, data, before)
-    except BaseException:
-        backup.unlink(missing_ok=True)
-        raise
-    return _Written(path, before, backup)
+    return _Written(path, old, before, back_up(path.name, before.data))
+
+
+def _write(file: _Written, new: Credential) -> None:
+    """Put the new key where the old one stands, byte for byte: comments, order and everything else stay."""
+    careful.replace(file.path, _exchanged(file.before.data, file.old, new), file.before)
+
+
+def _exchanged(data: bytes, out: Credential, into: Credential) -> bytes:
+    for old, new in zip(_parts(out), _parts(into), strict=True):
+        data = data.replace(old, new)
+    return data
 
 
 def _prove(desk: Desk, new: Credential, written: Sequence[_Written]) -> None:
@@ -253,8 +296,9 @@ def _prove(desk: Desk, new: Credential, written: Sequence[_Written]) -> None:
         time.sleep(min(0.25 * 2**attempt, 5))
     else:
         raise Failure(f"the new key does not work: {said.status} {said.detail}")
+    home = IAM_HOMES.get(desk.partition(new))
     for path, profile in _profiles([each.path for each in written], new):
-        _through_the_chain(path, profile, new)
+        _through_the_chain(path, profile, new, home)
 
 
 def _profiles(paths: Sequence[Path], new: Credential) -> Iterator[tuple[Path, str]]:
@@ -273,12 +317,30 @@ def _profiles(paths: Sequence[Path], new: Credential) -> Iterator[tuple[Path, st
             at = "" if line is None else f":{line}"
             raise Failure(f"{path}{at} cannot be read by any AWS program: {type(error).__name__}") from None
         for section in parser.sections():
-            if parser.get(section, "aws_access_key_id", fallback=None) == new.key_id:
-                yield path, section.removeprefix("profile ").strip() if path.resolve() == config else section
+            name = _profile(section) if path.resolve() == config else section
+            if name is not None and parser.get(section, "aws_access_key_id", fallback=None) == new.key_id:
+                yield path, name
 
 
-def _through_the_chain(path: Path, profile: str, new: Credential) -> None:
-    """Resolve a profile as every SDK does: something that outranks the file would make the rotation worthless."""
+def _profile(section: str) -> str | None:
+    """Return the profile that a section of the config file is: `default`, `profile NAME`, `profile "A NAME"`.
+
+    None for any other, which no SDK reads (botocore: configloader, `build_profile_map`).
+    """
+    try:
+        words = shlex.split(section)
+    except ValueError:
+        return None
+    if section == "default":
+        return section
+    return words[1] if len(words) == 2 and words[0] == "profile" else None
+
+
+def _through_the_chain(path: Path, profile: str, new: Credential, home: str | None) -> None:
+    """Resolve a profile as every SDK does: something that outranks the file would make the rotation worthless.
+
+    home is a region of the key's partition, for a profile that names none.
+    """
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -287,7 +349,7 @@ def _through_the_chain(path: Path, profile: str, new: Credential) -> None:
         credentials = session.get_credentials()
         if credentials is None or credentials.access_key != new.key_id:
             raise Failure(f"profile {profile} of {path} resolves to another key", "is an AWS_… variable set?")
-        session.client("sts", region_name=session.region_name or "us-east-1").get_caller_identity()
+        session.client("sts", region_name=session.region_name or home or "us-east-1").get_caller_identity()
     except (BotoCoreError, ClientError) as error:
         raise Failure(f"profile {profile} does not work with the new key: {error}") from error
 
@@ -297,7 +359,7 @@ def _take_back(desk: Desk, iam: IAMClient, user: str, new: Credential, written: 
     held = False
     for each in written:
         try:
-            careful.replace(each.path, each.before.data, careful.read(each.path))
+            _put_back(each, new)
             each.backup.unlink(missing_ok=True)
         except (Failure, OSError) as failure:
             held = True
@@ -312,3 +374,11 @@ def _take_back(desk: Desk, iam: IAMClient, user: str, new: Credential, written: 
         print(f"firedamp: the new key {new.key_id} could not be deleted: {failure}", file=sys.stderr)
     else:
         print(f"the files are as they were, and the new key {new.key_id} is deleted", file=sys.stderr)
+
+
+def _put_back(file: _Written, new: Credential) -> None:
+    """Put the old key where the new one stands: what somebody else wrote there meanwhile stays."""
+    held = careful.read(file.path)
+    data = file.before.data if held is None else _exchanged(held.data, new, file.old)
+    if held is None or held.data != data:
+        careful.replace(file.path, data, held)

@@ -90,7 +90,7 @@ def _result(reported: Reported, kinds: list[KeyKind], place_of: Callable[[str], 
         "ruleIndex": kinds.index(finding.kind),
         "level": _level(finding),
         "message": {"text": _message(reported, place_of)},
-        "partialFingerprints": {"firedamp/v1": finding.fingerprint},
+        "partialFingerprints": _fingerprints(finding, first),
         "locations": [_location(first)],
         "relatedLocations": [_location(sight, number) for number, sight in enumerate(more, 1)],
         "properties": {
@@ -108,6 +108,23 @@ def _result(reported: Reported, kinds: list[KeyKind], place_of: Callable[[str], 
     return result
 
 
+def _fingerprints(finding: Finding, first: Sight) -> Json:
+    """Return what an alert is known again by. GitHub reads primaryLocationLineHash alone ("SARIF support").
+
+    Its upload makes one out of the line that stands there now: of a key in history that is any line, and each edit of
+    it closed the alert and opened another.
+    """
+    known: dict[str, Json] = {"firedamp/v1": finding.fingerprint}
+    if _commit(first) is not None:
+        known["primaryLocationLineHash"] = finding.fingerprint
+    return known
+
+
+def _commit(sight: Sight) -> str | None:
+    place = sight.provenance
+    return None if isinstance(place, FileProvenance) else place.commit
+
+
 def _level(finding: Finding) -> str:
     if finding.canary or finding.example or finding.verification.status is Status.EXPIRED:
         return "note"
@@ -122,19 +139,21 @@ def _message(reported: Reported, place_of: Callable[[str], Place | None]) -> str
     place = reported.sights[0].provenance
     known = place_of(place.path) if isinstance(place, FileProvenance) else None
     fix = "" if known is None else f" {known.name}: {known.fix_of(finding.kind)}."
-    return f"{name}{with_secret}{account}: {finding.verification.status.value}.{fix}"
+    commit = _commit(reported.sights[0])
+    history = "" if commit is None else f" It stands in commit {commit}."
+    return f"{name}{with_secret}{account}: {finding.verification.status.value}.{fix}{history}"
 
 
 def _location(sight: Sight, number: int | None = None) -> Json:
-    match, place = sight.match, sight.provenance
+    match, commit = sight.match, _commit(sight)
     artifact: dict[str, Json] = {"uri": _uri(sight)}
     physical: dict[str, Json] = {"artifactLocation": artifact}
     if match.line is not None and not match.container and match.column is not None:
         physical["region"] = {"startLine": match.line, "startColumn": match.column}
     location: dict[str, Json] = {"physicalLocation": physical}
     told = [f"in {match.container}"] if match.container else []
-    if not isinstance(place, FileProvenance) and place.commit is not None:
-        told.append(f"commit {place.commit}")
+    if commit is not None:
+        told.append(f"commit {commit}")
     if number is not None:
         location["id"] = number
     if told:

@@ -19,7 +19,7 @@ import platformdirs
 
 from firedamp.scanner import scan as scanner
 from firedamp.scanner.budget import Limits
-from firedamp.scanner.bundle import is_bundle, unbundle
+from firedamp.scanner.bundle import forget_gone, is_bundle, unbundle
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.fetch import is_url, without_user
 from firedamp.scanner.files import FolderSource, StreamSource, Walk
@@ -104,7 +104,7 @@ def scan(options: ScanOptions, common: Common) -> int:
         chosen = list(_chosen(report, options, known))
         secrets = _secrets(chosen, look, settings.serve.cache) if options.show_secrets else {}
     _show(report, chosen, secrets, common)
-    status = _end(report, chosen, options)
+    status = _end(report, options, known)
     if told := {each.finding.fingerprint for each in (*report.findings, *report.allowed)}:
         with common.open_store() as store:
             store.tell(told, clock.now())
@@ -126,7 +126,7 @@ def scan_once(choose: Callable[[Settings], Sequence[Source]], options: ScanOptio
             detector=VERSION, now=clock.now, open_repository=_no_repository,
             canary_accounts=settings.scan.canary_accounts, honoured=honoured,
         )  # fmt: skip
-        report = replace(report, skipped=tuple(_by_path(each, sources) for each in report.skipped))
+        report = replace(report, skipped=tuple(_by_path(report.skipped, sources)))
         report = _accepted(report, options, settings.scan)
         names = [each.finding.fingerprint for each in report.findings]
         decided = {finding.fingerprint: finding for finding in kept.findings_of(names)}
@@ -145,7 +145,7 @@ def scan_once(choose: Callable[[Settings], Sequence[Source]], options: ScanOptio
         found = list(_chosen(report, options, known))
     if found or report.failed or common.format is not Format.TABLE:
         _show(report, found, {}, common)
-    return _end(report, found, options)
+    return _end(report, options, known)
 
 
 def _asked(
@@ -164,23 +164,26 @@ def _accepted(report: Report, options: ScanOptions, config: ScanConfig) -> Repor
     return scanner.accepted(report, (*config.accept_incomplete, *options.accept_incomplete), fnmatch.fnmatch)
 
 
-def _end(report: Report, shown: Sequence[Reported], options: ScanOptions) -> int:
-    """Write the baseline, where one is asked for, and return the exit status."""
+def _end(report: Report, options: ScanOptions, known: Collection[Fingerprint]) -> int:
+    """Write the baseline, where one is asked for, and return the exit status: what is open counts, shown or not."""
     if options.write_baseline is not None:
         from firedamp.service import baseline
 
         baseline.write(options.write_baseline, report.findings)
-    return 2 if report.failed else int(any(each.finding.state is TriageState.OPEN for each in shown))
+    counted = _chosen(report, replace(options, states=()), known)
+    return 2 if report.failed else int(any(each.finding.state is TriageState.OPEN for each in counted))
 
 
-def _by_path(skipped: Skipped, sources: Sequence[Source]) -> Skipped:
+def _by_path(skipped: Sequence[Skipped], sources: Sequence[Source]) -> Iterator[Skipped]:
     """Name by its path what was not read: the id of a blob says nothing to who is about to commit it."""
-    blob, inside, chain = skipped.what.partition("!")
+    parts = [each.what.partition("!") for each in skipped]
+    blobs, paths = {blob for blob, _, _ in parts}, dict[str, str]()
     for source in sources:
-        for _, place in source.provenance([blob]):
+        for blob, place in source.provenance(blobs):
             if place.path is not None:
-                return replace(skipped, what=f"{place.path}{inside}{chain}")
-    return skipped
+                paths.setdefault(blob, place.path)
+    for each, (blob, inside, chain) in zip(skipped, parts, strict=True):
+        yield replace(each, what=f"{paths[blob]}{inside}{chain}") if blob in paths else each
 
 
 def _baseline(options: ScanOptions) -> frozenset[Fingerprint]:
@@ -252,7 +255,7 @@ def _own(common: Common) -> frozenset[str]:
 
     The compiled prefilter there looks like keys. As a walk names them: without links.
     """
-    databases = {os.path.realpath(database) for database in (common.db or default_db(), default_db())}
+    databases = {os.path.realpath(database) for database in (common.database(), default_db())}
     own = {database + end for database in databases for end in ("", "-wal", "-shm")}
     own.update(os.path.realpath(path) for path in (_cache(), common.output) if path is not None)
     return frozenset(own)
@@ -333,6 +336,7 @@ class _Opener:
 
     def sources(self, targets: Sequence[str], orgs: Sequence[str] = ()) -> list[Source]:
         """Make the sources of the targets and organisations; without any, of the home directory, known places first."""
+        forget_gone(self._clones)
         if "" in targets:
             raise UsageFailure("an empty target names nothing", "is a shell variable unset? `.` is this folder")
         if orgs:
@@ -393,7 +397,9 @@ class _Opener:
         return self._git(functools.partial(Path, path), os.path.realpath(path))
 
     def _bundle(self, path: str, largest: int | None = None) -> Source:
-        return self._git(functools.partial(unbundle, Path(path), self._clones, largest), os.path.realpath(path))
+        seconds = self._common.settings().serve.clone_time.total_seconds()
+        place = functools.partial(unbundle, Path(path), self._clones, largest, seconds)
+        return self._git(place, os.path.realpath(path))
 
     def _organisation(self, target: str) -> Source:
         """Make the source of an organisation. One folder of clones, and one crew of fetches, serves all of a scan's."""

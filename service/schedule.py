@@ -38,11 +38,14 @@ GRACE: Final = 8.0
 _ALARM_AFTER: Final = 3
 """Runs in a row that must fail before a person is told."""
 _DETAIL: Final = 2_000
+_TOLERANCE: Final = timedelta(seconds=1)
 _BAD: Final = ("ok", "incomplete", "failed")
 """How a command may end, the worst last."""
 _ALARMING: Final = frozenset({"watch", "deliver", "nets"})
 """Kinds of jobs that an alarm waits for: they have places of their own, as scans may take all others for hours."""
 _URGENT: Final = "urgent"
+_ASKING: Final = frozenset({"verify", "nets", "drill", "deliver"})
+"""Kinds of jobs that do nothing but ask AWS, or tell a channel."""
 
 DEFAULT_JOBS: Final = (
     JobConfig(name="watch", kind="watch", every=timedelta(minutes=1), timeout=timedelta(minutes=10)),
@@ -55,19 +58,21 @@ DEFAULT_JOBS: Final = (
 """What runs when the configuration names no job of that kind."""
 
 
-def jobs_of(config: Config) -> tuple[JobConfig, ...]:
-    """Return the configured jobs, and the default one of each kind that has none."""
+def jobs_of(config: Config, *, offline: bool = False) -> tuple[JobConfig, ...]:
+    """Return the configured jobs, and the default one of each kind that has none. offline: without those that ask."""
     kinds = {job.kind for job in config.job}
     defaults = [job for job in DEFAULT_JOBS if job.kind not in kinds]
     if not config.watch.feeds:
         defaults = [job for job in defaults if job.kind not in {"watch", "nets"}]
     if not config.channel:
         defaults = [job for job in defaults if job.kind != "deliver"]
-    return (*config.job, *defaults)
+    if not config.verify.enabled:
+        defaults = [job for job in defaults if job.kind != "verify"]
+    return tuple(job for job in (*config.job, *defaults) if not (offline and job.kind in _ASKING))
 
 
-def command(job: JobConfig, config: Config) -> list[list[str]]:
-    """Return the commands that a job runs, one after the other, without the common options."""
+def command(job: JobConfig, config: Config, *, offline: bool = False) -> list[list[str]]:
+    """Return the commands that a job runs, one after the other, less the common options. offline: no alert is sent."""
     match job.kind:
         case "scan":
             orgs = [each for org in job.orgs for each in ("--org", org)]
@@ -76,8 +81,9 @@ def command(job: JobConfig, config: Config) -> list[list[str]]:
             return [["verify"]]
         case "watch":
             feeds = job.feeds or config.watch.feeds
-            watch = ["watch", "--once", *(each for feed in feeds for each in ("--feed", feed))]
-            return [watch, ["alert", "deliver"]] if config.channel else [watch]
+            # As a table an incident is two lines; as JSON it is every call of it, each minute, for nobody.
+            watch = ["watch", "--once", "--format", "table", *(each for feed in feeds for each in ("--feed", feed))]
+            return [watch, ["alert", "deliver"]] if config.channel and not offline else [watch]
         case "deliver":
             return [["alert", "deliver"]]
         case "nets":
@@ -106,10 +112,16 @@ class Ended:
 class Runner:
     """Runs a job's commands as processes, and can stop them."""
 
-    def __init__(self, database: Path, config: Path | None) -> None:
-        self._common = ["--db", str(database), "--quiet", "--format", "jsonl"]
+    def __init__(
+        self, database: Path, config: Path | None, *, offline: bool = False, processes: int | None = None
+    ) -> None:
+        self._common = ["--db", str(database), "--quiet"]
         if config is not None:
             self._common += ["--config", str(config)]
+        if offline:
+            self._common.append("--offline")
+        if processes is not None:
+            self._common += ["--jobs", str(processes)]
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -132,11 +144,12 @@ class Runner:
         self, command: Sequence[str], timeout: timedelta, niceness: int, ends: tuple[IO[bytes], IO[bytes]]
     ) -> Ended:
         mark, pen = ends
+        form = [] if "--format" in command else ["--format", "jsonl"]
         with self._lock:
             if self._stopping.is_set():
                 return Ended("stopped", "")
             process = subprocess.Popen(
-                [*COMMAND, *command, *self._common], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                [*COMMAND, *command, *self._common, *form], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
                 # Alerts go to ours, where it is a channel (stdout://).
                 stdout=None if command[:1] == ["alert"] else subprocess.DEVNULL, start_new_session=True,
                 pass_fds=(pen.fileno(),), env={**os.environ, MARK: str(pen.fileno())},
@@ -242,6 +255,22 @@ class Schedule:
                 next_run_time=first_run(job, last.get(name), self._now()),
             )  # fmt: skip
         self._jobs = wanted
+
+    def keep_time(self) -> None:
+        """Bring forward what a clock that has been set back since has put off: by its time each next run was planned.
+
+        A machine whose clock was a day ahead when it started would not watch for a day.
+        """
+        now = self._now()
+        for name, job in self._jobs.items():
+            planned = self._scheduler.get_job(name)
+            due = now if job.every is not None else trigger(job).get_next_fire_time(None, now)
+            if planned is None or due is None:  # a day that no month has
+                continue
+            latest = due + (job.every or timedelta()) + 2 * job.jitter + _TOLERANCE
+            if planned.next_run_time > latest:
+                _log.warning("job %s was planned for %s by a clock that was ahead", name, planned.next_run_time)
+                planned.modify(next_run_time=due)
 
     def _once(self, job: JobConfig) -> None:
         with self._open() as store:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from firedamp.service import clock, health, liveness, show
-from firedamp.service.config import Config, load
-from firedamp.service.options import Common, Format, default_db
+from firedamp.service.config import Config, JobConfig, load
+from firedamp.service.options import Common, Format
 from firedamp.service.schedule import Runner, Schedule, command, jobs_of, niceness
 from firedamp.storage.errors import Failure, StoreFailure, UsageFailure
 from firedamp.storage.records import Heard, Instance, JobRun
@@ -42,7 +42,7 @@ def serve(common: Common) -> int:
         raise UsageFailure("serve needs --config FILE", "firedamp config example prints one")
     config = load(common.config, whole=True)
     _start_log(config.serve.log)
-    service = Service(common.config, config, common.db or config.db or default_db())
+    service = Service(common.config, config, common.database(), offline=common.offline, processes=common.jobs)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     if hasattr(signal, "SIGHUP"):
@@ -53,8 +53,13 @@ def serve(common: Common) -> int:
 class Service:
     """One instance: the lock, the schedule, the heartbeat and the health page."""
 
-    def __init__(self, path: Path, config: Config, database: Path, now: Callable[[], datetime] = clock.now) -> None:
+    def __init__(
+        self, path: Path, config: Config, database: Path, now: Callable[[], datetime] = clock.now, *,
+        offline: bool = False, processes: int | None = None,
+    ) -> None:  # fmt: skip
+        """Make an instance. offline: its jobs contact nobody. processes: those of one job that read at once."""
         self._path, self._config, self._database, self._now = path, config, database, now
+        self._offline, self._processes = offline, processes
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{rfc3339(now())}"
         self._wake = threading.Event()
         self._stopping = False
@@ -118,20 +123,23 @@ class Service:
     def _serve(self, store: Store) -> None:
         for job in store.lose_running_jobs():
             _log.warning("job %s was cut off when the service ended last; it runs again", job)
-        runner = Runner(self._database, self._path)
+        runner = Runner(self._database, self._path, offline=self._offline, processes=self._processes)
         schedule = Schedule(
-            lambda job: runner.run(command(job, self._config), job.timeout, niceness(job)),
+            lambda job: runner.run(
+                command(job, self._config, offline=self._offline), job.timeout, niceness(job)
+            ),
             lambda: Store(self._database), self._config.serve.workers,
         )  # fmt: skip
         last = {run.job: run.started for run in store.last_runs()}
-        _say_missed(self._config, last, self._now())
-        schedule.set(jobs_of(self._config), last)
+        jobs = self._jobs()
+        _say_missed(jobs, last, self._now())
+        schedule.set(jobs, last)
         page = health.Health(self._config.serve.listen, self._snapshot)
         self.port = page.port
         page.start()
         schedule.start()
         _notify("READY=1")
-        _log.info("serving %s with %d jobs", self._database, len(jobs_of(self._config)))
+        _log.info("serving %s with %d jobs", self._database, len(jobs))
         try:
             while not self._stopping:
                 self._wake.wait(BEAT)
@@ -142,11 +150,20 @@ class Service:
                 if not self._beat(store):
                     _log.error("another instance has taken this database; ending")
                     return
+                schedule.keep_time()
         finally:
             _notify("STOPPING=1")
             runner.stop()
             schedule.stop()
             page.stop()
+
+    def _jobs(self) -> tuple[JobConfig, ...]:
+        """Return what runs, and say what is configured and does not."""
+        jobs = jobs_of(self._config, offline=self._offline)
+        for each in self._config.job:
+            if each not in jobs:
+                _log.warning("job %s is left out: it asks AWS or a channel, and --offline contacts nobody", each.name)
+        return jobs
 
     def _beat(self, store: Store) -> bool:
         """Renew the heartbeat. A database that is locked or a disk that is full now may be free in a minute."""
@@ -165,16 +182,17 @@ class Service:
             _log.error("the configuration is not read again, the old one stays: %s", failure)
             return
         self._config = config
-        schedule.set(jobs_of(config), {})
-        _log.info("the configuration was read again: %d jobs", len(jobs_of(config)))
+        jobs = self._jobs()
+        schedule.set(jobs, {})
+        _log.info("the configuration was read again: %d jobs", len(jobs))
 
     def _snapshot(self) -> health.Snapshot:
         with Store(self._database) as store:
             return health.snapshot(store, self._now())
 
 
-def _say_missed(config: Config, last: dict[str, datetime], now: datetime) -> None:
-    for job in jobs_of(config):
+def _say_missed(jobs: Sequence[JobConfig], last: dict[str, datetime], now: datetime) -> None:
+    for job in jobs:
         if job.every is not None and job.name in last and now - last[job.name] > 2 * job.every:
             _log.warning("job %s last ran at %s: it was missed meanwhile and runs now", job.name, last[job.name])
 
@@ -216,7 +234,9 @@ def status(common: Common, prune: bool) -> int:
     now = clock.now()
     with common.open_store() as store:
         if prune:
-            removed = store.prune_job_runs(now - common.settings().serve.keep)
+            old = now - common.settings().serve.keep
+            removed = store.prune_job_runs(old)
+            store.forget_troubles(old)
             store.forget_net_calls(now - _NET_CALLS, now - _NET_RECORDS)
             common.say(f"{removed} runs forgotten")
             return 0
@@ -263,7 +283,8 @@ def status_lines(state: health.Snapshot) -> list[str]:
     lines += [f"{count:6}  findings {triage}, {said}" for (triage, said), count in _found(state)]
     lines += [f"{count:6}  incidents {name}" for name, count in state.counts.incidents]
     lines += [f"{count:6}  watched keys {name}" for name, count in state.counts.watched]
-    lines.append(f"{state.counts.waiting:6}  deliveries waiting, the oldest for {_short(state.counts.lag.seconds)}")
+    oldest = f", the oldest for {_short(state.counts.lag.seconds)}" if state.counts.waiting else ""
+    lines.append(f"{state.counts.waiting:6}  deliveries waiting{oldest}")
     for mark in state.feeds:
         newest = "none yet" if mark.newest is None else age(state.at, mark.newest, "old")
         newest += regions(state.heard, mark.feed, state.at)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from firedamp.scanner.home import Place
 from firedamp.scanner.scan import Report, Reported
 from firedamp.storage.records import FileProvenance, Incident, Outcome, Placement, Sight, Sighting
 from firedamp.storage.secret import Secret
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import maybe_rfc3339, rfc3339
 
 Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -53,13 +53,13 @@ def finding_line(
         "example": finding.example,
         "verification": {
             "status": said.status.value,
-            "at": None if said.at is None else rfc3339(said.at),
+            "at": maybe_rfc3339(said.at),
             "arn": said.arn,
             "detail": said.detail,
         },
         "severity": None if finding.severity is None else finding.severity.name,
         "canary": finding.canary,
-        "expires": None if finding.expires is None else rfc3339(finding.expires),
+        "expires": maybe_rfc3339(finding.expires),
         "notes": list(finding.notes),
         "state": finding.state.value,
         "new": reported.new,
@@ -83,7 +83,7 @@ def _match(sight: Sight, place_of: Callable[[str], Place | None]) -> Json:
             "repository": place.repository,
             "commit": place.commit,
             "author": place.author,
-            "date": None if place.date is None else rfc3339(place.date),
+            "date": maybe_rfc3339(place.date),
             "in_head": place.in_head,
         }
     return line | {
@@ -132,8 +132,8 @@ def summary(report: Report) -> dict[str, Json]:
     }
 
 
-def incident_line(incident: Incident, sightings: Sequence[Sighting], placement: Placement | None) -> dict[str, Json]:
-    """Return one incident as its public JSON object (DESIGN, section 3)."""
+def _incident_line(incident: Incident, placement: Placement | None) -> dict[str, Json]:
+    """Return one incident as its public JSON object (DESIGN, section 3), still without its events."""
     where: Json = None
     if placement is not None:
         where = {"kind": placement.kind, "place": placement.place, "format": placement.format}
@@ -157,20 +157,44 @@ def incident_line(incident: Incident, sightings: Sequence[Sighting], placement: 
         "regions": list(incident.regions),
         "denied": incident.denied,
         "writes": incident.writes,
-        "events": [
-            {
-                "id": sighting.event.id,
-                "time": rfc3339(sighting.event.time),
-                "name": sighting.event.name,
-                "kind": sighting.kind.value,
-                "address": sighting.event.address,
-                "region": sighting.event.region,
-                "error": sighting.event.error or None,
-            }
-            for sighting in sightings
-            if not (sighting.own or sighting.corrected)
-        ],
+        "events": [],
     }
+
+
+def _event(sighting: Sighting) -> dict[str, Json]:
+    return {
+        "id": sighting.event.id,
+        "time": rfc3339(sighting.event.time),
+        "name": sighting.event.name,
+        "kind": sighting.kind.value,
+        "address": sighting.event.address,
+        "region": sighting.event.region,
+        "error": sighting.event.error or None,
+    }
+
+
+def incident_lines(
+    told: Iterable[tuple[Incident, Iterable[Sighting], Placement | None]],
+    write: Callable[[str], object],
+    *,
+    whole: bool = False,
+) -> None:
+    """Write incidents as `json_lines` does, event by event: one may have hundreds of thousands."""
+    opened, between, closed = ("[\n", ",\n", "\n]\n") if whole else ("", "\n", "\n")
+    first, more, last = ("\n    ", ",\n    ", "\n  ") if whole else ("", ", ", "")
+    gap = opened
+    for incident, sightings, placement in told:
+        # The events come last: the last brackets are theirs.
+        line = json.dumps(_incident_line(incident, placement), indent=2 if whole else None)
+        before, _, after = line.rpartition("[]")
+        write(f"{gap}{before}[")
+        gap, mark = between, first
+        for each in sightings:
+            if not (each.own or each.corrected):
+                write(mark + json.dumps(_event(each)))
+                mark = more
+        write(f"{last if mark == more else ''}]{after}")
+    write(closed if gap == between else "[]\n" if whole else "")
 
 
 def json_lines(lines: Iterable[Mapping[str, Json]], write: Callable[[str], object], *, whole: bool = False) -> None:

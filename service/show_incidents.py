@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from firedamp.canaries import facts
 from firedamp.service.show import safe
@@ -32,7 +32,7 @@ def line(incident: Incident, placement: Placement | None) -> str:
 
 
 def story(
-    incident: Incident, placement: Placement | None, first: Sequence[Sighting], between: int, last: Sequence[Sighting]
+    incident: Incident, placement: Placement | None, first: Iterable[Sighting], between: int, last: Iterable[Sighting]
 ) -> Iterator[str]:
     """Yield an incident and its records in order of time: the first, how many are not shown, the last."""
     yield line(incident, placement)
@@ -44,7 +44,7 @@ def story(
     yield from _records(last)
 
 
-def _records(sightings: Sequence[Sighting]) -> Iterator[str]:
+def _records(sightings: Iterable[Sighting]) -> Iterator[str]:
     for each in sightings:
         event = each.event
         kind = "own" if each.own else "corrected" if each.corrected else each.kind.value

@@ -9,7 +9,7 @@ from firedamp.canaries.facts import length
 from firedamp.canaries.usage import Counts, Period, Usage
 from firedamp.service.show import Json, safe
 from firedamp.storage.records import Outcome
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import maybe_rfc3339, rfc3339
 
 _SHOWN = 6
 
@@ -18,7 +18,7 @@ def usage_line(usage: Usage) -> dict[str, Json]:
     """Return the use of a key as its JSON object."""
     return {
         "key": usage.key_id,
-        "leaked": _time(usage.leaked),
+        "leaked": maybe_rfc3339(usage.leaked),
         "leaks": [{"place": each.place, "at": rfc3339(each.at), "by_commit": each.by_commit} for each in usage.leaks],
         "before": _period(usage.before),
         "after": _period(usage.after),
@@ -38,7 +38,7 @@ def _period(period: Period) -> Json:
     }  # fmt: skip
     line: dict[str, Json] = {
         "calls": period.calls, "reads": period.reads, "writes": period.writes, "denied": period.denied,
-        "failed": period.failed, "first": _time(period.first), "last": _time(period.last),
+        "failed": period.failed, "first": maybe_rfc3339(period.first), "last": maybe_rfc3339(period.last),
     }  # fmt: skip
     return line | {name: dict(values) for name, values in counts.items()}
 
@@ -101,7 +101,3 @@ def _rows(period: Period) -> Iterator[str]:
 def _few(counts: Counts | list[tuple[str, int]]) -> str:
     shown = [f"{safe(value)} ({count})" if count > 1 else safe(value) for value, count in counts[:_SHOWN]]
     return ", ".join(shown) + (f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")
-
-
-def _time(time: datetime | None) -> str | None:
-    return None if time is None else rfc3339(time)

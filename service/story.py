@@ -14,7 +14,7 @@ from firedamp.service.sessions import Holder, holder, is_temporary
 from firedamp.storage.errors import AwsFailure
 from firedamp.storage.records import Finding, Sight
 from firedamp.storage.refusals import failures
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import maybe_rfc3339, rfc3339
 
 if TYPE_CHECKING:
     from types_boto3_iam import IAMClient
@@ -200,8 +200,8 @@ def as_json(story: Story) -> dict[str, show.Json]:
         "key": story.key_id, "account_id": story.account, "watched": story.watched,
         "verification": [finding.verification.status.value for finding in story.findings],
         "places": places, "user": story.user, "role": story.role, "arn": story.arn, "status": story.status,
-        "created": None if story.created is None else rfc3339(story.created),
-        "last_used": None if story.last_used is None else rfc3339(story.last_used),
+        "created": maybe_rfc3339(story.created),
+        "last_used": maybe_rfc3339(story.last_used),
         "last_service": story.last_service, "last_region": story.last_region,
         "other_keys": list(story.other_keys), "groups": list(story.groups),
         "severity": None if able is None else able.severity.name.lower(),

@@ -83,8 +83,10 @@ def wait_for_power(on_battery: Callable[[], bool], sleep: Callable[[float], obje
 def on_battery(supplies: Path = _SUPPLIES) -> bool:
     """Say whether a battery is all the power there is. supplies is Linux's folder; macOS is asked by `pmset`."""
     if sys.platform == "darwin":
-        told = subprocess.run(["pmset", "-g", "batt"], capture_output=True, text=True, check=False, timeout=5)
-        return "'Battery Power'" in told.stdout
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            told = subprocess.run(["pmset", "-g", "batt"], capture_output=True, text=True, check=False, timeout=5)
+            return "'Battery Power'" in told.stdout
+        return False  # it is not known, and a scan that waits for ever finds nothing
     mains, discharging = list[bool](), False
     for supply in supplies.glob("*"):
         kind = _told(supply / "type")

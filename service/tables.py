@@ -254,7 +254,7 @@ def _summary(
         only = "Examples only." if findings else "No key to show." if hidden else "No key found."
         yield "Nothing was read." if report.tally.nothing else only
     if hidden:
-        yield f"not shown: {many(hidden, 'finding')} that were decided, stand in the baseline, or are not new"
+        yield f"not shown: {many(hidden, 'finding')}: decided, in the baseline, not new, or not asked for"
     if report.unsure:
         told = many(report.unsure, "finding")
         yield f"not read again: {told} of earlier scans stood in what failed now, and may or may not stand there"

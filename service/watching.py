@@ -64,10 +64,9 @@ def watch(options: WatchOptions, common: Common) -> int:
 
 def _alarm(urls: Sequence[str], config: Config, store: Store, common: Common) -> None:
     """Tell of a feed that is not read any more, as `serve` does, and send what waits for the channels."""
-    reach = blind.Reach(store.watermarks(), store.heard())
-    proving.record(store, list(blind.feeds(urls, reach, config.watch.blind_after, clock.now())))
+    proving.record(store, list(blind.feeds(urls, proving.reach(store), config.watch.blind_after, clock.now())))
     if config.channel and not common.offline:
-        alerting.deliver(config, store)
+        alerting.deliver(config, store, asking=False)
 
 
 def world(store: Store, common: Common, config: Config) -> World:
@@ -179,11 +178,8 @@ def _show(incidents: Sequence[Incident], common: Common, store: Store) -> None:
     placements = store.placements()
     with common.out() as out:
         if common.format is not Format.TABLE:
-            lines = (
-                show.incident_line(each, store.sightings(each.id), placements.get(each.key_id or ""))
-                for each in incidents
-            )
-            show.json_lines(lines, out.write, whole=common.format is Format.JSON)
+            told = ((each, store.each_sighting(each.id), placements.get(each.key_id or "")) for each in incidents)
+            show.incident_lines(told, out.write, whole=common.format is Format.JSON)
             return
         for each in incidents:
             out.write(show_incidents.line(each, placements.get(each.key_id or "")))
@@ -194,5 +190,5 @@ def _tell_stories(incidents: Sequence[Incident], common: Common, store: Store, m
     placements = store.placements()
     with common.out() as out:
         for each in incidents:
-            told = (store.sightings(each.id), 0, []) if most is None else store.ends(each.id, most)
+            told = (store.each_sighting(each.id), 0, []) if most is None else store.ends(each.id, most)
             out.writelines(show_incidents.story(each, placements.get(each.key_id or ""), *told))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
+from firedamp.canaries.facts import LONGEST
 from firedamp.service.show import safe
 from firedamp.storage.records import Alert, AlertKind, Severity
 from firedamp.storage.times import rfc3339
-
-LONGEST: Final = 1_000
-"""Characters of one fact that are shown: a user agent is the attacker's to choose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +19,9 @@ class Worded:
     title: str
     body: str
 
+
+_MARKUP: Final = re.compile(r"[<>`*]|\]\(|\|\||~~|(?<!\w)@")
+"""What chats take for markup: tags and links, code, emphasis, text that is hidden or struck out, mentions."""
 
 _TITLES: Final = {
     AlertKind.CANARY_USED: "{what} was used",
@@ -94,10 +96,19 @@ def word(alert: Alert, repeat: bool = False) -> Worded:
     return Worded(title, "\n".join(body).lstrip("\n"))
 
 
-def chat(alert: Alert, repeat: bool = False) -> str:
-    """Word an alert for a chat: the title in bold, the facts as they are, so that columns stay columns."""
+def chat(alert: Alert, repeat: bool = False) -> Worded:
+    """Word an alert for a chat: what a stranger chose stays text, whatever markup a service takes text for.
+
+    A tag would hide all that stands behind it (Telegram), `[…](…)` show another address than it leads to, `@` wake
+    everybody (Discord, Mattermost).
+    """
     worded = word(alert, repeat)
-    return f"**{worded.title}**\n```\n{worded.body.replace('```', chr(39) * 3)}\n```"
+    return Worded(_MARKUP.sub(_inert, worded.title), _MARKUP.sub(_inert, worded.body))
+
+
+def _inert(found: re.Match[str]) -> str:
+    """Return characters that look alike and command nothing: the full-width ones of Unicode."""
+    return "".join(chr(ord(each) + 0xFEE0) for each in found.group())
 
 
 def mail(alert: Alert, repeat: bool = False) -> Worded:

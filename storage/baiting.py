@@ -24,7 +24,7 @@ from firedamp.storage.records import (
     Unsure,
 )
 from firedamp.storage.rows import Row, Rows, maybe_text, maybe_time, pairs, placeholders, text, time
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import maybe_rfc3339, rfc3339
 
 _STATES: Final = {Sound: "sound", Blind: "blind", Unsure: "unsure"}
 
@@ -101,7 +101,7 @@ class BaitRows(Rows):
         with self._writing():
             self._db.execute(
                 "UPDATE placement SET checked = ?, state = ?, detail = ? WHERE key_id = ?",
-                (_maybe(placement.checked), placement.state, placement.detail, placement.key_id),
+                (maybe_rfc3339(placement.checked), placement.state, placement.detail, placement.key_id),
             )
             if alert is not None:
                 insert_alert(self._db, alert)
@@ -130,8 +130,8 @@ class BaitRows(Rows):
         with self._writing():
             self._db.execute(
                 f"INSERT OR REPLACE INTO last_use VALUES ({placeholders(7)})",
-                (use.key_id, rfc3339(use.asked), _maybe(use.used), use.service, use.region, use.active,
-                 _maybe(use.listed)),
+                (use.key_id, rfc3339(use.asked), maybe_rfc3339(use.used), use.service, use.region, use.active,
+                 maybe_rfc3339(use.listed)),
             )  # fmt: skip
 
     def uses_between(self, key_id: str, first: datetime, last: datetime) -> list[tuple[str, str]]:
@@ -239,8 +239,8 @@ class BaitRows(Rows):
         with self._writing():
             self._db.execute(
                 f"INSERT OR REPLACE INTO drill VALUES ({placeholders(8)})",
-                (drill.nonce, drill.key_id, drill.path_only, rfc3339(drill.called), _maybe(drill.recorded),
-                 _maybe(drill.sighted), _maybe(drill.alerted), _maybe(drill.delivered)),
+                (drill.nonce, drill.key_id, drill.path_only, rfc3339(drill.called), maybe_rfc3339(drill.recorded),
+                 maybe_rfc3339(drill.sighted), maybe_rfc3339(drill.alerted), maybe_rfc3339(drill.delivered)),
             )  # fmt: skip
 
     def drills(self) -> list[Drill]:
@@ -282,10 +282,6 @@ def _minting_row(each: Minting) -> Row:
         each.account_id, each.name, each.profile, each.purpose, each.note, json.dumps(each.tags), rfc3339(each.asked),
         each.user_id, each.key_id,
     )  # fmt: skip
-
-
-def _maybe(moment: datetime | None) -> str | None:
-    return None if moment is None else rfc3339(moment)
 
 
 def _check(row: Row) -> Check:

@@ -44,7 +44,7 @@ from firedamp.storage.rows import (
     time,
 )
 from firedamp.storage.secret import Fingerprint
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import maybe_rfc3339, rfc3339
 
 _FINDING = """fingerprint, kind, access_key_id, account_id, has_secret, has_token, rank, example, canary, expires,
     notes, status, verified_at, arn, verified_account, user_id, detail, partitions, state, state_reason, severity,
@@ -64,15 +64,15 @@ class FindingRows(Rows):
 
     def record(self, batch: Batch) -> None:
         """Commit one step of a scan: findings, matches, provenance, what was read, and alerts. Repeats are harmless."""
-        at = rfc3339(batch.at)
+        at, version = rfc3339(batch.at), _version(batch.detector)
         with self._writing():
             for finding, match in batch.found:
                 self._upsert_finding(finding)
                 self._db.execute(
                     """INSERT INTO match (fingerprint, blob, line, col, decoder, container, kind, secret_here,
-                        first_seen, allowed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                        first_seen, allowed, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                     ON CONFLICT DO UPDATE SET secret_here = max(secret_here, excluded.secret_here),
-                        allowed = excluded.allowed""",
+                        allowed = excluded.allowed, version = excluded.version""",
                     (
                         finding.fingerprint,
                         match.blob,
@@ -84,6 +84,7 @@ class FindingRows(Rows):
                         match.secret_here,
                         at,
                         match.allowed,
+                        "" if match.blob in batch.unread else version,
                     ),
                 )
             for met in batch.gone:
@@ -103,8 +104,22 @@ class FindingRows(Rows):
                     "INSERT OR REPLACE INTO source_state (target, detector, value, at) VALUES (?, ?, ?, ?)",
                     (state.target, state.detector, state.value, at),
                 )
+            self._drop_matches(batch.read, version)
             for alert in batch.alerts:
                 insert_alert(self._db, alert)
+
+    def _drop_matches(self, blobs: Iterable[str], version: str) -> None:
+        """Drop what only others found in these blobs, and where the blobs were met if nothing is left in them."""
+        for chunk in chunks(blobs):
+            dropped = self._all(
+                f"DELETE FROM match WHERE blob IN ({placeholders(len(chunk))}) AND version <> ? RETURNING blob",
+                (*chunk, version),
+            )
+            for blob in {row[0] for row in dropped}:
+                self._db.execute(
+                    "DELETE FROM provenance WHERE blob = ?1 AND NOT EXISTS (SELECT 1 FROM match WHERE blob = ?1)",
+                    (blob,),
+                )
 
     def _insert_seen(self, detector: str, seen: SeenObjects, at: str) -> None:
         if seen.folder:  # of a folder that is no more, another one of its path took the place
@@ -120,13 +135,14 @@ class FindingRows(Rows):
             f"""INSERT INTO finding ({_FINDING}) VALUES ({placeholders(24)})
             ON CONFLICT (fingerprint) DO UPDATE SET last_seen = max(last_seen, excluded.last_seen),
                 rank = min(rank, excluded.rank), has_token = max(has_token, excluded.has_token),
-                canary = excluded.canary, expires = coalesce(excluded.expires, expires),
+                account_id = excluded.account_id, example = excluded.example,
+                expires = coalesce(excluded.expires, expires),
                 notes = CASE excluded.notes WHEN '[]' THEN notes ELSE excluded.notes END""",
             (
                 finding.fingerprint, finding.kind, finding.access_key_id, finding.account_id, finding.has_secret,
                 finding.has_token, finding.rank, finding.example, finding.canary,
-                None if finding.expires is None else rfc3339(finding.expires), json.dumps(finding.notes),
-                said.status, None if said.at is None else rfc3339(said.at), said.arn, said.account_id, said.user_id,
+                maybe_rfc3339(finding.expires), json.dumps(finding.notes),
+                said.status, maybe_rfc3339(said.at), said.arn, said.account_id, said.user_id,
                 said.detail, json.dumps(said.partitions), finding.state, finding.state_reason, finding.severity,
                 finding.rights, rfc3339(finding.first_seen), rfc3339(finding.last_seen),
             ),
@@ -142,7 +158,7 @@ class FindingRows(Rows):
                 mode = met.provenance.mode
             case GitProvenance():
                 author, in_head = met.provenance.author, met.provenance.in_head
-                date = None if met.provenance.date is None else rfc3339(met.provenance.date)
+                date = maybe_rfc3339(met.provenance.date)
         source, blob, repository, path, commit = _place(met)
         self._db.execute(
             """INSERT INTO provenance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -323,7 +339,7 @@ class FindingRows(Rows):
         object folder claimed, what a source remembered and how scans ended is kept for half a year: passing checkouts
         would fill the file.
         """
-        values = (detector.partition("+")[0], rfc3339(at - _KEPT))
+        values = (_version(detector), rfc3339(at - _KEPT))
         other = "substr(detector || '+', 1, length(?1) + 1) <> ?1 || '+'"
         useless = {
             "seen": f"{other} OR (folder <> '' AND at < ?2)",
@@ -370,19 +386,21 @@ class FindingRows(Rows):
         said: Verification,
         severity: Severity | None = None,
         alerts: Collection[Alert] = (),
+        *,
+        canary: bool | None = None,
     ) -> None:
         """Remember AWS's answer, as the latest and in the finding's history, with what a person must be told of it.
 
-        Or that the key is a canary, which is not asked about.
+        Or that the key is a canary, which is not asked about, or is none: canary says so, None leaves it as it is.
         """
-        at = None if said.at is None else rfc3339(said.at)
+        at = maybe_rfc3339(said.at)
         with self._writing():
             self._db.execute(
                 """UPDATE finding SET status = ?, verified_at = ?, arn = ?, verified_account = ?, user_id = ?,
-                detail = ?, partitions = ?, severity = coalesce(?, severity), canary = max(canary, ?)
+                detail = ?, partitions = ?, severity = coalesce(?, severity), canary = coalesce(?, canary)
                 WHERE fingerprint = ?""",
                 (said.status, at, said.arn, said.account_id, said.user_id, said.detail, json.dumps(said.partitions),
-                 severity, said.status is Status.CANARY, fingerprint),
+                 severity, canary, fingerprint),
             )  # fmt: skip
             if at is not None:
                 self._db.execute(
@@ -405,7 +423,7 @@ class FindingRows(Rows):
             self._db.execute(
                 """INSERT INTO scan_run (target, detector, started, ended, complete, tally, skipped)
                 VALUES (?, ?, ?, ?, ?, ?, ?)""",
-                (run.target, run.detector, rfc3339(run.started), None if run.ended is None else rfc3339(run.ended),
+                (run.target, run.detector, rfc3339(run.started), maybe_rfc3339(run.ended),
                  run.complete, json.dumps(asdict(run.tally)), json.dumps([asdict(s) for s in run.skipped])),
             )  # fmt: skip
 
@@ -427,6 +445,11 @@ class FindingRows(Rows):
             )
             for row in rows
         ]
+
+
+def _version(detector: str) -> str:
+    """Return the version of detectors that may differ in what they look for."""
+    return detector.partition("+")[0]
 
 
 def _place(met: Met) -> tuple[str, str, str, str, str]:

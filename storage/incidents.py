@@ -30,7 +30,7 @@ from firedamp.storage.records import (
     Watermark,
 )
 from firedamp.storage.rows import Row, Value, chunks, maybe_text, maybe_time, number, placeholders, text, time
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import maybe_rfc3339, rfc3339
 from firedamp.storage.watching import WatchRows
 
 Decide = Callable[[Past, Sequence[Sighting]], Iterable[Decision]]
@@ -152,7 +152,7 @@ class IncidentRows(WatchRows):
                 )
         for each in recount:
             self._db.execute("DELETE FROM tally WHERE incident = ?", (each,))
-            self._count(each, Counter(mark for sighting in self.sightings(each) for mark in _marks(sighting)))
+            self._count(each, Counter(mark for one in self.each_sighting(each) for mark in _marks(one)))
 
     def _corrections(self, sighting: Sighting) -> tuple[bool, set[int]]:
         """Return whether a known record corrects this one, and the incidents whose records this one corrects."""
@@ -219,8 +219,17 @@ class IncidentRows(WatchRows):
 
     def sightings(self, incident: int) -> list[Sighting]:
         """Return every sighting of an incident, by event time."""
-        rows = self._all(f"{_SIGHTING} WHERE s.incident = ? ORDER BY e.time, e.event_id", (incident,))
-        return [_sighting(row) for row in rows]
+        return list(self.each_sighting(incident))
+
+    def each_sighting(self, incident: int) -> Iterator[Sighting]:
+        """Yield every sighting of an incident, by event time: some hundred in memory, where there are 300,000."""
+        order = "ORDER BY e.time, e.event_id, s.id"
+        ids = self._all(
+            f"SELECT s.id FROM sighting s JOIN event e ON e.id = s.event WHERE s.incident = ? {order}", (incident,)
+        )
+        for some in chunks(number(row[0]) for row in ids):
+            for row in self._all(f"{_SIGHTING} WHERE s.id IN ({placeholders(len(some))}) {order}", some):
+                yield _sighting(row)
 
     def ends(self, incident: int, most: int) -> tuple[list[Sighting], int, list[Sighting]]:
         """Return the first and the last sightings of an incident, so many of each, and how many stand between."""
@@ -287,6 +296,11 @@ class IncidentRows(WatchRows):
             for r in rows
         ]  # fmt: skip
 
+    def forget_troubles(self, before: datetime) -> None:
+        """Forget what was not read for a reason that was last met before a time: many a reason names a file or time."""
+        with self._writing():
+            self._db.execute("DELETE FROM feed_trouble WHERE last < ?", (rfc3339(before),))
+
     def _add_trouble(self, page: PageRead, met: str) -> None:
         told = [("rejected", each.why, 1, each.where) for each in page.rejected]
         told += [(str(each.outcome), each.why, each.count, each.what) for each in page.skipped]
@@ -302,7 +316,7 @@ class IncidentRows(WatchRows):
             """INSERT INTO watermark VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET position = excluded.position,
             newest = max(coalesce(newest, ''), coalesce(excluded.newest, '')),
             polled = coalesce(nullif(excluded.polled, ''), polled)""",
-            (mark.feed, mark.position, None if mark.newest is None else rfc3339(mark.newest),
+            (mark.feed, mark.position, maybe_rfc3339(mark.newest),
              "" if mark.polled is None else rfc3339(mark.polled)),
         )  # fmt: skip
 

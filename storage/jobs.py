@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from firedamp.storage.records import Counts, Instance, JobRun, KeyAction, Severity
 from firedamp.storage.rows import Row, Rows, maybe_time, number, text, time
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import maybe_rfc3339, rfc3339
 
 
 class JobRows(Rows):
@@ -17,7 +17,7 @@ class JobRows(Rows):
         with self._writing():
             cursor = self._db.execute(
                 "INSERT INTO job_run (job, started, ended, outcome, detail) VALUES (?, ?, ?, ?, ?)",
-                (run.job, rfc3339(run.started), None if run.ended is None else rfc3339(run.ended), run.outcome,
+                (run.job, rfc3339(run.started), maybe_rfc3339(run.ended), run.outcome,
                  run.detail),
             )  # fmt: skip
             return int(cursor.lastrowid or 0)

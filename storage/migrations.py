@@ -518,8 +518,16 @@ def _old_scans(db: Database) -> None:
     db.execute("CREATE INDEX scan_run_by_end ON scan_run (coalesce(ended, started))")
 
 
+def _versions(db: Database) -> None:
+    """Know which version found a match in a blob that it read to its end; empty for one that it could not, or before.
+
+    What the next version does not find there again is no match any more.
+    """
+    db.execute("ALTER TABLE match ADD COLUMN version TEXT NOT NULL DEFAULT ''")
+
+
 STEPS: Final[tuple[Callable[[Database], None], ...]] = (
     _first, _marks, _baiting, _net_indices, _claims, _heard, _ages, _rights, _processes,
-    _empty_places, _masks, _old_scans, _reports,
+    _empty_places, _masks, _old_scans, _reports, _versions,
 )  # fmt: skip
 """The n-th step takes a database from version n to n + 1; `PRAGMA user_version` counts them."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from firedamp.storage.records import Alert, AlertKind, Delivery, DeliveryState, Severity
 from firedamp.storage.rows import Row, Rows, maybe_text, maybe_time, number, pairs, text, time
 from firedamp.storage.secret import Fingerprint
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import maybe_rfc3339, rfc3339
 
 
 class OutboxRows(Rows):
@@ -41,16 +41,18 @@ class OutboxRows(Rows):
     def due(self, channel: str, at: datetime, latest: datetime, limit: int = 100) -> list[tuple[Delivery, Alert]]:
         """Return a channel's deliveries whose next try has come: what was tried least first, the worst, the oldest.
 
-        So what it does not take never holds up what it would take, and a flood of notes no alarm. No try is ever put
-        off beyond latest: one that is was written by a clock that was ahead, and is due.
+        So what it does not take never holds up what it would take, and a flood of notes no alarm. Of those that
+        were tried the one that is due for longest is the third: new ones without end must not starve it. No try is ever
+        put off beyond latest: one that is was written by a clock that was ahead, and is due.
         """
-        rows = self._all(
-            f"""{_ALERT.replace("FROM alert", ", channel, state, attempts, next_try, delivered, error FROM alert")}
+        due = f"""{_ALERT.replace("FROM alert", ", channel, state, attempts, next_try, delivered, error FROM alert")}
             JOIN delivery ON delivery.alert = alert.id
-            WHERE state = 'waiting' AND channel = ? AND (next_try <= ? OR next_try > ?)
-            ORDER BY attempts, severity DESC, alert.id LIMIT ?""",
-            (channel, rfc3339(at), rfc3339(latest), limit),
-        )
+            WHERE state = 'waiting' AND channel = ? AND (next_try <= ? OR next_try > ?)"""
+        which = channel, rfc3339(at), rfc3339(latest)
+        rows = self._all(f"{due} ORDER BY attempts, severity DESC, alert.id LIMIT ?", (*which, limit))
+        for longest in self._all(f"{due} AND attempts > 0 ORDER BY next_try, alert.id LIMIT 1", which):
+            if longest not in rows[:3]:
+                rows = [*rows[:2], longest, *(row for row in rows[2:] if row != longest)]
         return [(_delivery(row), _alert(row)) for row in rows]
 
     def begin_delivery(self, delivery: Delivery) -> bool:
@@ -86,7 +88,7 @@ class OutboxRows(Rows):
                 """UPDATE delivery SET state = ?, attempts = ?, next_try = ?, delivered = ?, error = ?
                 WHERE alert = ? AND channel = ?""",
                 (delivery.state, delivery.attempts, rfc3339(delivery.next_try),
-                 None if delivery.delivered is None else rfc3339(delivery.delivered), delivery.error,
+                 maybe_rfc3339(delivery.delivered), delivery.error,
                  delivery.alert, delivery.channel),
             )  # fmt: skip
 

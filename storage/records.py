@@ -336,6 +336,10 @@ class Batch:
     seen: tuple[SeenObjects, ...] = ()
     states: tuple[SourceState, ...] = ()
     alerts: tuple[Alert, ...] = ()
+    read: tuple[str, ...] = ()
+    """Blobs that were read to their end: what another version found in them, and this one does not, is no match."""
+    unread: frozenset[str] = frozenset()
+    """Blobs of which a part could not be looked through: what is found in them counts until they can be read."""
 
 
 # Watched keys, their placements, and the calls we make ourselves.
@@ -576,7 +580,6 @@ class Event:
     principal_id: str = ""
     user_name: str = ""
     account_id: str = ""
-    invoked_by: str = ""
     issuer_type: str = ""
     issuer_arn: str = ""
     issuer_principal_id: str = ""
@@ -659,9 +662,14 @@ class Sighting:
     own: bool = False
     """Caused by firedamp itself: kept and counted, and no alarm."""
     note: str = ""
-    """What makes this record more than a line: a rule's name, a replayed nonce, a proposed owner."""
+    """What makes this record more than a line: a rule's name, a replayed nonce, a proposed owner; see notes."""
     corrected: bool = False
     """A later record says it better (addendum UPDATED_DATA): kept, and not counted."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The note's parts. What a stranger wrote in the record is never a whole one, nor makes another."""
+        return tuple(part for part in self.note.split("; ") if part)
 
 
 class IncidentState(StrEnum):

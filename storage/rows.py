@@ -7,12 +7,15 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import TypeVar
 
 from firedamp.storage.errors import StoreFailure
 from firedamp.storage.times import parse_time
 
 Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
+
+_T = TypeVar("_T")
 
 
 class Rows:
@@ -69,9 +72,9 @@ def placeholders(count: int) -> str:
     return ", ".join("?" * count)
 
 
-def chunks(values: Iterable[str], size: int = 500) -> Iterator[list[str]]:
+def chunks(values: Iterable[_T], size: int = 500) -> Iterator[list[_T]]:
     """Cut values into lists that fit into one statement's parameters."""
-    chunk: list[str] = []
+    chunk: list[_T] = []
     for value in values:
         chunk.append(value)
         if len(chunk) == size:

@@ -107,7 +107,8 @@ def _open(path: Path | None) -> sqlite3.Connection:
 
 def _remedy(path: Path | None) -> str:
     """Return what may make a database open: SQLite's own words name no cause."""
-    if path is not None and path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+    # Of os.path: where a folder may not be looked at, or its name is too long, Path raises.
+    if path is not None and os.path.isdir(path.parent) and not os.access(path.parent, os.W_OK):  # noqa: PTH112
         return f"{path.parent} cannot be written, and SQLite keeps files beside a database; --db FILE names another"
     return "is the disk full, or the file another program's? --db FILE names another"
 

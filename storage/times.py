@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 _SINCE_1970: Final = re.compile(r"\d{9,13}(\.\d{1,9})?", re.ASCII)
@@ -16,6 +15,11 @@ _YEARS: Final = range(1000, 9000)
 def rfc3339(time: datetime) -> str:
     """Write an aware time as `2026-11-21T22:57:43Z`, with a fraction only when it has one."""
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def maybe_rfc3339(time: datetime | None) -> str | None:
+    """Write an aware time, or None where there is none."""
+    return None if time is None else rfc3339(time)
 
 
 def parse_time(text: str) -> datetime | None:
@@ -42,6 +46,9 @@ def retry_after(text: str, now: datetime) -> timedelta | None:
     text = text.strip()
     if text.isdecimal():
         return timedelta(seconds=int(text[:9]))
+    # Loaded where a server says so: with all that it brings along it takes longer than the rest of a short command.
+    from email.utils import parsedate_to_datetime
+
     try:
         time = parsedate_to_datetime(text)
     except (ValueError, OverflowError):  # the second: a zone of any number of digits

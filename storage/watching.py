@@ -29,7 +29,7 @@ from firedamp.storage.rows import (
     text,
     time,
 )
-from firedamp.storage.times import rfc3339
+from firedamp.storage.times import maybe_rfc3339, rfc3339
 
 
 class WatchRows(Rows):
@@ -85,7 +85,7 @@ class WatchRows(Rows):
             self._db.execute(
                 f"INSERT OR REPLACE INTO placement VALUES ({placeholders(10)})",
                 (placement.key_id, placement.kind, placement.place, placement.format, placement.content,
-                 rfc3339(placement.planted), None if placement.checked is None else rfc3339(placement.checked),
+                 rfc3339(placement.planted), maybe_rfc3339(placement.checked),
                  placement.state, placement.detail, placement.was_empty),
             )  # fmt: skip
 

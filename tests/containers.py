@@ -134,6 +134,12 @@ def pdf(text: bytes) -> bytes:
     return out + b"xref\n0 6\n0000000000 65535 f \n" + table + trailer
 
 
+def reftable(text: bytes) -> bytes:
+    """Return a reftable with one block of reflogs (git's technical/reftable, version 1)."""
+    head = b"REFT\1\0\0\0" + (1).to_bytes(8) + (2).to_bytes(8)
+    return head + b"g" + (4 + len(text)).to_bytes(3) + zlib.compress(text)
+
+
 def every(text: bytes) -> dict[str, bytes]:
     """Return one container of each kind with text inside."""
     files = {"key.env": text, "other": b"other"}
@@ -149,6 +155,7 @@ def every(text: bytes) -> dict[str, bytes]:
         "xz": lzma.compress(text),
         "zstd": zstd.compress(text),
         "lz4": lz4.frame.compress(text),
+        "reftable": reftable(text),
         "sqlite": database([("key", text), ("zip", zipped(files))]),
         "notebook": notebook(text.decode()),
         "pyc": bytecode(f"KEY = {text.decode()!r}"),

@@ -12,7 +12,8 @@ import pytest
 from tests.builders import make_key_id, make_secret
 
 from firedamp.scanner.budget import Budget, Limits, in_memory
-from firedamp.scanner.containers import Member, container_of, opened, walk
+from firedamp.scanner.containers import Member, opened, walk
+from firedamp.scanner.formats import container_of
 from firedamp.storage.records import Skipped
 
 _ID, _SECRET = make_key_id(random.Random(3)), make_secret(random.Random(3))

@@ -8,6 +8,7 @@ import io
 import json
 import socket
 import threading
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -104,9 +105,53 @@ def make(url: str, key: str | None = None, minimum: str = "low", out: io.StringI
 def test_the_words_are_these() -> None:
     golden = Path(__file__).parent / "golden"
     assert wording.word(USED).body == (golden / "alert.txt").read_text(encoding="utf-8").rstrip("\n")
-    assert wording.chat(USED) == (golden / "alert.chat").read_text(encoding="utf-8").rstrip("\n")
     letter = wording.mail(USED, repeat=True)
     assert f"{letter.title}\n\n{letter.body}" == (golden / "alert.mail").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("agent", "markup"),
+    [
+        ("<script>x", "<>"),
+        ("<!-- x", "<"),
+        ("<https://evil.example|mend it here>", "<>"),
+        ("[mend it here](https://evil.example)", "]("),
+        ("@everyone @here <@U1> a@b.example", "<>"),
+        ("||hidden|| ~~struck~~ ```code *bold*", "|~`*"),
+    ],
+)
+def test_nothing_that_a_stranger_chose_is_markup_in_a_chat(agent: str, markup: str, hook: Hook) -> None:
+    alert = replace(USED, facts=(("user agent", agent), ("call", "sts:GetCallerIdentity")))
+    make(hook.url.replace("http://", "json://")).send(alert, False)
+    line, after = json.loads(hook.got[0][1])["message"].splitlines()[:2]
+    assert (unicodedata.normalize("NFKC", line), after) == (f"user agent  {agent}", "call        sts:GetCallerIdentity")
+    assert (set(markup) & set(line), " @" in line) == (set(), False)
+
+
+def test_ordinary_text_is_the_same_in_a_chat() -> None:
+    alert = replace(USED, facts=(("agent", "aws-cli/2.15 md/command#s3.ls [Boto3]"), ("place", "~/x_y (env) a@b.com")))
+    assert wording.chat(alert) == wording.word(alert)
+
+
+def test_an_alert_that_is_longer_than_a_service_takes_comes_in_parts(hook: Hook) -> None:
+    facts = tuple((f"fact{number:02}", f"{number:02} " * 300) for number in range(12))
+    url = hook.url.replace("http://", "mmost://").partition("/in?")[0]
+    make(f"{url}/EXAMPLETOKEN").send(replace(USED, facts=facts), False)
+    parts = [json.loads(body)["text"] for _, body in hook.got]
+    assert max(len(part) for part in parts) <= 4000, "what Mattermost takes (apprise knows it of each service)"
+    assert all(any(f"{name}  " in part for part in parts) for name, _ in facts)
+    hook.got.clear()
+    make(f"{url}/EXAMPLETOKEN?overflow=truncate").send(replace(USED, facts=facts), False)
+    assert len(hook.got) == 1, "as the URL says"
+
+
+def test_syslog_takes_an_alert_of_any_length() -> None:
+    facts = tuple((f"fact{number:02}", "\U0001f600" * 1000) for number in range(12))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(60)
+        make(f"syslog://127.0.0.1:{server.getsockname()[1]}").send(replace(USED, facts=facts), False)
+        assert b"was used: fact00=" in server.recv(65536)
 
 
 @pytest.mark.parametrize("kind", AlertKind)
@@ -366,6 +411,50 @@ def test_alerts_that_wait_for_a_dead_channel_hold_up_neither_the_others_nor_one_
             clock.time += timedelta(seconds=30)
             alerts.deliver(store, channels, clock)
         assert "199" in tried
+
+
+def test_new_alerts_in_every_round_starve_neither_an_old_one_nor_the_alarm_that_its_channel_fails() -> None:
+    taken: list[str] = []
+    clock, out = Clock(), io.StringIO()
+
+    def send(alert: Alert, repeat: bool) -> None:
+        if not (repeat and alert.key == "first"):
+            raise Failure("refused at once")
+        taken.append(alert.key)
+
+    channels = [Channel("picky", Severity.INFO, send), make("stdout://", out=out)]
+    with Store(None) as store:
+        store.add_alert(replace(USED, key="first", severity=Severity.LOW))
+        alerts.deliver(store, channels, clock)
+        for number in range(10):
+            clock.time += timedelta(seconds=30)
+            for each in range(120):
+                store.add_alert(replace(USED, key=f"{number}/{each}", severity=Severity.LOW))
+            alerts.deliver(store, channels, clock)
+            if number == 4:
+                assert "An alert channel fails" in out.getvalue(), "after minutes, though no alert was tried four times"
+    assert taken == ["first"]
+    assert out.getvalue().count("An alert channel fails") < 10
+
+
+def test_a_channel_that_takes_each_alert_slowly_makes_no_other_late() -> None:
+    clock, times = Clock(), list[datetime]()
+
+    def slow(alert: Alert, repeat: bool) -> None:
+        clock.time += timedelta(seconds=25)
+
+    channels = [
+        Channel("slow", Severity.INFO, slow),
+        Channel("good", Severity.INFO, lambda alert, repeat: times.append(clock.time)),
+    ]
+    with Store(None) as store:
+        for number in range(20):
+            store.add_alert(replace(USED, key=str(number)))
+        assert alerts.deliver(store, channels, clock).sent == ("slow",) * 3 + ("good",) * 20
+        assert times[-1] - NOW < timedelta(seconds=90)
+        while alerts.deliver(store, channels, clock).sent:
+            pass
+        assert store.counts(clock.time).waiting == 0, "the rest comes with the next rounds"
 
 
 def test_an_alarm_goes_before_a_flood_of_notes() -> None:

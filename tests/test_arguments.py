@@ -164,6 +164,64 @@ def test_results_that_cannot_be_written_are_a_sentence_and_status_2(tmp_path: Pa
     assert (done.returncode, done.stderr) == (2, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_results_that_cannot_be_written_are_a_sentence_where_there_is_no_null_device_either() -> None:
+    code = (
+        "import os, sys; os.devnull = '/no/null'; from firedamp.service.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-c", code, "config", "example"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [b"firedamp: No space left on device", b"  what was read before is kept"]
+
+
+def closed(number: int, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command with one of its standard streams closed."""
+    command = [sys.executable, "-m", "firedamp.service.cli", *arguments]
+    return subprocess.run(["sh", "-c", f'exec "$@" {number}>&-', "sh", *command], capture_output=True, check=False)
+
+
+def test_a_closed_standard_stream_is_no_traceback_and_takes_nothing_else_in(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("nothing")
+    scan = ("scan", str(tmp_path / "a"), "--offline", "--format", "jsonl")
+    done = closed(1, *scan)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.splitlines() == [b"firedamp: Bad file descriptor", b"  what was read before is kept"]
+    done = closed(1, *scan, "--output", str(tmp_path / "out"))
+    assert (done.returncode, done.stderr) == (0, b""), "nothing was to be written there"
+    assert closed(2, *scan).returncode == 0
+    done = closed(2, "incidents", "list", "--format", "jsonl")
+    assert (done.returncode, done.stdout) == (0, b""), "a remark is no result"
+    done = closed(0, "scan", "-", "--offline")
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+
+
+def test_names_are_utf8_whatever_the_locale_says(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "m\xf6hre\u202e").write_text(f"key = {make_key_id(random.Random(1))}\n")
+    command = [sys.executable, "-m", "firedamp.service.cli", "scan", str(folder), "--offline", "--format", "jsonl"]
+    command += ["--db", str(tmp_path / "x.db")]
+    ascii_only = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for environ in (os.environ, ascii_only, os.environ):
+        done = subprocess.run(command, env=environ, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (1, b"")
+        (match,) = json.loads(done.stdout.splitlines()[0])["matches"]
+        assert match["path"] == str(folder / "m\xf6hre\u202e")
+
+
+def test_a_database_whose_folder_cannot_be_looked_at_is_a_sentence_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The tests may run as root, who may look at every folder: at one whose name is too long nobody may.
+    assert cli.main(["findings", "list", "--db", str(tmp_path / ("x" * 300) / "x.db")]) == 2
+    errors = capsys.readouterr().err
+    assert "cannot be opened" in errors
+    assert "Traceback" not in errors
+
+
 def test_a_command_that_breaks_is_2_and_not_1(tmp_path: Path) -> None:
     (tmp_path / "prometheus_client.py").write_text("raise RuntimeError('a broken installation')")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])

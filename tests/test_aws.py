@@ -327,6 +327,12 @@ def test_no_mfa_code_is_asked_for_where_a_deadline_would_leave_the_terminal_with
     assert typed([], ask).startswith("the AWS profile mfa needs an MFA code, and nobody types one here")
 
 
+def test_no_mfa_code_is_asked_for_in_the_middle_of_a_watch(aws: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    Device(aws, monkeypatch)
+    told = typed([], ASK.replace("write_down=print", "write_down=print, asking=False"))
+    assert "aws sts get-caller-identity --profile mfa   in a terminal" in told
+
+
 def test_an_mfa_code_is_typed_as_the_device_shows_it(aws: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(aws, monkeypatch)
     for keys, said in (

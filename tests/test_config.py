@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.builders import make_key_id
 
 from firedamp.service import cli, config
 from firedamp.storage.errors import Failure, UsageFailure
@@ -193,8 +195,28 @@ def test_a_secret_is_read_where_it_is_kept(tmp_path: Path, monkeypatch: pytest.M
             config.Reference(missing).resolve()
 
 
+def test_the_database_that_the_file_names_is_that_of_every_command(
+    tmp_path: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key_id, named, other = make_key_id(rng), tmp_path / "named.db", tmp_path / "other.db"
+    (tmp_path / "firedamp.toml").write_text(f'db = "{named}"\n')
+    monkeypatch.setenv("FIREDAMP_DB", str(other))
+    configured = ["--config", str(tmp_path / "firedamp.toml")]
+    assert cli.main(["canary", "adopt", key_id, *configured]) == 0
+    assert named.exists()
+    assert not other.exists()
+    capsys.readouterr()
+    for chosen, told in ((configured, True), (["--db", str(named)], True), ([*configured, "--db", str(other)], False)):
+        assert cli.main(["canary", "list", *chosen]) == 0
+        assert (key_id in capsys.readouterr().out) is told
+    assert cli.main(["doctor", "--offline", *configured]) == 1
+    assert f"database: {named}\n" in capsys.readouterr().out
+
+
 def test_the_command_checks_a_file_and_prints_the_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "firedamp.toml"
+    assert cli.main(["config", "example", "--format", "sarif"]) == 2
+    assert capsys.readouterr().err == "firedamp: this has no form sarif\n  --format table\n"
     assert cli.main(["config", "example"]) == 0
     path.write_text(capsys.readouterr().out)
     assert cli.main(["config", "check", "--config", str(path)]) == 0

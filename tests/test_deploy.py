@@ -10,10 +10,13 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import textwrap
 import tomllib
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -669,6 +672,26 @@ def test_the_image_is_pinned_runs_as_nobody_and_is_asked_for_its_health() -> Non
     assert parsed(arguments).command == "serve"
 
 
+@pytest.mark.parametrize(("answer", "status"), [(200, 0), (503, 1)])
+def test_the_images_health_check_asks_the_service_and_no_proxy(answer: int, status: int) -> None:
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(answer if self.path == "/healthz" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Keep silent."""
+
+    text = (DEPLOY / "container/Dockerfile").read_text().replace("\\\n", " ")
+    _, *arguments = json.loads(re.findall(r"HEALTHCHECK.*?CMD (\[.*\])$", text, re.MULTILINE)[0])
+    with HTTPServer(("127.0.0.1", 0), Service) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        asked = [each.replace("9187", str(server.server_port)) for each in arguments]
+        environ = os.environ | {"http_proxy": "http://127.0.0.1:9"}
+        done = subprocess.run([sys.executable, *asked], env=environ, capture_output=True, check=False)
+    assert done.returncode == status, done.stderr
+
+
 def test_the_image_gets_every_package_and_nothing_that_lies_about() -> None:
     project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())
     packages = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"])
@@ -758,7 +781,11 @@ def test_the_runbook_brings_every_file_that_the_service_unit_names() -> None:
     names = set(re.findall(r"/etc/firedamp/([\w.-]+)", text))
     assert names >= {"firedamp.toml", "secrets.env"}
     for name in names:
-        assert re.search(rf"^ {{8}}(cp|install) .*{re.escape(name)}", runbook, re.MULTILINE), name
+        assert re.search(rf"^ {{8}}install .*{re.escape(name)}", runbook, re.MULTILINE), name
+    # systemd reads the secrets as root; the service, a user of its own, reads the others. A copy of what is its owner's
+    # alone, as `aws configure` makes ~/.aws/config, stays so.
+    modes = re.findall(r"^ {8}install -m (\d+) .*/etc/firedamp/([\w.-]*)$", runbook, re.MULTILINE)
+    assert modes == [("644", ""), ("644", "aws-config"), ("600", "secrets.env")]
 
 
 def test_the_units_start_commands_that_exist() -> None:

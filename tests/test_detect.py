@@ -251,6 +251,49 @@ def test_what_is_compressed_in_a_large_file_is_read_to_its_end_or_said_to_be_cut
         assert [(one.what, one.outcome) for one in found] == [("decoded text", Outcome.FAILED)]
 
 
+@pytest.mark.parametrize("prefix", ["0x", "0X", r"\x", r"\\x"])
+@pytest.mark.parametrize("id_too", [True, False])
+def test_what_marks_digits_as_hex_is_no_part_of_a_value(
+    prefix: str, id_too: bool, prefilter: Prefilter, rng: random.Random
+) -> None:
+    """As `mysqldump --hex-blob`, SQL Server and PostgreSQL write bytes."""
+    for _ in range(10):
+        key, secret = make_key_id(rng), make_secret(rng)
+        told = f"{prefix}{key.encode().hex().upper()}" if id_too else f"'{key}'"
+        data = f"VALUES (1,\n {told},{prefix}{secret.encode().hex().upper()});\n".encode()
+        [found] = located(data, prefilter)
+        assert (found.credential.key_id, found.credential.secret, found.line) == (key, Secret(secret), 2)
+
+
+def registry(name: str, value: str, kind: str = "hex(2)") -> str:
+    """Return a value as regedit exports it: UTF-16 in hex, in lines of 80 characters at most."""
+    digits = ",".join(f"{byte:02x}" for byte in f"{value}\0".encode("utf-16-le"))
+    first = 77 - len(name) - len(kind)
+    rows = [digits[: first // 3 * 3], *textwrap.wrap(digits[first // 3 * 3 :], 75)]
+    return f'"{name}"={kind}:' + "\\\r\n  ".join(rows) + "\r\n"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize("names", [("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("id", "secret")])
+@pytest.mark.parametrize("kinds", [("hex(2)", "hex(2)"), ("", "hex(2)"), ("hex(2)", ""), ("hex(7)",)])
+def test_what_a_registry_exports_in_hex_is_read_and_paired(
+    kinds: tuple[str, ...], names: tuple[str, str], encoding: str, prefilter: Prefilter, rng: random.Random
+) -> None:
+    for _ in range(10):
+        key, secret = make_key_id(rng), make_secret(rng)
+        told = zip(names, (key, secret), strict=True)
+        if len(kinds) == 1:
+            text = registry("Environment", "\0".join(f"{name}={value}" for name, value in told), *kinds)
+        else:
+            text = "".join(
+                registry(name, value, kind) if kind else f'"{name}"="{value}"\r\n'
+                for (name, value), kind in zip(told, kinds, strict=True)
+            )
+        data = f"[HKEY_CURRENT_USER\\Environment]\r\n{text}".encode(encoding)
+        assert pairs(data, prefilter) == {(key, secret)}
+        assert located(data, prefilter)[0].line in {2, 3}
+
+
 @pytest.mark.parametrize("encode", [base64.b64encode, lambda raw: raw.hex().encode()], ids=["base64", "hex"])
 @pytest.mark.parametrize("between", ['", "', '","', "\n", '",\n  "'])
 def test_items_of_a_list_are_values_of_their_own(
@@ -403,8 +446,12 @@ REAL_PLACES: dict[str, Callable[[str, str], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("escape", ["\x1b", r"\u001b", r"\\u001b", r"\x1b", r"\033", r"\e", "#033"])
-@pytest.mark.parametrize("colour", ["[33m", "[38;2;255;200;30m", "[01;31m{}[K"])
+TERMINALS = ["\x1b", r"\u001b", r"\\u001b", r"\x1b", r"\u{1b}", r"\u{1B}", r"\033", r"\e", "#033", "^["]
+"""How the beginning of a terminal's sequence is written."""
+
+
+@pytest.mark.parametrize("escape", TERMINALS)
+@pytest.mark.parametrize("colour", ["[33m", "[38;2;255;200;30m", "[01;31m{}[K", "[4C", "[?2004h"])
 def test_a_colour_before_a_value_is_no_part_of_it(
     escape: str, colour: str, prefilter: Prefilter, rng: random.Random
 ) -> None:
@@ -414,6 +461,73 @@ def test_a_colour_before_a_value_is_no_part_of_it(
         text = f"{on}AccessKeyId{off}: {on}{key}{off}\n{on}SecretAccessKey{off}: {on}{secret}{off}\n"
         found = [each.credential for each in detect(text.encode(), prefilter) if isinstance(each, Located)]
         assert [(one.key_id, one.secret) for one in found] == [(key, Secret(secret))]
+
+
+@pytest.mark.parametrize("escape", TERMINALS)
+@pytest.mark.parametrize("colour", ["{}[m{}[K", "{}[0m{}[33m", "{}[39m"])
+def test_a_colour_inside_a_value_is_taken_out(
+    escape: str, colour: str, prefilter: Prefilter, rng: random.Random
+) -> None:
+    """As `grep --color AKIA` shows a key, and what colours words and signs of a language."""
+    joint = colour.replace("{}", escape)
+    for cut in (4, 2, 12, 19):
+        key, secret = make_key_id(rng), make_secret(rng)
+        for pieces in ([secret[: cut * 2], secret[cut * 2 :]], [secret[:9], secret[9:20], secret[20:]]):
+            text = f"first\nid = {key[:cut]}{joint}{key[cut:]}\nsecret = {joint.join(pieces)}\n"
+            [found] = located(text.encode(), prefilter)
+            assert (found.credential.key_id, found.credential.secret, found.line) == (key, Secret(secret), 2)
+
+
+def test_both_sides_of_a_word_diff_are_paired(prefilter: Prefilter, rng: random.Random) -> None:
+    for _ in range(10):
+        (old, old_secret), (new, new_secret) = ((make_key_id(rng), make_secret(rng)) for _ in range(2))
+        text = f"id = [-{old}-]{{+{new}+}}\nsecret = [-{old_secret}-]{{+{new_secret}+}}\n"
+        assert pairs(text.encode(), prefilter) == {(old, old_secret), (new, new_secret)}
+        assert pairs(f"id = {{+{new}+}}\nsecret = {{+{new_secret}+}}\n".encode(), prefilter) == {(new, new_secret)}
+
+
+COMMANDS = (
+    "$ docker run --rm -e AWS_ACCESS_KEY_ID={} -e AWS_SECRET_ACCESS_KEY={} image with some arguments",
+    "curl -u {}:{} https://example.com/some/path",
+    "our keys are {} and {}, thanks a lot for the help with them",
+)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \r", "\x1b[K\r\n", "\n> ", "\n    ", r"\n", r"\r\n", r"\\n", r" \r"])
+def test_a_value_that_a_terminal_wraps_is_put_together(end: str, prefilter: Prefilter, rng: random.Random) -> None:
+    """As it is copied from a screen, or written by `script` and asciinema."""
+    for width, shift in itertools.product((50, 64, 80), range(0, 60, 3)):
+        key, secret = make_key_id(rng), make_secret(rng)
+        text = "-" * shift + rng.choice(COMMANDS).format(key, secret)
+        data = f"first{end}{end.join(text[at : at + width] for at in range(0, len(text), width))}{end}x"
+        if key[:4] in data:  # the head of an id is looked for whole
+            assert pairs(data.encode(), prefilter) == {(key, secret)}
+
+
+def test_items_on_lines_of_their_own_are_not_put_together(prefilter: Prefilter, rng: random.Random) -> None:
+    for size in (4, 12, 16, 20):
+        key = make_key_id(rng)
+        value = make_secret(rng)
+        for lead in ("", "x" * 60 + " "):
+            rest = (
+                "" if not lead else " and more of a line that is longer than the one above it is, as text of one may be"
+            )
+            text = f"id: {key}\n{lead}{value[:size]}\n{value[size:]}{rest}\n"
+            assert pairs(text.encode(), prefilter) == {(key, None)}
+        # Two ids, or a head and a word, are no value.
+        other = make_key_id(rng)
+        assert pairs(f"{'x' * 60} {key}\n{other}\n".encode(), prefilter) == {(key, None), (other, None)}
+
+
+@pytest.mark.parametrize("tab", ["^I", "\x1b]8;;http://a\x1b\\", r"\u001b]8;;http://a\u001b\\"])
+def test_what_a_terminal_shows_before_a_value_is_no_part_of_it(
+    tab: str, prefilter: Prefilter, rng: random.Random
+) -> None:
+    """A tab as `cat -A` shows it, and a link."""
+    for letter in "Anrtbx":
+        key, secret = make_key_id(rng), letter + make_secret(rng)[1:]
+        [found] = located(f"id:{tab}{key}^M$\nsecret:{tab}{secret}^M$\n".encode(), prefilter)
+        assert (found.credential.key_id, found.credential.secret) == (key, Secret(secret))
 
 
 @pytest.mark.parametrize("between", [",", " ", ":", " = "])
@@ -776,13 +890,15 @@ def test_a_text_read_in_too_many_ways_is_told(prefilter: Prefilter) -> None:
 
 def test_the_version_covers_every_module_that_detection_uses() -> None:
     script = (
-        "import sys, firedamp.scanner.detect, firedamp.scanner.forms\n"
+        "import sys\n"
+        "import firedamp.scanner.detect, firedamp.scanner.forms, firedamp.scanner.files, firedamp.scanner.look\n"
+        "import firedamp.scanner.ownkeys, firedamp.scanner.packs, firedamp.scanner.worker\n"
+        "import firedamp.scanner.git, firedamp.scanner.listing, firedamp.scanner.scan\n"
         "print(*(m for m in sys.modules if 'firedamp.scanner.' in m))"
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    names = {name.rpartition(".")[2] for name in loaded} - {"version", "kept", "jit"}  # none decides what is found
-    assert names <= set(SOURCES)
-    assert {"walk", "rules", "files", "holes", "reading", "look"} <= set(SOURCES), (
-        "what they passed by is not read again"
-    )
+    names = {name.rpartition(".")[2] for name in loaded}
+    # None of these decides what is found.
+    names -= {"version", "kept", "jit", "source", "absent", "fetch", "web", "lending", "reread"}
+    assert names <= set(SOURCES), "what they passed by is not read again"
     assert len(VERSION) == 16

@@ -160,6 +160,9 @@ def test_a_broken_configuration_or_database_hides_nothing_else(
     assert status == 2
     assert checks["configuration"]["state"] == "failed"
     assert checks["database"]["state"] == "fine"
+    config.write_text("nonsense = 1\n[scan]\nfoo = 2\n")
+    assert cli.main(["doctor", "--offline", "--config", str(config)]) == 2
+    assert "2 to mend\n      nonsense: no such option\n      scan.foo: no such option\n" in capsys.readouterr().out
     database.write_text("no database at all, but some text")
     _, checks = run(capsys, "--offline", "--db", str(database))
     assert checks["database"]["state"] == "failed"

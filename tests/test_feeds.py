@@ -18,12 +18,15 @@ from tests.trails import ACCOUNT, ARN, Record, record, role, trail, trail_key, u
 
 from firedamp.canaries import watch
 from firedamp.canaries.awsfeeds import BucketFeed, QueueFeed, _Reach, _tag
+from firedamp.canaries.buckets import Bucket, name_at
 from firedamp.canaries.feeds import Feed, FolderFeed, Page, World
 from firedamp.canaries.lookup import LookupFeed
+from firedamp.canaries.notices import TrailObject
 from firedamp.canaries.opening import open_feed
+from firedamp.canaries.trailfiles import Document
 from firedamp.canaries.watch import Polled
 from firedamp.service.loopback import Loopback
-from firedamp.storage.records import AlertKind, Canary, Outcome, Owner, PageRead, Severity, Watermark
+from firedamp.storage.records import AlertKind, Canary, Outcome, Owner, PageRead, Severity, Skipped, Watermark
 from firedamp.storage.store import Store
 
 NOW = datetime(2026, 11, 20, 11, tzinfo=UTC)
@@ -432,6 +435,96 @@ def test_a_file_that_comes_late_sorts_before_the_last_and_is_read(bucket: Bucket
     assert (polled.records, counts(store)) == (1, [(1, 2, 0)])
 
 
+def test_a_file_that_comes_behind_all_that_is_listed_again_is_read_within_the_hour(
+    bucket: BucketRig, store: Store, key_id: str
+) -> None:
+    now = datetime.now(UTC)  # S3 says itself when a file was written
+
+    def put(number: int, hours: float, *records: Record) -> None:
+        made = now - timedelta(hours=hours)
+        name = f"{ACCOUNT}_CloudTrail_us-east-1_{made:%Y%m%dT%H%M}Z_{number:016}.json.gz"
+        key = f"AWSLogs/{ACCOUNT}/CloudTrail/us-east-1/{made:%Y/%m/%d}/{name}"
+        bucket.aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=trail(*records))
+
+    def poll(minutes: int) -> Polled:
+        later = now + timedelta(minutes=minutes)
+        world = make_world(store, bucket.aws, lambda: later)
+        return watch.poll(BucketFeed(urlsplit(f"s3://{BUCKET}?region=us-east-1"), world), store, later)
+
+    for number in range(310):
+        put(number, 2)
+    poll(0)
+    put(0, 6, record(user(key_id)))
+    assert [bool(poll(minutes).opened) for minutes in (1, 30)] == [False, False]
+    bucket.aws.refuse_next("s3:GetObject", "SlowDown")
+    assert poll(61).failed
+    assert poll(62).opened, "what could not be read is tried again"
+    assert [poll(minutes).records for minutes in (63, 125)] == [0, 0], "and not again"
+
+
+@pytest.mark.parametrize("prefix", ["AWSLogs/123456789012", "AWSLogs/123456789012/CloudTrail/", "export"])
+def test_no_file_is_passed_by_whose_name_sorts_before_those_that_were_read(
+    bucket: BucketRig, store: Store, key_id: str, prefix: str
+) -> None:
+    now = datetime.now(UTC)
+
+    def put(number: int, region: str, *records: Record) -> None:
+        key = f"export/{region}/{number}.json.gz" if prefix == "export" else trail_key(number, region=region)
+        bucket.aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=trail(*records))
+
+    def poll(minutes: int) -> Polled:
+        later = now + timedelta(minutes=minutes)
+        feed = BucketFeed(urlsplit(f"s3://{BUCKET}/{prefix}"), make_world(store, bucket.aws, lambda: later))
+        return watch.poll(feed, store, later)
+
+    for number in range(310):
+        put(number, "us-east-1")
+    put(1, "eu-west-1")
+    assert poll(0).failed == ()
+    put(2, "eu-west-1", record(user(key_id)))
+    assert poll(1).opened
+    assert [poll(minutes).records for minutes in (2, 30)] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("folder", "dated"), [("us-gov-east-1/", True), ("us-east-1", True), ("us-east", False), ("us-east-1/2026", False)]
+)
+def test_names_tell_their_time_in_the_folder_of_one_whole_region(folder: str, dated: bool) -> None:
+    region, above = folder.rstrip("/"), f"AWSLogs/{ACCOUNT}/CloudTrail/"
+    made = f"{above}{region}/{NOW:%Y/%m/%d}/{ACCOUNT}_CloudTrail_{region}_{NOW:%Y%m%dT%H%M}"
+    assert name_at(f"{above}{folder}", NOW) == (made if dated else "")
+
+
+def test_a_file_behind_all_that_is_read_that_can_never_be_read_is_given_up(
+    bucket: BucketRig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, get = datetime.now(UTC), Bucket.get
+
+    def refuse(self: Bucket, found: TrailObject) -> Document | Skipped:
+        bad = Skipped(outcome=Outcome.FAILED, what=found.where, why="S3 does not give it: AccessDenied")
+        return bad if found.key == "export/bad.json.gz" else get(self, found)
+
+    def put(name: str) -> None:
+        bucket.aws.client("s3").put_object(Bucket=BUCKET, Key=f"export/{name}.json.gz", Body=trail(record({})))
+
+    def poll(day: int) -> tuple[int, int]:
+        later = now + timedelta(days=day)
+        feed = BucketFeed(urlsplit(f"s3://{BUCKET}/export"), make_world(store, bucket.aws, lambda: later))
+        failed = len(watch.poll(feed, store, later).failed)
+        mark = store.watermark(feed.name)
+        assert mark is not None
+        return failed, len(mark.position)
+
+    monkeypatch.setattr(Bucket, "get", refuse)
+    for number in range(310):
+        put(f"m{number}")
+    _, size = poll(0)
+    put("bad")
+    put("first")
+    assert [poll(day)[0] for day in (1, 2, 8, 9)] == [1, 1, 1, 0]
+    assert poll(10) == (0, size), "and nothing is remembered for its sake"
+
+
 def test_a_file_that_cannot_be_read_is_tried_again(bucket: BucketRig, store: Store, key_id: str) -> None:
     bucket.aws.refuse_next("s3:GetObject", "SlowDown", times=1)
     bucket.deliver(record(user(key_id)))
@@ -681,6 +774,46 @@ def test_mentions_and_sign_ins_are_looked_up_too(aws: Loopback, store: Store, ke
     watch.poll(LookupFeed(urlsplit("lookup://us-east-1"), make_world(store, aws)), store, NOW)
     (incident,) = store.incidents()
     assert incident.derived == 1
+
+
+def test_a_use_whose_record_comes_hours_late_is_an_alarm_within_the_hour(
+    aws: Loopback, store: Store, key_id: str
+) -> None:
+    def look(minutes: int) -> Polled:
+        now = NOW + timedelta(minutes=minutes)
+        aws.clock = lambda: now
+        feed = LookupFeed(urlsplit("lookup://us-east-1"), make_world(store, aws, lambda: now))
+        return watch.poll(feed, store, now)
+
+    name = "lookup://us-east-1"
+    before = Watermark(feed=name, position='{"us-east-1": ["2026-11-20T10:59:00Z", []]}')  # of an older firedamp
+    store.record_page(PageRead(feed=name, watermark=before), lambda *_: [], NOW)
+    look(0)
+    aws.trail.add(record(user(key_id), -12 * 60))
+    looks = [bool(look(minutes).opened) for minutes in range(10, 130, 10)]
+    assert looks.count(True) == 1
+    assert looks.index(True) == 5, "after an hour"
+
+
+def test_a_history_whose_next_page_is_not_given_any_more_is_read_on_below_its_last_record(
+    aws: Loopback, store: Store, key_id: str
+) -> None:
+    for minute in range(120):
+        aws.trail.add(record(user(key_id), minute / 2))
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) in {1, 3}:
+            aws.refuse_next("cloudtrail:LookupEvents", "InvalidNextTokenException")
+
+    world = World(clients=make_world(store, aws).clients, watched=store.watched, clock=lambda: NOW, sleep=sleep)
+    assert watch.poll(LookupFeed(urlsplit("lookup://us-east-1"), world), store, NOW).failed == ()
+    assert counts(store) == [(1, 120, 0)]
+    aws.refuse_next("cloudtrail:LookupEvents", "InvalidNextTokenException")
+    assert watch.poll(LookupFeed(urlsplit("lookup://us-east-1"), world), store, NOW).failed, (
+        "without a token it is told"
+    )
 
 
 @pytest.mark.slow  # moto takes seconds to load EC2

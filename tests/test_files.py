@@ -21,9 +21,9 @@ from tests.builders import make_key_id, make_secret
 from tests.containers import zipped
 
 from firedamp.scanner import files, walk
-from firedamp.scanner.containers import container_of
 from firedamp.scanner.crew import shared_out, steps
 from firedamp.scanner.files import FolderSource, StreamSource, Walk, blob_id, windows
+from firedamp.scanner.formats import container_of
 from firedamp.scanner.rules import always, is_media
 from firedamp.scanner.source import Blob, Checkpoint, Known, Nested
 from firedamp.scanner.walk import Folder, Listed, Task, Walker, World, elsewhere, real_path, shown, trouble
@@ -298,15 +298,16 @@ def test_an_unchanged_file_is_not_opened_again(tmp_path: Path, rng: random.Rando
 
 
 def test_a_file_written_a_moment_ago_is_not_yet_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(None)
-    write(tmp_path / "hot", "x")
-    with monkeypatch.context() as patched:
-        patched.setattr(walk, "_TICK_NS", 3600 * 10**9)  # a moment that no busy machine outlasts
-        for _ in range(2):
-            assert run(folder(tmp_path, store), store).tally.files == 1
-    settle()
-    assert run(folder(tmp_path, store), store).tally.files == 1
-    assert run(folder(tmp_path, store), store).tally.files == 0
+    store, hot = Store(None), write(tmp_path / "hot" / "hot", "x")
+    for first in ((), (str(hot),)):
+        with monkeypatch.context() as patched:
+            patched.setattr(walk, "_TICK_NS", 3600 * 10**9)  # a moment that no busy machine outlasts
+            for _ in range(2):
+                assert run(folder(hot.parent, store, first=first), store).tally.files == 1 + len(first)
+        settle()
+        assert run(folder(hot.parent, store, first=first), store).tally.files == 1
+        assert run(folder(hot.parent, store, first=first), store).tally.files == 0
+        store = Store(None)
 
 
 def test_a_file_on_a_file_system_that_counts_seconds_is_remembered_when_they_have_passed(tmp_path: Path) -> None:

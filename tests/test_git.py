@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 import zipfile
+import zlib
 from datetime import UTC, datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -193,14 +194,17 @@ def test_an_lfs_object_names_the_commit_and_path_of_its_pointer(
         repository.commit("later", {"other": "1"})
 
 
+@pytest.mark.parametrize("before", [(), ("lfs.url", "http://[::1]/lfs")])
 @pytest.mark.parametrize("storage", ["kept", "../../kept", "{}/kept"])
 def test_lfs_content_is_read_wherever_the_configuration_keeps_it(
-    tmp_path: Path, rng: random.Random, scan: Scan, storage: str
+    tmp_path: Path, rng: random.Random, scan: Scan, storage: str, before: tuple[str, ...]
 ) -> None:
     repository = Repository(tmp_path / "r")
     key_id, text = leak(rng)
     pointer, stored = lfs(text)
     commit = repository.commit("large", {"large.dat": pointer})
+    if before:
+        repository.git("config", *before)
     repository.git("config", "lfs.storage", storage.format(tmp_path))
     assert key_id not in scan(tmp_path / "r").findings
     place = tmp_path / "r" / ".git" / storage.format(tmp_path) / "objects" / stored
@@ -218,11 +222,66 @@ def test_lfs_content_of_another_user_is_left_out(tmp_path: Path, rng: random.Ran
     repository.git("config", "lfs.storage", str(tmp_path / "theirs"))
     place = tmp_path / "theirs" / "objects" / lfs("")[1]
     place.parent.mkdir(parents=True)
-    place.write_text(leak(rng)[1])
+    key_id, text = leak(rng)
+    place.write_text(text)
     os.chown(tmp_path / "theirs" / "objects", 12345, 12345)
-    scanned = scan(tmp_path / "r")
-    assert (scanned.status, scanned.findings) == (0, {})
-    assert scanned.summary["left_out"]["items"][0]["why"] == "LFS content that belongs to another user"
+    time.sleep(0.15)
+    for _ in ("first", "again"):
+        scanned = scan(tmp_path / "r")
+        assert (scanned.status, scanned.findings) == (0, {})
+        assert scanned.summary["left_out"]["items"][0]["why"] == "LFS content that belongs to another user"
+    os.chown(tmp_path / "theirs" / "objects", os.getuid(), os.getgid())
+    assert scan(tmp_path / "r").findings.keys() == {key_id}
+
+
+def test_what_was_put_by_hand_into_any_folder_of_git_is_read_and_noticed(
+    tmp_path: Path, rng: random.Random, scan: Scan
+) -> None:
+    repository = Repository(tmp_path / "r")
+    repository.commit("one", {"a": "a"})
+    (repository.path / ".git" / "modules" / "sub").mkdir(parents=True)
+    repository.git("clone", "--quiet", "--bare", ".", ".git/modules/sub/deep")
+    names = (
+        "objects/notes.txt", "objects/ab/notes.orig", "objects/info/notes", "objects/pack/pack-1.txt", "objects/mine/x",
+        "objects/ab/notes.pack", "objects/mine/incoming-x/y",
+        "refs/heads/main.bak", "refs/.swp", "modules/notes", "modules/sub/notes", "modules/sub/deep/objects/x",
+        "hooks/index", "hooks/gitdir", "lfs/commondir", "index.bak", "rebase-merge/done", "sequencer/todo",
+        "FETCH_HEAD",
+        "packed-refs.lock", "COMMIT_EDITMSG", "info/exclude", "rr-cache/1/preimage", "worktrees/w/notes", "x/objects/y",
+    )  # fmt: skip
+    for content in (0, 1):  # written again in place: no folder changes
+        keys = {name: leak(rng) for name in names}
+        for name, (_, text) in keys.items():
+            path = repository.path / ".git" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        found = scan(repository.path)
+        assert {name for name, (key, _) in keys.items() if key not in found.findings} == set(), content
+        assert len(found.findings) == len(names)
+        assert found.match(keys["objects/notes.txt"][0])["path"] == ".git/objects/notes.txt"
+
+
+def test_refs_and_reflogs_in_a_reftable_are_read(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    (blob, text), name, old = leak(rng), make_key_id(rng), make_key_id(rng)
+    repository = Repository(tmp_path / "r")
+    repository.commit("one", {"a": text})
+    folder = repository.path / ".git"
+    shutil.rmtree(folder / "refs")
+    shutil.rmtree(folder / "logs")
+    for path in ("refs", "reftable"):
+        (folder / path).mkdir()
+    (folder / "refs" / "heads").write_text("this repository uses the reftable format\n")
+    (folder / "HEAD").write_text("ref: refs/heads/.invalid\n")
+    log = f"refs/heads/main\0AdaAda@example.org pull https://{old}:x@example.org/".encode()
+    refs = b"r\0\0\x80\0\xa1refs/heads/leak-%b\0%b" % (name.encode(), b"\1" * 20)
+    head = b"REFT\1\0\0\0" + (1).to_bytes(8) + (2).to_bytes(8)
+    logs = b"".join(b"g" + (4 + len(each)).to_bytes(3) + zlib.compress(each) for each in (b"HEAD\0one", log))
+    (folder / "reftable" / "0x1-0x2-a.ref").write_bytes(head + refs.ljust(128, b"\0") + logs + head)
+    (folder / "reftable" / "tables.list").write_text("0x1-0x2-a.ref\n")
+    found = scan(repository.path)
+    assert found.findings.keys() == {blob, name, old}
+    match = found.match(old)
+    assert (match["path"], match["container"]) == (".git/reftable/0x1-0x2-a.ref", "log 2")
 
 
 def test_lfs_downloads_that_broke_off_are_read(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
@@ -545,6 +604,55 @@ def test_bundles_and_packs_in_a_folder_are_read_as_long_as_they_are_there(
     (folder / "c").write_text(f"# v2 git bundle\n{text}")
     scanned = scan(folder)
     assert (scanned.status, scanned.findings.keys()) == (2, {key_id}), "a text that begins so is read as one, too"
+
+
+def test_a_bundle_that_is_not_unpacked_in_time_is_given_up_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scan: Scan
+) -> None:
+    repository = Repository(tmp_path / "r")
+    repository.commit("one", {"a": "a"})
+    repository.git("bundle", "create", "--quiet", "../all.bundle", "--all")
+    (tmp_path / "git").write_text(
+        f'#!/bin/sh\n[ "$1" = index-pack ] && exec sleep 60\nexec {shutil.which("git")} "$@"\n'
+    )
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    config = tmp_path / "c.toml"
+    config.write_text('[serve]\nclone_time = "1s"\n')
+    scanned = scan(tmp_path / "all.bundle", options=("--offline", "--config", str(config)))
+    assert scanned.status == 2
+    (failed,) = scanned.summary["failed"]["items"]
+    assert failed["what"] == str(tmp_path / "all.bundle")
+    assert "1 s: given up" in failed["why"]
+
+
+def test_what_a_bundle_was_unpacked_to_is_removed_when_it_is_gone(tmp_path: Path, scan: Scan) -> None:
+    cache, folder = tmp_path / "cache", tmp_path / "folder"
+    config = tmp_path / "c.toml"
+    config.write_text(f'[serve]\ncache = "{cache}"\n')
+    repository = Repository(tmp_path / "r")
+    repository.commit("one", {"a": "a"})
+    folder.mkdir()
+    for name in ("one", "two"):
+        repository.git("bundle", "create", "--quiet", f"../folder/{name}.bundle", "--all")
+    options = ("--offline", "--config", str(config))
+    scan(folder, options=options)
+    assert len([*cache.rglob("*.bundle.git")]) == 2
+    (folder / "one.bundle").unlink()
+    scan(folder, options=options)
+    (left,) = cache.rglob("*.bundle.git")
+    assert str(folder / "two.bundle").encode() in (left / "came-from").read_bytes()
+
+
+def test_a_key_in_the_name_of_a_branch_in_a_bundle_is_found(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    key = make_key_id(rng)
+    repository = Repository(tmp_path / "r")
+    repository.commit("one", {"a": "a"})
+    repository.git("branch", f"leak-{key}")
+    (tmp_path / "folder").mkdir()
+    repository.git("bundle", "create", "--quiet", "../folder/all.bundle", "--all")
+    for target in (tmp_path / "folder" / "all.bundle", tmp_path / "folder"):
+        assert scan(target).findings.keys() == {key}
 
 
 def test_a_bundle_in_an_archive_or_in_history_is_told(tmp_path: Path, scan: Scan) -> None:

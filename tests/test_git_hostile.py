@@ -133,6 +133,16 @@ def test_a_ref_that_leads_out_of_the_repository_or_in_a_ring_is_no_head(
         assert {match["in_head"] for match in matches if match["commit"]} == {None}
 
 
+def test_a_bundle_whose_head_is_no_text_is_read(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak": text})
+    repository.git("bundle", "create", "--quiet", "../all.bundle", "--all")
+    bundle = tmp_path / "all.bundle"
+    bundle.write_bytes(bundle.read_bytes().replace(b"\n\n", b"\n\xff HEAD\n\n", 1))
+    assert key_id in scan(bundle).findings
+
+
 # Damage.
 
 
@@ -286,6 +296,15 @@ def test_only_an_extension_names_the_hash(tmp_path: Path, rng: random.Random, sc
     key_id, text = leak(rng)
     repository.commit("leak", {"leak": text})
     repository.git("config", "hidden.objectFormat", "sha256")
+    assert scan(tmp_path / "r" / ".git").findings.keys() == {key_id}
+
+
+def test_the_hash_is_read_behind_another_extension(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository = Repository(tmp_path / "r", "--object-format=sha256")
+    key_id, text = leak(rng)
+    repository.commit("leak", {"leak": text})
+    said = "[extensions]\n\tnoop = [x]\n\tobjectFormat = sha256\n"
+    (tmp_path / "r" / ".git" / "config").write_text(f"[core]\n\trepositoryformatversion = 1\n{said}")
     assert scan(tmp_path / "r" / ".git").findings.keys() == {key_id}
 
 

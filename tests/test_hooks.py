@@ -70,6 +70,23 @@ def test_what_is_staged_is_read_from_the_index_and_not_from_the_work_tree(
     assert staged(repository, capsys)[0] == 0, "what HEAD has is not new"
 
 
+def test_a_key_in_a_name_is_found_before_the_commit_and_before_the_push(
+    repository: Path, rng: random.Random, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, name = git(repository, "rev-parse", "HEAD").strip(), make_key_id(rng)
+    (repository / f"backup-{name}").mkdir()
+    git(repository, "mv", "readme", f"backup-{name}/readme")  # no content is new
+    status, (found, _) = staged(repository, capsys)
+    (match,) = found["matches"]  # type: ignore[misc]
+    assert (status, found["access_key_id"], match["path"], match["line"]) == (1, name, f"backup-{name}", None)
+    git(repository, "commit", "-q", "-m", "too late")
+    assert staged(repository, capsys)[0] == 0
+    new = git(repository, "rev-parse", "HEAD").strip()
+    monkeypatch.chdir(repository)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"refs/heads/main {new} refs/heads/main {old}\n"))
+    assert cli.main(["hook", "--quiet", "run", "pre-push", "origin", "url"]) == 1
+
+
 def test_the_first_commit_a_deletion_and_a_submodule_are_read_too(
     tmp_path: Path, repository: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,6 +117,22 @@ def test_an_accepted_finding_lets_the_commit_through_and_a_mark_does_too(
     (repository / "file").write_text(key(rng).replace("\n", "  # firedamp:allow\n"))
     git(repository, "add", ".")
     assert staged(repository, capsys)[0] == 0
+
+
+def test_what_a_hook_says_of_deciding_can_be_done(
+    repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(repository)
+    (repository / "file").write_text(key(rng))
+    git(repository, "add", ".")
+    assert cli.main(["hook", "run", "pre-commit"]) == 1
+    told = capsys.readouterr()
+    name = next(line.split()[0] for line in told.out.splitlines() if re.match(r"  [0-9a-f]{12}\b", line))
+    steps = re.search(r"firedamp (scan .*?)   then firedamp (findings set) ID (--state accepted --reason) …", told.err)
+    assert steps is not None
+    assert cli.main(steps[1].split()) == 1
+    assert cli.main([*steps[2].split(), name, *steps[3].split(), "a test"]) == 0
+    assert cli.main(["hook", "run", "pre-commit"]) == 0
 
 
 def encrypted_zip() -> bytes:
@@ -180,7 +213,7 @@ def test_an_installed_hook_stops_a_commit_whichever_index_it_uses(
     assert cli.main(["hook", "install", "pre-commit"]) == 0
     (repository / "readme").write_text(key(rng))
     told = git(repository, "commit", "-q", "--all", "-m", "leak", status=1)
-    assert "would leave" in told
+    assert "would be committed" in told
     assert "AKIA" in told
     git(repository, "commit", "-q", "-m", "leak", "readme", status=1)
     (repository / "readme").write_text("clean\n")
@@ -202,7 +235,7 @@ def test_a_hook_runs_no_code_of_the_repository_it_stands_in(
     (repository / "leak").write_text(key(rng))
     git(repository, "add", ".")
     told = git(repository, "commit", "-q", "-m", "leak", status=1)
-    assert "would leave" in told
+    assert "would be committed" in told
     assert "CODE OF THE REPOSITORY" not in told
 
 
@@ -444,7 +477,11 @@ def test_a_push_is_read_before_it_leaves_and_only_what_is_new_of_it(
     git(repository, "commit", "-q", "-m", "leak")
     git(repository, "rm", "-q", "leak")
     git(repository, "commit", "-q", "-m", "removed, but still in the history")
-    assert "would leave" in git(repository, "push", "-q", "origin", "main", status=1)
+    told = git(repository, "push", "-q", "origin", "main", status=1)
+    assert "would leave" in told
+    introduced = git(repository, "rev-parse", "--short=12", "HEAD~1").strip()
+    assert f"{introduced}, A <a@example.com>, " in told, "the commit to mend is named"
+    assert "not in HEAD" in told
     git(repository, "push", "-q", "--no-verify", "origin", "main")
     (repository / "readme").write_text("more\n")
     git(repository, "commit", "-q", "-a", "-m", "clean")
@@ -582,7 +619,10 @@ def test_a_server_refuses_a_push_with_a_key_in_quarantine(
     monkeypatch.chdir(remote)
     assert cli.main(["hook", "install", "pre-receive"]) == 0
     git(repository, "commit", "-q", "--allow-empty", "-m", f"in a message: {key(rng)}")
-    assert "would leave" in git(repository, "push", "-q", "origin", "main", status=1)
+    told = git(repository, "push", "-q", "origin", "main", status=1)
+    assert "would come in" in told
+    assert git(repository, "rev-parse", "--short=12", "HEAD").strip() in told
+    assert "findings set" not in told, "nobody can decide about it here: a refused push is in no scan"
     git(repository, "reset", "-q", "--hard", "HEAD~1")
     git(repository, "tag", "-a", "v1", "-m", "clean")
     git(repository, "push", "-q", "origin", "v1")
@@ -603,7 +643,7 @@ def test_objects_that_a_user_keeps_elsewhere_are_read_before_a_commit_and_a_push
     git(repository, "add", ".", **elsewhere)
     if lent:
         elsewhere = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(tmp_path / "objects")}
-    assert "would leave" in git(repository, "commit", "-q", "-m", "leak", status=1, **elsewhere)
+    assert "would be committed" in git(repository, "commit", "-q", "-m", "leak", status=1, **elsewhere)
     git(repository, "commit", "-q", "--no-verify", "-m", "leak", **elsewhere)
     git(tmp_path, "init", "-q", "--bare", "remote.git")
     assert "would leave" in git(repository, "push", "-q", "../remote.git", "main", status=1, **elsewhere)
@@ -680,7 +720,7 @@ def test_the_actions_summary_is_of_the_scan_itself(tmp_path: Path, repository: P
     git(repository, "add", ".")
     git(repository, "commit", "-q", "-m", "new")
     told, summary, output = act(tmp_path, repository, f"--offline\n--baseline {baseline}\n")
-    assert output == "status=1\n", told
+    assert output == f"root={repository}\nstatus=1\n", told
     assert "1 findings, 0 not read" in summary
     assert "new:1`" in summary
     assert "known" not in summary
@@ -691,6 +731,46 @@ def test_the_action_warns_of_a_shallow_checkout_and_hands_a_wrong_use_on(tmp_pat
     git(tmp_path, "clone", "-q", "--depth=1", repository.as_uri(), "shallow")
     told, summary, output = act(tmp_path, tmp_path / "shallow", "--offline")
     assert "::warning::" in told
-    assert (output, "0 findings" in summary) == ("status=0\n", True)
-    (tmp_path / "FIREDAMP_SARIF").unlink()
-    assert "takes no --nonsense" in act(tmp_path, repository, "--nonsense")[0]
+    assert (output, "0 findings" in summary) == (f"root={tmp_path / 'shallow'}\nstatus=0\n", True)
+    told, again, output = act(tmp_path, repository, "--nonsense")
+    assert "takes no --nonsense" in told
+    assert (output.splitlines()[-1], again) == ("status=2", summary), (
+        "nothing is told of an earlier use in the same job"
+    )
+    assert not (tmp_path / "FIREDAMP_SARIF").exists()
+
+
+def test_the_action_uploads_paths_of_the_repository_wherever_it_was_checked_out(
+    tmp_path: Path, repository: Path, rng: random.Random
+) -> None:
+    (repository / "below").mkdir()
+    (repository / "below" / "new").write_text(key(rng))
+    told, _, output = act(tmp_path, repository / "below", "--offline")
+    root = output.splitlines()[0].removeprefix("root=")
+    (result,) = json.loads((tmp_path / "FIREDAMP_SARIF").read_text())["runs"][0]["results"]
+    uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert uri.removeprefix(Path(root).as_uri()) == "/below/new", told
+    (upload,) = [
+        step for step in yaml.safe_load(ACTION.read_text())["runs"]["steps"] if "upload" in step.get("uses", "")
+    ]
+    assert upload["with"]["checkout_path"] == "${{ steps.scan.outputs.root || github.workspace }}"
+
+
+def test_the_actions_summary_is_one_that_is_shown_and_names_commits(
+    tmp_path: Path, repository: Path, rng: random.Random
+) -> None:
+    names = [f"{number:03d}" + "`\N{FIRE}" * 40 for number in range(200)]
+    for name in names:
+        path = repository.joinpath(*[name] * 10)
+        path.parent.mkdir(parents=True)
+        path.write_text(key(rng))
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "many")
+    git(repository, "rm", "-rq", ".")
+    git(repository, "commit", "-q", "-m", "none")
+    told, summary, _ = act(tmp_path, repository, "--offline")
+    assert "200 findings, 0 not read" in summary, told
+    assert 900_000 < len(summary.encode()) < 2**20, "GitHub shows none of a larger one"
+    *lines, last = [line for line in summary.splitlines() if line.startswith("- ")]
+    assert last == f"- and {200 - len(lines)} more"
+    assert all(re.search(" commit [0-9a-f]{40}. `[^`]+:1`$", line) for line in lines)

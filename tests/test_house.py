@@ -95,12 +95,24 @@ def test_what_the_documents_name_is_there() -> None:
     assert named > 40
 
 
+def test_make_scan_without_a_target_leaves_the_choice_to_the_program() -> None:
+    asked = {name: value for name, value in os.environ.items() if name != "TARGET"}
+    for given, said in (((), "scan"), (("TARGET=/a b",), 'scan "/a b"'), (("TARGET=",), 'scan ""')):
+        told = subprocess.run(
+            ["make", "-n", "-C", str(ROOT), "scan", *given], capture_output=True, text=True, check=True, env=asked
+        )
+        assert f".venv/bin/firedamp {said} || test $? -eq 1" in " ".join(told.stdout.split())
+
+
 HEAVY = {"numba", "boto3", "botocore", "apprise", "apscheduler", "git", "rich"}
 """Libraries that neither a scan of a folder nor one of what is staged may load before there is something to show."""
 DETECTION = {"numpy", "hyperscan", "sqlite_utils", "regex", *(f"firedamp.scanner.{name}" for name in (
     "detect", "pairing", "decode", "forms", "containers", "archives", "git", "packs", "idset", "ownkeys",
 ))} | {"firedamp.service.config", "firedamp.service.render", "firedamp.service.sarif"}  # fmt: skip
 """What is loaded only when bytes are read, or a repository is met, or findings are shown."""
+
+OPENERS = {"tarfile", "plistlib", *(f"firedamp.scanner.{name}" for name in ("containers", "archives", "mail"))}
+"""What opens containers: only the worker does."""
 
 
 def loaded(code: str, *, cwd: Path | None = None) -> set[str]:
@@ -140,9 +152,19 @@ def test_a_scan_of_an_unchanged_folder_loads_no_detection(tmp_path: Path) -> Non
     (tree / "plain.txt").write_text("nothing\n", encoding="utf-8")
     time.sleep(0.2)  # a file that just changed is not remembered
     run = f"from firedamp.service import cli; cli.main(['scan', {str(tree)!r}, '--offline', '--db', {str(database)!r}])"
-    assert "hyperscan" in loaded(run)
+    assert "sqlite_utils" not in loaded(run), "what is looked for was compiled, the tables were made"
+    database.unlink()
+    first = loaded(run)
+    assert "hyperscan" in first
+    assert first & (HEAVY | OPENERS | {"numpy", "email.utils", "firedamp.scanner.detect"}) == set()
     wanted = DETECTION - {"firedamp.service.config", "firedamp.service.render"}
     assert loaded(run) & wanted == set()
+
+
+def test_the_worker_starts_without_numpy(cache: Path) -> None:
+    ready = f"import firedamp.scanner.worker as worker; assert not worker.prefilter({str(cache)!r})(b'x' * 300_000)"
+    loaded(ready)  # what is looked for is compiled once, with numba
+    assert "numpy" not in loaded(ready)
 
 
 def test_no_scanner_trips_on_this_checkout(cache: Path) -> None:

@@ -73,6 +73,41 @@ def test_a_key_whose_account_is_known_for_honeytokens_since_it_was_found_is_not_
     assert (finding.canary, finding.verification.status) == (True, Status.CANARY)
 
 
+@pytest.mark.parametrize("command", ["scan", "verify"])
+def test_a_key_whose_account_is_known_for_honeytokens_no_more_is_asked_about(
+    aws: Loopback, key: LoopbackKey, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    config = tmp_path / "firedamp.toml"
+    config.write_text(f'[scan]\ncanary_accounts = ["{account_of(key.id)}"]\n')
+    time.sleep(0.15)
+    run(capsys, "scan", str(tmp_path), "--config", str(config))
+    run(capsys, command, str(tmp_path) if command == "scan" else key.id)
+    with Store(database()) as store:
+        (finding,) = store.findings()
+    assert (finding.canary, finding.verification.status) == (False, Status.ACTIVE)
+
+
+def test_a_key_that_is_said_to_be_revoked_and_lives_is_open_again_and_an_alarm(
+    aws: Loopback, key: LoopbackKey, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def revoked(*, active: bool) -> int:
+        run(capsys, "findings", "set", key.id, "--state", "revoked", "--reason", "in the console")
+        aws.client("iam").update_access_key(
+            UserName="deploy", AccessKeyId=key.id, Status="Active" if active else "Inactive"
+        )
+        return run(capsys, "scan", str(tmp_path))[0]
+
+    assert run(capsys, "scan", str(tmp_path))[0] == 1
+    assert revoked(active=True) == 1
+    _, (found,) = run(capsys, "findings", "list")
+    assert found["state"] == "open"
+    with Store(database()) as store:
+        assert store.findings()[0].state_reason.endswith("in the console")
+        assert [alert.kind for _, alert in store.alerts()] == [AlertKind.LEAK, AlertKind.LEAK]
+    assert revoked(active=False) == 0
+    assert run(capsys, "scan", str(tmp_path))[0] == 0
+
+
 def test_an_answer_that_decides_nothing_takes_nothing_back_and_is_no_second_alarm(
     aws: Loopback, key: LoopbackKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -233,6 +235,9 @@ def test_a_rotation_rewrites_known_places_proves_them_and_retires_the_old_key(
     assert {each["AccessKeyId"]: each["Status"] for each in keys}[key.id] == "Inactive"
     backups = list(Path.home().rglob("backups/*"))
     assert backups == [], "proven, so the backup is gone"
+    status, _, told = run(capsys, "key", "rotate", key.id, "--profile", "admin")
+    assert status == 2
+    assert "cut off" not in told
 
 
 def test_a_rotation_rewrites_a_copy_in_a_folder_whose_name_is_masked(
@@ -428,6 +433,9 @@ def test_a_rotation_that_is_ended_is_taken_back_and_one_that_is_killed_says_what
     else:
         assert boto3.Session(profile_name="work").client("sts").get_caller_identity()["Arn"].endswith("user/dev")
         (new,) = keys - {key.id}
+        status, told = rotated(capsys, key)
+        assert status == 2
+        assert f"a rotation that was cut off made {new}" in told
         run(capsys, "scan", str(Path.home()), "--offline")
         _, _, told = run(capsys, "key", "rotate", key.id, "--profile", "admin", "--leave", "*")
         assert f"{new} (Active) is of a rotation that was cut off" in told, told
@@ -455,6 +463,33 @@ def test_a_rotation_whose_last_answer_is_lost_leaves_the_key_that_works(
     assert key.id not in (Path.home() / "project" / ".env").read_text()
 
 
+def test_the_new_key_is_proved_in_the_partition_of_its_user_alone(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    key, answer, regions = at_home(), Loopback._answer, set[str]()
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    config = Path.home() / ".aws" / "config"
+    config.write_text(config.read_text().replace("[profile work]\nregion = us-east-1", "[profile work]"))
+    credentials = Path.home() / ".aws" / "credentials"
+    credentials.write_text(credentials.read_text().replace("region = eu-west-1\n", ""))
+
+    def abroad(iam: IAMClient, story: Story) -> Story:
+        told = asked(iam, story)
+        return replace(told, arn=(told.arn or "").replace("arn:aws:", "arn:aws-cn:"))
+
+    def note(self: Loopback, call: Call, identity: Identity, environ: WSGIEnvironment) -> Reply:
+        if call.operation == "GetCallerIdentity" and identity.key_id not in {aws.admin.id, key.id}:
+            regions.add(call.region)
+        return answer(self, call, identity, environ)
+
+    monkeypatch.setattr("firedamp.service.keys.asked", abroad)
+    monkeypatch.setattr(Loopback, "_answer", note)
+    status, told = rotated(capsys, key)
+    assert status == 0, told
+    assert regions == {"cn-north-1"}
+
+
 def test_a_new_key_is_kept_while_a_file_holds_it(
     aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -479,6 +514,78 @@ def test_a_new_key_is_kept_while_a_file_holds_it(
         "AccessKeyMetadata"]}  # fmt: skip
     assert f"{new} is kept" in told
     assert "old content is kept in" in told
+
+
+def test_what_somebody_else_wrote_meanwhile_stays_when_a_rotation_is_taken_back(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    key = at_home()
+    credentials, answer = Path.home() / ".aws" / "credentials", Loopback._answer
+    before = credentials.read_text()
+
+    def add(self: Loopback, call: Call, identity: Identity, environ: WSGIEnvironment) -> Reply:
+        if call.operation == "UpdateAccessKey":
+            with credentials.open("a") as file:
+                file.write("[added]\nregion = eu-west-1\n")
+            raise Refusal("AccessDenied", "no", 403)
+        return answer(self, call, identity, environ)
+
+    monkeypatch.setattr(Loopback, "_answer", add)
+    status, told = rotated(capsys, key)
+    assert status == 2
+    assert credentials.read_text() == f"{before}[added]\nregion = eu-west-1\n", told
+    assert [
+        each["AccessKeyId"] for each in aws.client("iam").list_access_keys(UserName="dev")["AccessKeyMetadata"]
+    ] == [key.id]
+
+
+@pytest.mark.parametrize("ended", [OSError(5, "Input/output error"), SystemExit(143)])
+def test_a_rotation_that_ends_just_behind_the_writing_of_a_file_leaves_a_key_that_works_in_it(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, ended: BaseException,
+) -> None:  # fmt: skip
+    key = at_home()
+    credentials, sync, left = Path.home() / ".aws" / "credentials", os.fsync, [ended]
+    before = credentials.read_text()
+
+    def fail(handle: int) -> None:
+        if os.fstat(handle).st_ino == credentials.parent.stat().st_ino and left:
+            raise left.pop()
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with contextlib.suppress(SystemExit):
+        rotated(capsys, key)
+    assert not left
+    assert credentials.read_text() == before
+    assert [
+        each["AccessKeyId"] for each in aws.client("iam").list_access_keys(UserName="dev")["AccessKeyMetadata"]
+    ] == [key.id]
+
+
+def test_a_key_that_was_made_though_its_answer_was_lost_is_named(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    key, answer = at_home(), Loopback._answer
+
+    def lose(self: Loopback, call: Call, identity: Identity, environ: WSGIEnvironment) -> Reply:
+        reply = answer(self, call, identity, environ)
+        if call.operation == "CreateAccessKey":
+            raise Refusal("ServiceFailure", "lost", 500)
+        return reply
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Loopback, "_answer", lose)
+        status, told = rotated(capsys, key)
+    keys = {each["AccessKeyId"] for each in aws.client("iam").list_access_keys(UserName="dev")["AccessKeyMetadata"]}
+    (lost,) = keys - {key.id}
+    assert status == 2
+    assert f"{lost} (Active) was made meanwhile, and nobody has its secret" in told
+    status, told = rotated(capsys, key)
+    assert status == 2
+    assert f"{lost} (Active) is of a rotation that was cut off" in told
 
 
 @pytest.mark.parametrize("ending", ["[work]\nregion = x\n", "[other\n", "region x\n"])
@@ -515,6 +622,21 @@ def test_a_profile_of_the_configuration_file_is_proved_as_well(
     status, told = rotated(capsys, key)
     assert status == 0, told
     assert "firedamp key revoke-sessions" in told
+
+
+@pytest.mark.parametrize("section", ['profile "my other"', "profile\tother", "other", "profile a b", "profile 'a"])
+def test_a_section_of_the_configuration_file_is_the_profile_that_programs_take_it_for(
+    aws: Loopback, at_home: Callable[..., LoopbackKey], capsys: pytest.CaptureFixture[str], section: str
+) -> None:
+    key = at_home()
+    config = Path.home() / ".aws" / "config"
+    with config.open("a") as file:
+        file.write(f"[{section}]\naws_access_key_id = {key.id}\naws_secret_access_key = {key.secret.reveal()}\n")
+    config.chmod(0o600)
+    run(capsys, "scan", str(Path.home()), "--offline")
+    status, told = rotated(capsys, key)
+    assert status == 0, told
+    assert key.id not in config.read_text()
 
 
 def test_a_key_is_made_inactive_though_its_sessions_may_not_be_denied(
@@ -649,4 +771,4 @@ def test_a_key_is_proved_where_aws_knew_it(
         desk = Desk(store, ours, common.settings(), KeyOptions(action="disable", key_id=key_id), common)
         credential = desk.credential()
         assert credential is not None
-        assert desk._partition(credential) == "aws-cn"
+        assert desk.partition(credential) == "aws-cn"

@@ -20,7 +20,7 @@ from tests.builders import make_key_id, make_secret
 from tests.containers import tarred
 
 from firedamp.scanner.candidates import Located
-from firedamp.scanner.containers import container_of
+from firedamp.scanner.formats import container_of
 from firedamp.scanner.look import Look, Sense, prefilter
 from firedamp.scanner.marks import marked
 from firedamp.scanner.ownkeys import OwnKey, OwnKeys

@@ -446,17 +446,14 @@ def test_another_process_can_have_one_by_command(tmp_path: Path) -> None:
             process.terminate()
 
 
-def test_without_moto_the_failure_says_what_to_install() -> None:
+@pytest.mark.parametrize("absent", ["moto", "werkzeug"])
+def test_without_its_extra_the_demo_says_what_to_do(absent: str) -> None:
     program = (
-        "import sys; sys.modules['moto'] = None\n"
-        "from firedamp.storage.errors import Failure\n"
-        "try:\n"
-        "    import firedamp.service.loopback\n"
-        "except Failure as failure:\n"
-        "    print(failure)"
+        f"import sys; sys.modules[{absent!r}] = None; from firedamp.service import cli; sys.exit(cli.main(['demo']))"
     )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "pip install 'firedamp[demo]'" in said.stdout
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert said.returncode == 2
+    assert said.stderr == "firedamp: the loopback AWS needs moto, which is not installed\n  in a clone: make demo\n"
 
 
 # What moto does behind the door.

@@ -183,6 +183,30 @@ def test_a_crash_while_something_is_taken_back_is_finished_by_the_next_try(aws: 
     assert store.watched() == []
 
 
+class Busy:
+    """An IAM client whose first CreateAccessKey is done, and answered as if IAM were busy."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self._left = client, 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def create_access_key(self, **arguments: Any) -> Any:
+        answer = self._client.create_access_key(**arguments)
+        if self._left:
+            self._left = 0
+            raise ClientError({"Error": {"Code": "ServiceFailure", "Message": "busy"}}, "CreateAccessKey")
+        return answer
+
+
+def test_a_key_that_was_made_though_iam_said_that_it_is_busy_does_not_stay(aws: Loopback) -> None:
+    store, handed = Store(None), list[Minted]()
+    run(make(aws, store, Busy(aws.client("iam"))), handed.append, count=1)
+    [minted] = handed
+    assert keys_of(aws) == {minted.canary.name: [minted.canary.key_id]}
+
+
 def test_a_user_that_stood_there_before_is_never_touched(aws: Loopback) -> None:
     theirs = aws.add_user("svc-backup", inline={"rights": allow("s3:*")})
     store = Store(None)
@@ -493,6 +517,11 @@ def test_adopting_keeps_what_was_known_and_the_ledger_shows_it(capsys: pytest.Ca
     assert main(["canary", "adopt", "odd/id-7", "--real"]) == 0
     with Store(Path(os.environ["FIREDAMP_DB"])) as store:
         assert isinstance(store.watched()[0], RealKey)
+    assert main(["canary", "adopt", "odd/id-7", "--note", "leaked in May"]) == 0
+    with Store(Path(os.environ["FIREDAMP_DB"])) as store:
+        [key] = store.watched()
+    assert isinstance(key, RealKey), "nobody said that it is a canary now, which is never verified and never disabled"
+    assert key.note == "leaked in May"
     assert main(["canary", "list", "mail"]) == 0
     assert main(["canary", "list", "--format", "csv"]) == 0
     assert "odd/id-7,mail,real" in capsys.readouterr().out

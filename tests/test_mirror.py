@@ -229,9 +229,10 @@ def test_a_renamed_repository_keeps_its_clone(tmp_path: Path, server: Server) ->
     url = served(server, "r")
     with mirrors.held(url):
         mirrors.place(url, nobody)
-    assert mirrors.rename(url, f"{server.url}/new")
+    mirrors.rename({url: f"{server.url}/new"})
     assert clone_of(f"{server.url}/new", mirrors.folder).is_dir()
-    assert not mirrors.rename(url, f"{server.url}/other")
+    mirrors.rename({url: f"{server.url}/other"})
+    assert not clone_of(f"{server.url}/other", mirrors.folder).exists()
 
 
 # Forks.
@@ -310,7 +311,7 @@ def test_a_renamed_clone_takes_along_what_it_borrows(tmp_path: Path, server: Ser
     for each in (url, fork):
         mirrors.place(each, nobody, "net")
     (server.folder / "f").rename(server.folder / "new")
-    assert mirrors.rename(fork, f"{server.url}/new")
+    mirrors.rename({fork: f"{server.url}/new"})
     assert whole(clone_of(f"{server.url}/new", mirrors.folder)) == ""
     assert mirrors._noted(f"{server.url}/new") == "net"
 

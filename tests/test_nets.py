@@ -39,12 +39,14 @@ from firedamp.storage.records import (
     Event,
     Instance,
     Kept,
+    Outcome,
     OwnCall,
     Owner,
     PageRead,
     Severity,
     Sighting,
     SightingKind,
+    Skipped,
     Sound,
     Standing,
     Unsure,
@@ -224,6 +226,29 @@ def test_a_feed_is_judged_by_its_last_poll_and_its_newest_record() -> None:
     assert look("s3://b", HOUR, 3 * HOUR) == ["Blind", "Blind"]
     assert look("lookup://", minute, 3 * HOUR) == ["Sound"]
     assert look("lookup://", -24 * HOUR, None) == ["Blind"], "the clock was ahead: it proves nothing"
+
+
+def test_a_feed_that_is_not_read_says_why_and_one_that_never_was_is_an_alarm_too() -> None:
+    poll, minute = "lookup://", timedelta(minutes=1)
+    with Store(None) as store:
+
+        def look(at: datetime, *failed: str) -> list[str]:
+            skipped = tuple(Skipped(outcome=Outcome.FAILED, what=poll, why=why) for why in failed)
+            mark = Watermark(feed=poll, position="", polled=None if failed else at)
+            store.record_page(PageRead(feed=poll, skipped=skipped, watermark=mark), lambda *_: [], at)
+            checks = list(blind.feeds([poll], proving.reach(store), HOUR, at))
+            store.record_checks(checks, at, lambda check, since: blind.alarm(check, since, at))
+            return [dict(alert.facts)["why"] for _, alert in store.alerts()]
+
+        assert look(START, "there are no credentials") == []
+        assert look(START + 10 * minute, "there are no credentials") == []
+        never = "never, so far: there are no credentials"
+        for late in (20, 30):
+            assert look(START + late * minute, "there are no credentials") == [never]
+        assert look(START + 2 * HOUR) == [never]
+        for late in (3, 4):
+            why = "not since 2026-11-20T12:00:00Z: the session that an MFA code began has ended (aws sts …)"
+            assert look(START + late * HOUR, "the session that an MFA code began has ended (aws sts …)") == [why, never]
 
 
 def test_a_channel_is_judged_by_what_it_delivered_and_what_waits_for_it() -> None:

@@ -236,6 +236,50 @@ def test_renamed_and_deleted_repositories_are_said_and_their_findings_stay(
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
+def test_repositories_that_swap_names_keep_their_clones(acme: Acme, run: Run) -> None:
+    names = ("one", "two", "three")
+    for name in names:
+        acme.add(name)
+    run(acme)
+    before = len(acme.clones())
+    urls = [each["clone_url"] for each in acme.repositories]
+    for name in names:
+        (acme.folder / "acme" / f"{name}.git").rename(acme.folder / "acme" / f"{name}.old")
+    for at, name in enumerate(names):
+        after = (at + 1) % 3
+        (acme.folder / "acme" / f"{name}.old").rename(acme.folder / "acme" / f"{names[after]}.git")
+        acme.repositories[at]["clone_url"] = urls[after]
+    scanned = run(acme)
+    told = {key: scanned.match(key)["repository"] for key in acme.keys.values()}
+    assert told == {acme.keys[name]: urls[(at + 1) % 3] for at, name in enumerate(names)}
+    assert whys(scanned, "gone")["one.git"].startswith(f"renamed to {urls[1]}")
+    assert len(acme.clones()) == before
+    assert not run(acme).summary["gone"]["items"], "said once"
+
+
+def test_a_repository_made_anew_under_an_old_name_has_a_clone_of_its_own(acme: Acme, run: Run) -> None:
+    acme.add("one")
+    acme.add("two")
+    run(acme)
+    old = acme.keys["one"]
+    shutil.rmtree(acme.folder / "acme" / "one.git")
+    shutil.rmtree(acme.work / "one")
+    del acme.repositories[0]
+    acme.add("one", id=77)
+    scanned = run(acme)
+    assert whys(scanned, "gone") == {
+        "one.git": "another repository has its name now: deleted, moved or hidden; what was found in it stays"
+    }
+    (clone,) = (each for each in acme.clones() if acme.keys["one"].encode() in contents(each))
+    assert old.encode() not in contents(clone)
+
+
+def contents(clone: Path) -> bytes:
+    return subprocess.run(
+        ["git", "--git-dir", clone, "cat-file", "--batch-all-objects", "--batch"], check=True, capture_output=True
+    ).stdout
+
+
 def test_a_filter_of_the_configuration_leaves_out_and_a_left_out_repository_is_not_gone(acme: Acme, run: Run) -> None:
     acme.add("one", archived=True)
     acme.add("two")

@@ -31,8 +31,8 @@ from tests.builders import make_key_id, make_secret
 from tests.packwriter import Copy, Delta, Whole, Written, instructions, write_pack
 
 from firedamp.scanner import jit, kernels, packindex, packs
-from firedamp.scanner.containers import must_open
 from firedamp.scanner.decode import DECODERS
+from firedamp.scanner.formats import must_open
 from firedamp.scanner.forms import forms
 from firedamp.scanner.jit import NoCompilerError
 from firedamp.scanner.keys import KINDS, shape

@@ -197,6 +197,40 @@ class TestSeveralPairs:
         text = "COPY keys (id, secret_key, name, access_key) FROM stdin;\n" + "\n".join("\t".join(row) for row in rows)
         assert best(text + "\n\\.\n") == {row[3]: row[1] for row in rows}
 
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    @pytest.mark.parametrize(
+        ("table", "row"),
+        [
+            ("INSERT INTO t (id,salt,awsKey,etag,awsSecret) VALUES _,_;", "({n},'{d}','{i}','{h}','{s}')"),
+            ("INSERT INTO t (id,salt,awsKey,etag,awsSecret) VALUES\n_,\n_;\n", "({n},'{d}','{i}','{h}','{s}')"),
+            ("REPLACE INTO t\n(`id`, `salt`, `awsKey`, `awsSecret`)\nVALUES\n_,\n_;", "({n},'{d}','{i}','{s}')"),
+            ("insert into t (awsSecret, note, awsKey) values _, _", "('{s}', 'a, b (\\'; {d}', '{i}')"),
+            ("INSERT [dbo].[t] ([Secret], [Etag], [AccessKey]) VALUES _, _\nGO\n", "(N'{s}', N'{d}', N'{i}')"),
+            ("INSERT INTO t (awsKey, blob, awsSecret) VALUES _,_;", "('{i}', lower('{d}'), concat('{s}', ''))"),
+            ('q("INSERT INTO t (awsKey, etag, awsSecret) VALUES " +\n"_, " + \n "_")', "('{i}', '{d}', '{s}')"),
+            ('q("INSERT INTO t (awsKey, note, awsSecret) VALUES (?, ?, ?)", [_, _])', '("{i}", "{d}", "{s}")'),
+            (r'{"sql": "INSERT INTO t (awsKey, note, awsSecret)\nVALUES\n_,\n_"}', r"(\"{i}\",\"{d}\",\"{s}\")"),
+            ("COPY t (id, salt, awsKey, etag, awsSecret) FROM stdin;\n_\n_\n\\.\n", "{n}\t{d}\t{i}\t{h}\t{s}"),
+            ("COPY t (awsKey, note, awsSecret) FROM stdin;\n_\n_\n\\.\n", "{i}\t{d}\t{s}"),
+            ("COPY t (salt, awsKey, awsSecret) FROM stdin WITH (FORMAT csv);\n_\n_\n\\.\n", "{d},{i},{s}"),
+            ('[["id","salt","secret"],_,_]', '["{i}","{d}","{s}"]'),
+            ('[\n  ["salt", "id", "etag", "secret"],\n  _,\n  _\n]\n', '["{d}", "{i}", "{h}", "{s}"]'),
+            ('{"columns": ["id", "note", "secret"], "index": [0, 1, 2], "data": [_, _]}', '["{i}", "{d}", "{s}"]'),
+            (r'"[[\"id\",\"salt\",\"secret\"],_,_]"', r"[\"{i}\",\"{d}\",\"{s}\"]"),
+            ("[_,_]", '{{"id":"{i}","salt":"{d}","secret":"{s}"}}'),
+        ],
+    )
+    def test_the_columns_of_a_table_name_what_its_rows_hold(
+        self, table: str, row: str, count: int, rng: random.Random
+    ) -> None:
+        keys = {make_key_id(rng): make_secret(rng) for _ in range(count)}
+        rows = [
+            row.format(n=n, i=i, s=s, d=make_secret(rng), h=rng.randbytes(20).hex())
+            for n, (i, s) in enumerate(keys.items(), 1)
+        ]
+        before, between, after = table.split("_")
+        assert best(before + between.join(rows) + after) == keys
+
     @pytest.mark.parametrize("remark", ["# {}", "// {}", "/* {} */", "-- {}"])
     def test_a_remark_behind_an_id_goes_behind_what_is_called_its_secret(self, remark: str, rng: random.Random) -> None:
         key_id, secret, other = make_key_id(rng), make_secret(rng), make_secret(rng)

@@ -12,7 +12,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -30,6 +30,7 @@ from firedamp.canaries.gitplace import GitPlace
 from firedamp.canaries.plant import Held
 from firedamp.canaries.scenery import BYTES, surroundings
 from firedamp.service import cli, planting
+from firedamp.service.aws import Aws
 from firedamp.service.freshkey import KeyMaker
 from firedamp.service.loopback import Loopback
 from firedamp.service.options import CanaryOptions, Common
@@ -417,14 +418,16 @@ def test_a_crash_before_the_write_leaves_no_key_that_nobody_knows(
         assert pair.key_id not in {key.key_id for key in store.watched()}
 
 
+@pytest.mark.parametrize("behind", [0, 5])
 def test_a_crash_before_the_key_was_written_down_is_known_by_the_call_that_was(
-    minted: str, aws: Loopback, run: Run, tmp_path: Path
+    minted: str, aws: Loopback, run: Run, tmp_path: Path, behind: int
 ) -> None:
     with database() as store:
         (canary,) = [key for key in store.watched() if isinstance(key, Canary)]
-        places = Places(store, offline=False)
-        with places.aws.about(minted):
-            lost = places.aws.iam(None, "plant").create_access_key(UserName=USER)["AccessKey"]["AccessKeyId"]
+        clock = datetime.now(UTC) - timedelta(minutes=behind)
+        ours = Aws(now=lambda: clock, random=os.urandom, write_down=store.add_own_call)
+        with ours.about(minted):
+            lost = ours.iam(None, "plant").create_access_key(UserName=USER)["AccessKey"]["AccessKeyId"]
         assert canary.owner.user_name == USER
     assert run("plant", USER, "--at", tmp_path / "file", "--as", "csv").status == 0
     assert lost not in keys_of(aws)

@@ -126,6 +126,8 @@ def test_decisions_are_kept_and_a_new_place_of_an_accepted_key_is_shown(
     assert ids(found) == {kept[0]}
     assert status == 0, "it is shown, and still accepted"
     assert ids(scan(capsys, tmp_path, "--state", "false-positive")[1]) == {wrong[0]}
+    (tmp_path / "e").write_text(ini(*pair(rng)))
+    assert scan(capsys, tmp_path, "--state", "accepted")[0] == 1, "an open one stands there, though it is not shown"
     cli.main(["findings", "list", "--state", "accepted", "--format", "json"])
     (told,) = json.loads(capsys.readouterr().out)["findings"]
     assert (told["access_key_id"], told["state"]) == (kept[0], "accepted")
@@ -222,6 +224,15 @@ def test_empty_files_alone_are_nothing_that_was_read(tmp_path: Path, capsys: pyt
     time.sleep(0.2)
     for _ in ("first", "again"):
         assert scan(capsys, tmp_path / "tree")[0] == 0
+    for lose in (Path.unlink, lambda path: path.write_text("")):
+        (tmp_path / "tree" / "full").write_text("x")
+        scan(capsys, tmp_path / "tree")
+        time.sleep(0.2)
+        scan(capsys, tmp_path / "tree")
+        lose(tmp_path / "tree" / "full")
+        time.sleep(0.2)
+        for _ in ("first", "again"):
+            assert scan(capsys, tmp_path / "tree")[0] == 2, "what was known is no more"
 
 
 def test_only_new_findings_on_request(tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]) -> None:

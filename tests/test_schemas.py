@@ -128,6 +128,7 @@ def test_every_line_of_every_command_keeps_to_its_schema(
     # Canaries are minted and planted; one is used, and so is the leaked key.
     run("canary mint --name svc-{n} --note x --tag team=a", "canary-mint")
     (minted,) = run("canary mint --name other-{n}", "canary-mint")
+    assert minted["key"] == minted["access_key_id"], "one thing has one name in all lines"
     run(f"canary plant svc-1 --at {tmp_path}/.env --as env", "canary-plant")
     cli.main(["canary", "adopt", "--real", key.id])
     thief = LoopbackKey(minted["access_key_id"], Secret(minted["secret_access_key"]))
@@ -138,7 +139,7 @@ def test_every_line_of_every_command_keeps_to_its_schema(
     run.both("incidents list", "incident")
     run.both("incidents show 1", "incident")
     run.both(f"usage {key.id}", "usage", many=False)
-    run("canary list", "canary-list")
+    assert minted["account_id"] in {each["account_id"] for each in run("canary list", "canary-list")}
     run("canary check", "canary-check")
     run.both("canary lint", "canary-lint")
     run("canary drill svc-1", "canary-drill")

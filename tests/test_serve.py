@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.builders import make_key_id
 
 from firedamp.service import cli, health, liveness, schedule, serving
 from firedamp.service.arguments import parser
-from firedamp.service.config import ChannelConfig, Config, JobConfig, Reference, ServeConfig, WatchConfig
+from firedamp.service.config import ChannelConfig, Config, JobConfig, Reference, ServeConfig, VerifyConfig, WatchConfig
 from firedamp.service.schedule import DEFAULT_JOBS, Ended, Runner, Schedule, command, first_run, jobs_of, niceness
 from firedamp.storage.errors import Failure
 from firedamp.storage.records import (
@@ -34,9 +35,11 @@ from firedamp.storage.records import (
     JobRun,
     KeyKind,
     Match,
+    Outcome,
     PageRead,
     ScanRun,
     Severity,
+    Skipped,
     Tally,
     Watermark,
 )
@@ -79,6 +82,9 @@ def test_what_is_not_configured_has_a_default_and_what_cannot_run_has_none() -> 
     assert {job.kind for job in jobs_of(Config())} == {"check", "verify", "prune"}
     config = Config(watch=WatchConfig(feeds=("file:///x",)), job=(HOURLY,))
     assert {job.kind for job in jobs_of(config)} >= {"scan", "watch", "nets"}
+    quiet = replace(config, verify=VerifyConfig(enabled=False))
+    assert {job.kind for job in jobs_of(quiet)} == {job.kind for job in jobs_of(config)} - {"verify"}
+    assert {job.kind for job in jobs_of(config, offline=True)} == {"scan", "watch", "check", "prune"}
 
 
 def test_every_kind_of_job_is_a_command_of_ours() -> None:
@@ -87,9 +93,36 @@ def test_every_kind_of_job_is_a_command_of_ours() -> None:
         for each in command(JobConfig(name="x", kind=kind, every=timedelta(hours=1)), config):
             parser().parse_args(each)
     watch = JobConfig(name="x", kind="watch", every=timedelta(minutes=1))
+    assert "table" in command(watch, config)[0], "nobody reads it: as JSON it is every call of an incident, each minute"
     assert len(command(watch, config)) == 1, "without a channel there is nothing to deliver by, and that is no failure"
     chat = ChannelConfig(name="chat", url=Reference("env:CHAT"))
     assert command(watch, replace(config, channel=(chat,)))[1] == ["alert", "deliver"]
+    assert len(command(watch, replace(config, channel=(chat,)), offline=True)) == 1
+
+
+def test_what_serve_is_told_holds_for_its_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    minute = timedelta(minutes=1)
+    ended = Runner(tmp_path / "x.db", None, offline=True).run([["verify"]], minute)
+    assert "--offline contacts nobody" in ended.detail
+    ended = Runner(tmp_path / "x.db", None, processes=65).run([["verify", "--log"]], minute)
+    assert "65 is more than 64" in ended.detail
+    (tmp_path / "c.toml").write_text("[[job]]\nname = 'ask'\nkind = 'verify'\nevery = '1h'\n")
+    service = serving.Service(tmp_path / "c.toml", Config(), tmp_path / "x.db", offline=True)
+    service._reload(Schedule(lambda _: Ended("ok", ""), lambda: Store(tmp_path / "x.db"), 1))
+    assert "job ask is left out" in caplog.text
+
+
+def test_a_configuration_that_forbids_asking_holds_for_verify(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.toml").write_text("[verify]\nenabled = false\n")
+    assert cli.main(["verify", "--config", str(tmp_path / "c.toml")]) == 2
+    assert "the configuration forbids it\n  enabled under [verify]" in capsys.readouterr().err
+    assert cli.main(["verify", "--log", "--config", str(tmp_path / "c.toml")]) == 0
+    (tmp_path / "c.toml").write_text("verify.enabled = false\n[[job]]\nname = 'ask'\nkind = 'verify'\nevery = '1h'\n")
+    capsys.readouterr()
+    assert cli.main(["config", "check", "--config", str(tmp_path / "c.toml")]) == 2
+    assert "job[0].kind: enabled under [verify] forbids it" in capsys.readouterr().err
 
 
 def test_a_runner_tells_how_a_process_ended(tmp_path: Path) -> None:
@@ -257,6 +290,31 @@ def test_a_job_never_overlaps_itself_and_a_change_of_plan_loses_none(tmp_path: P
         plan.set([other], {})
         plan.stop()
     assert most[0] == 1
+
+
+@pytest.mark.parametrize("plan", [{"every": timedelta(hours=1)}, {"cron": "0 0 1 1 *"}], ids=["every", "cron"])
+def test_a_clock_that_is_set_back_puts_no_job_off(tmp_path: Path, plan: dict[str, Any]) -> None:
+    ran, back = list[str](), [timedelta(0)]
+
+    def run(job: JobConfig) -> Ended:
+        ran.append(job.name)
+        return Ended("ok", "")
+
+    schedule = Schedule(run, lambda: Store(tmp_path / "x.db"), 1, lambda: datetime.now(UTC) - back[0])
+    never = JobConfig(name="never", kind="nets", cron="0 0 30 2 *")
+    schedule.set([JobConfig(name="x", kind="watch", **plan), never], {"x": datetime.now(UTC) - timedelta(days=400)})
+    schedule.start()
+    try:
+        until(lambda: sorted(ran) == ["never", "x"])
+        until(lambda: [each.outcome for each in Store(tmp_path / "x.db").job_runs("x")] == ["ok"])
+        schedule.keep_time()
+        time.sleep(0.2)
+        assert sorted(ran) == ["never", "x"], "where the clock is right, nothing is brought forward"
+        back[0] = timedelta(days=400)
+        schedule.keep_time()
+        until(lambda: sorted(ran) == ["never", "x", "x"])
+    finally:
+        schedule.stop()
 
 
 @pytest.fixture
@@ -538,6 +596,16 @@ def test_what_a_crash_cut_off_is_lost_and_old_history_is_pruned() -> None:
         assert store.lose_running_jobs() == ["a"]
         assert store.prune_job_runs(NOW - timedelta(days=90)) == 1
         assert [run.outcome for run in store.job_runs()] == ["lost"]
+
+
+def test_what_was_not_read_long_ago_is_forgotten(tmp_path: Path) -> None:
+    database, now = tmp_path / "x.db", datetime.now(UTC)
+    with Store(database) as store:
+        for days in (1, 100):
+            told = Skipped(outcome=Outcome.FAILED, what="x", why=f"refused {days} days ago, request 0123")
+            store.record_page(PageRead(feed="f", skipped=(told,)), lambda *_: [], now - timedelta(days=days))
+        cli.main(["status", "--prune", "--db", str(database)])
+        assert [each.why for each in store.troubles()] == ["refused 1 days ago, request 0123"]
 
 
 def test_systemd_is_told_when_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import resources
@@ -243,6 +245,30 @@ def test_csv_has_a_row_a_place_and_no_formula() -> None:
     assert rows[0]["account_id"] == "123456789012"
 
 
+def test_sarif_names_the_commit_of_a_key_in_history_and_knows_it_again_whatever_stands_there_now() -> None:
+    file, history = FOUND[0].sights[:2]
+    first, second = (reported(FOUND[0].finding, *sights) for sights in ((file, history), (history, file)))
+    standing, gone = json.loads(written(Format.SARIF, findings=(first, second)))["runs"][0]["results"]
+    commit = "c" * 40
+    assert commit not in standing["message"]["text"]
+    assert gone["message"]["text"].endswith(f" It stands in commit {commit}.")
+    assert "primaryLocationLineHash" not in standing["partialFingerprints"], "the upload's own follows the line"
+    assert gone["partialFingerprints"]["primaryLocationLineHash"] == FOUND[0].finding.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("path", "cell"),
+    [
+        ("a;=cmd()", "a;'=cmd()"), ("; +1;x", "; '+1;x"), (" =1", " '=1"), ("\uff1d1", "'\uff1d1"),
+        ("a=1;b-2", "a=1;b-2"),
+    ],
+)  # fmt: skip
+def test_a_cell_is_no_formula_in_spreadsheets_of_other_countries_either(path: str, cell: str) -> None:
+    hostile = reported(finding(9), sight(FileProvenance(path=path)))
+    (row,) = csv.DictReader(io.StringIO(written(Format.CSV, findings=(hostile,))))
+    assert row["path"] == cell
+
+
 def test_the_table_keeps_the_copies_of_a_key_together_and_says_what_to_do_first() -> None:
     dates = {"conf/app.yml": datetime(2019, 1, 1, tzinfo=UTC)}
     text = written(Format.TABLE, changed=lambda each: dates.get(each.provenance.path or ""))
@@ -383,8 +409,29 @@ def test_an_incident_line_keeps_to_its_schema() -> None:
     placement = Placement(key_id="AKIAEXAMPLE1", kind="file", place="/x", format="ini", planted=NOW)
     seen = Sighting(key_id="AKIAEXAMPLE1", kind=SightingKind.USE, event=Event(id="e", time=NOW))
     schema = json.loads((SCHEMAS / "incident.schema.json").read_text())
-    jsonschema.validate(show.incident_line(incident, [seen], placement), schema)
-    jsonschema.validate(show.incident_line(incident, [], None), schema)
+    out = io.StringIO()
+    show.incident_lines([(incident, [seen, replace(seen, own=True)], placement), (incident, [], None)], out.write)
+    for line in out.getvalue().splitlines():
+        jsonschema.validate(json.loads(line), schema)
+    assert [len(json.loads(line)["events"]) for line in out.getvalue().splitlines()] == [1, 0]
+
+
+@pytest.mark.parametrize("events", [0, 1, 3])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_incidents_are_json_and_each_event_is_written_before_the_next_is_read(count: int, events: int) -> None:
+    incident = Incident(id=3, key_id="AKIAEXAMPLE1", canary=True, opened=NOW, first=NOW, last=NOW, use=1)
+    for whole in (False, True):
+        out = io.StringIO()
+
+        def read(out: io.StringIO = out) -> Iterator[Sighting]:
+            for number in range(events):
+                assert number == 0 or f'"e[]{number - 1}"' in out.getvalue()
+                yield Sighting(key_id="AKIAEXAMPLE1", kind=SightingKind.USE, event=Event(id=f"e[]{number}", time=NOW))
+
+        told = [(incident, read() if number == 0 else iter(()), None) for number in range(count)]
+        show.incident_lines(told, out.write, whole=whole)
+        lines = json.loads(out.getvalue()) if whole else [json.loads(each) for each in out.getvalue().splitlines()]
+        assert [len(each["events"]) for each in lines] == [events] * min(count, 1) + [0] * (count - 1)
 
 
 class Terminal(io.StringIO):

@@ -33,6 +33,17 @@ def test_a_battery_is_all_there_is_only_when_it_discharges_and_nothing_is_plugge
     assert not surroundings.on_battery(tmp_path)
 
 
+def test_a_mac_is_asked_and_one_that_does_not_answer_does_not_end_the_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not surroundings.on_battery(), "there is no pmset"
+    (tmp_path / "pmset").write_text("#!/bin/sh\necho \"Now drawing from 'Battery Power'\"\n")
+    (tmp_path / "pmset").chmod(0o700)
+    assert surroundings.on_battery()
+
+
 def test_the_wait_for_power_ends_at_once_where_there_is_power() -> None:
     surroundings.wait_for_power(lambda: False, asleep)
 

@@ -95,7 +95,7 @@ def test_a_worker_that_a_library_ends_is_told_in_words(hostile: None) -> None:
 def test_a_worker_that_hangs_is_stopped(hostile: None) -> None:
     with Unpacker(Limits(seconds=0.2), interesting=("hostile:make", "hang")) as unpacker:
         (item,) = unpacker.members(zipped({"key": TEXT}))
-    assert item == Skipped(outcome=Outcome.FAILED, what="", why="took longer than 0.2 s and was stopped")
+    assert item == Skipped(outcome=Outcome.FAILED, what="", why="took longer than 0.2 s (unpack_time) and was stopped")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")

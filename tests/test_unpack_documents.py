@@ -23,8 +23,9 @@ from tests.containers import pdf, tarred, zipped
 from tests.opening import TEXT, failures, members, walked
 
 from firedamp.scanner.budget import Budget, Limits, in_memory
-from firedamp.scanner.containers import Member, container_of, opened, walk
+from firedamp.scanner.containers import Member, opened, walk
 from firedamp.scanner.documents import _rows
+from firedamp.scanner.formats import container_of
 from firedamp.scanner.unpack import Unpacker
 from firedamp.storage.records import Outcome, Skipped
 
@@ -318,7 +319,7 @@ def test_a_database_that_takes_too_long_is_cut_off() -> None:
     budget = Budget(Limits(seconds=3), 1, lambda: next(ticks))
     items = list(walk("sqlite", opened("sqlite", in_memory(db.serialize()), budget), budget, lambda _: True))
     assert isinstance(items[-1], Skipped)
-    assert items[-1].why == "took longer than 3 s; nothing after this was read"
+    assert items[-1].why == "took longer than 3 s (unpack_time); nothing after this was read"
 
 
 def test_tables_with_odd_names_and_columns_are_read(tmp_path: Path) -> None:

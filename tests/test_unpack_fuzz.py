@@ -12,7 +12,8 @@ from tests.builders import make_key_id, make_secret
 from tests.containers import every, gzip, tarred, zipped
 
 from firedamp.scanner.budget import Budget, Limits, in_memory
-from firedamp.scanner.containers import FORMATS, HEAD, WINDOW, Member, container_of, opened, walk
+from firedamp.scanner.containers import WINDOW, Member, opened, walk
+from firedamp.scanner.formats import FORMATS, HEAD, container_of
 from firedamp.storage.records import Outcome, Skipped
 
 RNG = random.Random(7)

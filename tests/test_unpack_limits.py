@@ -42,13 +42,13 @@ def test_a_gzip_of_gigabytes_stops_at_the_ratio() -> None:
     bomb = zlib.compressobj(1, zlib.DEFLATED, 31)
     zeros = bytes(16 * MIB)
     data = b"".join(bomb.compress(zeros) for _ in range(20)) + bomb.flush()
-    assert failures(data) == {"content": "unpacks to more than 200 times its size"}
+    assert failures(data) == {"content": "unpacks to more than 200 times its size (unpack_ratio)"}
 
 
 def test_a_file_unpacks_to_its_size_limit_at_most() -> None:
     data = gzip.compress(noise(3 * MIB) + TEXT, 0)
     assert failures(data, Limits(size=2 * MIB)) == {
-        "content": "unpacks to more than 2 MiB; nothing after this was read"
+        "content": "unpacks to more than 2 MiB (unpack_bytes); nothing after this was read"
     }
 
 
@@ -60,9 +60,33 @@ def test_a_bomb_in_an_archive_is_cut_off_and_the_next_member_read() -> None:
         archive.writestr("key.env", TEXT)
     items = walked(out.getvalue())
     assert {i.what: i.why for i in items if isinstance(i, Skipped)} == {
-        "bomb": "unpacks to more than 200 times its size"
+        "bomb": "unpacks to more than 200 times its size (unpack_ratio)"
     }
     assert items[-1] == Member("key.env", TEXT)
+
+
+def reflog(text: bytes, level: int = -1) -> bytes:
+    """Return a block of a reftable that holds text."""
+    return b"g" + (4 + len(text)).to_bytes(3) + zlib.compress(text, level)
+
+
+def test_a_reftable_is_read_past_what_only_looks_like_a_block_and_past_what_does_not_shrink() -> None:
+    head, large = b"REFT\1".ljust(24, b"\0"), noise(2 * MIB)
+    lies = b"g\0\0\1" + zlib.compress(b"longer than it says")
+    table = head + b"g\0\0\1x\x9c" + lies + reflog(large, 1) + reflog(TEXT)
+    assert [large, TEXT] == [each for each in members(table).values() if each in {large, TEXT}]
+
+
+def test_blocks_of_a_reftable_that_share_a_bomb_stop_at_the_ratio() -> None:
+    """Each holds, stored, how the next one begins; the last one is damaged at its end."""
+    engine = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = engine.compress(bytes(15 * MIB)) + engine.flush(zlib.Z_SYNC_FLUSH) + b"\7"
+    begin = b"g\xff\xff\xff\x78\x9c"
+    stored = b"\0" + struct.pack("<HH", len(begin), len(begin) ^ 0xFFFF)
+    table = b"REFT\1".ljust(24, b"\0") + 200 * (begin + stored) + begin + bomb
+    assert failures(table) == {
+        "log 4": "unpacks to more than 200 times its size (unpack_ratio); nothing after this was read"
+    }
 
 
 def test_a_bomb_deep_inside_is_cut_off_and_its_neighbours_read() -> None:
@@ -75,7 +99,7 @@ def test_a_bomb_deep_inside_is_cut_off_and_its_neighbours_read() -> None:
         assert found == {"a.zip!key", "key"}
         (skipped,) = (item for item in items if isinstance(item, Skipped))
         assert skipped.what == "a.zip!bomb.gz!content"
-        assert skipped.why == "unpacks to more than 200 times its size"
+        assert skipped.why == "unpacks to more than 200 times its size (unpack_ratio)"
 
 
 def test_members_that_overlap_stop_at_the_ratio() -> None:
@@ -92,7 +116,9 @@ def test_members_that_overlap_stop_at_the_ratio() -> None:
         + struct.pack("<4H2IH", 0, 0, count, count, len(entry) * count, start, 0)
     )
     items = walked(data)
-    assert [i.why for i in items if isinstance(i, Skipped)][-1].startswith("unpacks to more than 200 times its size")
+    assert [i.why for i in items if isinstance(i, Skipped)][-1].startswith(
+        "unpacks to more than 200 times its size (unpack_ratio)"
+    )
     stored = zipped({"0": noise(MIB)}, zipfile.ZIP_STORED)
     end = stored.rindex(b"PK\x05\x06")
     start = struct.unpack_from("<I", stored, end + 16)[0]
@@ -111,7 +137,7 @@ def test_nests_end_at_the_depth_limit() -> None:
     for number in range(8):
         nest = zipped({f"{number}": nest})
     assert members(nest) == {"7!6!5!4!3!2!1!0": TEXT}
-    assert failures(zipped({"8": nest})) == {"8!7!6!5!4!3!2!1": "zip is nested deeper than 8"}
+    assert failures(zipped({"8": nest})) == {"8!7!6!5!4!3!2!1": "zip is nested deeper than 8 (unpack_depth)"}
 
 
 def test_a_file_that_holds_itself_ends_at_the_depth_limit() -> None:
@@ -119,14 +145,14 @@ def test_a_file_that_holds_itself_ends_at_the_depth_limit() -> None:
     nest = gzip.compress(TEXT)
     for _ in range(20):
         nest = gzip.compress(nest)
-    assert failures(nest) == {"": "gzip is nested deeper than 8"}
+    assert failures(nest) == {"": "gzip is nested deeper than 8 (unpack_depth)"}
 
 
 def test_no_container_gives_more_than_its_members() -> None:
     data = tarred({str(number): TEXT for number in range(30)})
     items = walked(data, Limits(members=20))
     assert len([i for i in items if isinstance(i, Member)]) == 20
-    assert items[-1] == Skipped(outcome=Outcome.FAILED, what="", why="tar holds more than 20 members")
+    assert items[-1] == Skipped(outcome=Outcome.FAILED, what="", why="tar holds more than 20 members (unpack_members)")
 
 
 def test_a_cut_tar_gives_what_came_before() -> None:
@@ -217,7 +243,7 @@ def test_time_is_limited() -> None:
     data = tarred({str(number): TEXT for number in range(30)})
     items = list(walk("tar", opened("tar", in_memory(data), budget), budget, lambda _: True))
     assert isinstance(items[-1], Skipped)
-    assert items[-1].why == "took longer than 5 s; nothing after this was read"
+    assert items[-1].why == "took longer than 5 s (unpack_time); nothing after this was read"
 
 
 def test_what_needs_memory_is_refused() -> None:

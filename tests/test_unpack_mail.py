@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.builders import noise
 
 from firedamp.scanner.budget import Budget, Limits, in_memory
-from firedamp.scanner.containers import Member, container_of, opened, walk
+from firedamp.scanner.containers import Member, opened, walk
+from firedamp.scanner.formats import container_of
 from firedamp.storage.records import Skipped
 
 FROM = b"From a@example.com Sat Nov 21 10:00:00 2026\n"

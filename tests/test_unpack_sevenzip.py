@@ -11,7 +11,8 @@ import pytest
 from tests.builders import noise
 
 from firedamp.scanner.budget import Budget, Limits, in_memory
-from firedamp.scanner.containers import Member, container_of, opened, walk
+from firedamp.scanner.containers import Member, opened, walk
+from firedamp.scanner.formats import container_of
 from firedamp.storage.records import Skipped
 
 FILES = {"a/key.env": b"the key", "large": noise(1000) * 2500, "last": b"the last"}

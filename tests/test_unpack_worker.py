@@ -68,7 +68,7 @@ def test_what_stays_unread_of_a_stream_is_passed_over() -> None:
     data = gzip.compress(noise(5 << 20), 0)
     (*_, last) = asked(data, Limits(held=1 << 20, size=2 << 20))
     assert isinstance(last, Skipped)
-    assert last.why == "unpacks to more than 2 MiB; nothing after this was read"
+    assert last.why == "unpacks to more than 2 MiB (unpack_bytes); nothing after this was read"
 
 
 def test_files_that_are_none_are_told(tmp_path: Path) -> None:

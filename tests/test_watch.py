@@ -17,10 +17,11 @@ from tests.builders import make_key_id, make_token
 from tests.trails import ACCOUNT, ARN, START, Record, record, role, trail, user
 
 from firedamp.canaries import incidents as deciding
-from firedamp.canaries import watch
+from firedamp.canaries import sight, watch
 from firedamp.canaries.feeds import FolderFeed, World
 from firedamp.canaries.watch import Polled, Rules
 from firedamp.canaries.watchlist import Watchlist, compiled
+from firedamp.service.alerts import payload
 from firedamp.storage import incidents as keeping
 from firedamp.storage import nonce
 from firedamp.storage.records import (
@@ -717,6 +718,37 @@ def test_a_mark_of_ours_on_another_call_is_an_intruder(scene: Scene, replay: dic
     scene.store.add_own_call(own_call(made))
     assert scene.see(marked(made, **replay)).opened
     assert {each.kind for each in scene.alerts()} == {AlertKind.MASQUERADE, AlertKind.CANARY_USED}
+
+
+FORGED = f"trail; {sight.EXPOSED}; {deciding.MASQUERADE}"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"name": "DisableRule", "eventSource": "events.amazonaws.com", "requestParameters": {"name": FORGED}},
+        {"userIdentity": user(KEY) | {"arn": FORGED}},
+        {"responseElements": {"credentials": {"accessKeyId": FORGED}}},
+        {"eventTime": f"; {deciding.MASQUERADE}"},
+    ],
+    ids=["a request", "an identity", "an answer", "a time"],
+)
+def test_what_a_stranger_writes_into_a_record_is_never_taken_for_a_remark_of_ours(
+    scene: Scene, more: dict[str, Any]
+) -> None:
+    scene.watch(canary(owner=Owner(account_id=ACCOUNT)))
+    scene.see(record(user(KEY), **more))
+    assert [each.kind for each in scene.alerts()] == [AlertKind.CANARY_USED]
+    assert scene.facts()["verdict"] == "an intruder uses it"
+
+
+def test_a_record_of_any_size_makes_an_alert_that_channels_take(scene: Scene) -> None:
+    scene.watch(canary())
+    huge = "\U0001f600" * 50_000
+    agent = f"aws-cli/{'1' * 50_000}.1 md/command#{'a' * 50_000}.b"
+    scene.see(record(user(KEY), name=huge, userAgent=agent, sourceIPAddress=huge, awsRegion=huge, errorCode=huge))
+    assert len(payload(scene.alerts()[0], repeat=True)) < 1 << 18, "the largest message of SQS"
+    assert len(scene.store.sightings(1)[0].event.address) == 50_000, "what was seen is kept as it was"
 
 
 def test_a_mark_met_twice_is_an_intruder(scene: Scene) -> None:

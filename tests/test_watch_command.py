@@ -175,7 +175,9 @@ def test_an_owner_adopted_later_joins_what_was_read_before(tmp_path: Path, capsy
 
 def test_a_watch_without_a_feed_or_with_an_unknown_one_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("watch", "--once") == 2
-    for url in ("ftp://x", (tmp_path / "missing").as_uri(), "sqs://us-east-1/queue", "s3:///x", "file://[", "nonsense"):
+    urls = ["ftp://x", (tmp_path / "missing").as_uri(), "sqs://us-east-1/queue", "s3:///x", "file://[", "nonsense"]
+    urls += ["file://logs", "file:logs", "file://"]  # two slashes name a machine, and none the folder we stand in
+    for url in urls:
         assert run("watch", "--once", "--feed", url) == 2
     assert run("watch", "--once", "--feed", "lookup://us-east-1", "--offline") == 2
     assert "offline" in capsys.readouterr().err
@@ -294,3 +296,4 @@ def test_a_watch_that_cannot_read_its_feed_any_more_alarms_by_the_channels(
         process.kill()
     assert "The watch is blind" in told
     assert f"feed {feed}: read to its end" in told
+    assert "cannot be read: No such file or directory (file:///FOLDER takes an absolute path)" in told, "what to do"

@@ -77,6 +77,12 @@ def test_a_record_that_is_the_whole_message_is_a_document() -> None:
         assert json.loads(found.data) == carried
 
 
+def test_a_record_in_which_a_stranger_wrote_a_test_message_is_none() -> None:
+    carried = {"userIdentity": {"userName": "CloudTrail validation message."}, "eventID": "x"}
+    for body in (carried, sns(carried)):
+        assert isinstance(read(json.dumps(body), "q")[0], Document)
+
+
 LEFT_OUT: dict[str, object] = {
     "a test message of S3": {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": BUCKET},
     "the same through SNS": sns({"Event": "s3:TestEvent"}),
