@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,8 @@ from firedamp.storage.masking import masked
 from firedamp.storage.secret import Secret
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     import git
 
     from firedamp.scanner.web import Answer, Web
@@ -45,6 +48,7 @@ LONGEST: Final = 7200.0
 _PAUSE: Final = 0.5
 """Seconds between two looks whether another process is done with a clone."""
 _GRACE: Final = 5.0
+_ENDINGS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _REDIRECTED: Final = re.compile(rb"error: 30[1278]\b")
 """How git says that it was sent on, and did not go (curl's words: they are not translated)."""
 _ADVERTISED: Final = "/info/refs?service=git-upload-pack"
@@ -113,7 +117,12 @@ class Fetch:
         self._process: git.Git.AutoInterrupt | None = None
         self._beside: tempfile.TemporaryDirectory[str] | None = None
         self._ended: Path | SourceFailure | None = None
-        self._began()
+        try:
+            with _unbroken():
+                self._began()
+        except BaseException:  # who was to own it is never told of it
+            self.stop()
+            raise
 
     def _began(self) -> bool:
         """Start git, unless another process has one at it: two in one clone take each other's locks.
@@ -221,7 +230,10 @@ class Fetch:
 
     def _said(self) -> tuple[bytes, int]:
         """Wait for git and return its words and status. Of a server that talks without end the beginning is kept."""
-        while not self._began():
+        while True:
+            with _unbroken():
+                if self._began():
+                    break
             self._in_time()
             time.sleep(_PAUSE)
         said, process = b"", None if self._process is None else self._process.proc
@@ -272,6 +284,30 @@ class Fetch:
             for pipe in (process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()
+
+
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    """Hear of a signal at the end of this only: git that was started a moment ago is not yet known to anybody.
+
+    It would go on by itself, and make the folder anew that was removed. Any thread but the main one hears of none.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _ENDINGS}
+    heard: list[tuple[int, FrameType | None]] = []
+    held = [number for number, handler in before.items() if callable(handler)]
+    for number in held:
+        signal.signal(number, lambda which, frame: heard.append((which, frame)))
+    try:
+        yield
+    finally:
+        for number in held:
+            signal.signal(number, before[number])
+        for which, frame in heard:
+            if callable(handler := before[signal.Signals(which)]):
+                handler(which, frame)
 
 
 def _apart(url: str, login: Secret | None = None) -> tuple[str, dict[str, str]]:

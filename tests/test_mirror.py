@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import git
 import pytest
 from tests.builders import make_secret
 from tests.forges import Reply, Request, Server
@@ -25,6 +26,7 @@ from firedamp.scanner import fetch, mirror
 from firedamp.scanner.fetch import Fetch, Shown, Withheld, clone_of, shown_by
 from firedamp.scanner.mirror import Mirrors
 from firedamp.scanner.web import Web
+from firedamp.service.ending import ending_in_order
 from firedamp.storage.errors import Failure, SourceFailure
 from firedamp.storage.secret import Secret
 
@@ -452,6 +454,26 @@ def test_a_scan_that_is_asked_to_end_removes_what_its_clones_have_so_far(
             process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 128 + signal.SIGTERM
     assert not list(tmp_path.glob("cache/**/clone-*"))
+
+
+def test_a_signal_in_the_middle_of_a_start_leaves_no_git_and_no_folder(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    execute = git.Git.execute
+
+    def asked_to_end(self: git.Git, *args: Any, **options: Any) -> Any:
+        running = execute(self, *args, **options)
+        started.append(running.proc)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return running
+
+    monkeypatch.setattr(git.Git, "execute", asked_to_end)
+    with trickling(server), ending_in_order(), pytest.raises(SystemExit):
+        Fetch(served(server, "r"), tmp_path / "cache")
+    assert [process.poll() is None for process in started] == [False]
+    assert not list((tmp_path / "cache").glob("clone-*"))
 
 
 def test_a_repository_that_is_listed_twice_is_fetched_once(tmp_path: Path, server: Server) -> None:
