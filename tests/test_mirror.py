@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import git
 import pytest
 from tests.builders import make_secret
 from tests.forges import Reply, Request, Server
@@ -460,18 +459,19 @@ def test_a_signal_in_the_middle_of_a_start_leaves_no_git_and_no_folder(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
-    execute = git.Git.execute
+    start: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
 
-    def asked_to_end(self: git.Git, *args: Any, **options: Any) -> Any:
-        running = execute(self, *args, **options)
-        started.append(running.proc)
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGTERM)
-        return running
+    def asked_to_end(process: subprocess.Popen[bytes], *args: Any) -> None:
+        start(process, *args)
+        if "clone" in args[0]:  # GitPython asks for git's version too
+            started.append(process)
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(git.Git, "execute", asked_to_end)
+    url = served(server, "r")
+    monkeypatch.setattr(subprocess.Popen, "_execute_child", asked_to_end)
     with trickling(server), ending_in_order(), pytest.raises(SystemExit):
-        Fetch(served(server, "r"), tmp_path / "cache")
+        Fetch(url, tmp_path / "cache")
     assert [process.poll() is None for process in started] == [False]
     assert not list((tmp_path / "cache").glob("clone-*"))
 
