@@ -19,7 +19,8 @@ import time
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -52,6 +53,12 @@ _TOGETHER: Final = 192 << 10
 """Bytes of small files that are looked at at once: a call costs as much as some kilobytes do. They are still in the
 processor's cache."""
 _BETWEEN: Final = ord("\n")
+_AHEAD_FILES: Final = 128
+_AHEAD_BYTES: Final = 1 << 20
+"""Files that a disk is asked for beforehand, and how much of each: with one request at a time it does a third of what
+it can. The system reads ahead in a large file by itself."""
+_SLOW_NS: Final = 60_000
+"""A file that takes longer, and two nanoseconds a byte, comes from a disk."""
 _FEW: Final = 300_000
 """Keys of known files that are held as a set, 80 bytes each, which answers in a quarter of the time."""
 _STEP_FILES: Final = 2_000
@@ -66,6 +73,7 @@ _ELSEWHERE: Final = 0x1000 | 0x40000 | 0x400000
 """Windows OFFLINE, RECALL_ON_OPEN and RECALL_ON_DATA_ACCESS."""
 _NO_LINK: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _READV: Final = hasattr(os, "readv")
+_ADVISES: Final = hasattr(os, "posix_fadvise")
 _FOLDER: Final = _NO_LINK | getattr(os, "O_DIRECTORY", 0)
 _ESCAPED: Final = re.compile(rb"\\x([89a-f][0-9a-f])")
 LOG: Final = "-wal"
@@ -398,9 +406,10 @@ class Walker:
 
     def _read_files(self, files: list[Listed], done: Step) -> None:
         """Read from the front of files until the step is full. Small ones are looked at several at a time."""
-        count = 0
+        count = asked = 0
         done.opened |= bool(files)
         together = _Together()
+        before = time.monotonic_ns()
         while count < len(files) and done.bytes < _STEP_BYTES:
             file = files[count]
             count += 1
@@ -411,6 +420,11 @@ class Walker:
                 done.skipped.append(trouble(file.path, error))
             if together.end > _TOGETHER:
                 self._look(together, done)
+                now = time.monotonic_ns()
+            elif (now := time.monotonic_ns()) - before > _SLOW_NS + 2 * file.size:
+                start, asked = max(count, asked), min(count + _AHEAD_FILES, len(files))
+                _ask_for(files[start:asked])
+            before = now
         self._look(together, done)
         del files[:count]
 
@@ -648,6 +662,20 @@ def _left_out(path: str, why: str) -> Skipped:
 def _remember(done: Step, key: int) -> None:
     if key:
         done.keys.append(key)
+
+
+def _ask_for(files: Iterable[Listed]) -> None:
+    """Ask the system to read files while others are looked at, where it can be asked (posix_fadvise(2)).
+
+    What cannot be opened is told when its turn comes.
+    """
+    for file in files if _ADVISES else ():
+        with suppress(OSError):
+            handle = os.open(file.path, _NO_LINK)
+            try:
+                os.posix_fadvise(handle, 0, min(file.size, _AHEAD_BYTES), os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(handle)
 
 
 def _filled(handle: int, buffer: memoryview, holes: bool = False) -> int:

@@ -466,6 +466,28 @@ def test_small_files_are_looked_at_together_and_none_hides_behind_another(tmp_pa
     assert len(looks) < 200, "far fewer than files"
 
 
+@pytest.mark.parametrize("slow", [True, False])
+def test_a_slow_disk_is_asked_for_the_files_that_come_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: bool
+) -> None:
+    asked: list[str] = []
+    advise, clock = os.posix_fadvise, iter(range(0, 1 << 60, 1_000_000_000 if slow else 1))
+
+    def recorded(handle: int, *what: int) -> None:
+        asked.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        advise(handle, *what)
+
+    monkeypatch.setattr(os, "posix_fadvise", recorded)
+    monkeypatch.setattr(walk, "time", SimpleNamespace(monotonic_ns=lambda: next(clock), time_ns=time.time_ns))
+    names = [f"{number:03}" for number in range(300)]
+    files = [Listed(str(write(tmp_path / name, "x" * 1_000)), 1, 1_000) for name in names]
+    step = Walker(World(interesting=holds_key, container_of=container_of)).step(
+        Task(files=(*files, Listed(str(tmp_path / "vanished"), 1, 1)))
+    )
+    assert asked == (names[1:] if slow else []), "each once, and while there is time"
+    assert (step.files, [each.what for each in step.skipped]) == (300, [str(tmp_path / "vanished")])
+
+
 def test_readers_fork_before_anything_is_done_with_what_was_read(tmp_path: Path) -> None:
     for number in range(4_000):
         write(tmp_path / str(number % 80) / str(number), "x")
