@@ -32,7 +32,7 @@ def steps(world: World, tasks: Task, jobs: int) -> Iterator[Step]:
     walker = Walker(world)
     step = walker.step(tasks)
     if jobs > 1 and (step.left.folders or step.left.files):
-        yield from _beside(world, step, jobs)
+        yield from _beside(walker, step, jobs)
         return
     yield step
     while step.left.folders or step.left.files:
@@ -40,7 +40,7 @@ def steps(world: World, tasks: Task, jobs: int) -> Iterator[Step]:
         yield step
 
 
-def _beside(world: World, first: Step, jobs: int) -> Iterator[Step]:
+def _beside(walker: Walker, first: Step, jobs: int) -> Iterator[Step]:
     # The first step is handed on when the readers are at work: what is done with it may start threads, and then
     # nothing may fork any more.
     context = _context()
@@ -48,7 +48,7 @@ def _beside(world: World, first: Step, jobs: int) -> Iterator[Step]:
     try:
         for _ in range(jobs):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_read, args=(theirs, world), daemon=True)  # type: ignore[attr-defined]
+            process = context.Process(target=_read, args=(theirs, walker), daemon=True)  # type: ignore[attr-defined]
             with _not_from_here():
                 process.start()
             theirs.close()
@@ -125,9 +125,8 @@ def _parts(items: tuple[_Item, ...], most: int, readers: int) -> Iterator[tuple[
     return (items[at : at + size] for at in range(0, len(items), size))
 
 
-def _read(connection: Connection, world: World) -> None:
-    """Do steps until the pipe closes: the whole life of a reader."""
-    walker = Walker(world)
+def _read(connection: Connection, walker: Walker) -> None:
+    """Do steps until the pipe closes: the whole life of a reader. A fork brings along what the walker knows."""
     while True:
         try:
             connection.send(walker.step(connection.recv()))

@@ -246,6 +246,10 @@ class Walker:
         self._buffer = memoryview(bytearray(0))
         self._together = memoryview(bytearray(_TOGETHER + _SMALL + 2))
 
+    def __reduce__(self) -> tuple[type[Walker], tuple[World]]:
+        """Let a process that is not forked make its own: what is remembered here need not go along."""
+        return Walker, (self._world,)
+
     def step(self, task: Task) -> Step:
         """List and read until the step is full; what is left over comes back in it."""
         done = Step()
