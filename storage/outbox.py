@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from firedamp.storage.records import Alert, AlertKind, Delivery, DeliveryState, Severity
 from firedamp.storage.rows import Row, Rows, maybe_text, maybe_time, number, pairs, text, time
@@ -26,15 +27,21 @@ class OutboxRows(Rows):
         return [(number(row[0]), _alert(row)) for row in self._all(f"{_ALERT} ORDER BY id DESC LIMIT ?", (limit,))]
 
     def route(self, channels: Collection[str], at: datetime) -> int:
-        """Give every alert a delivery on every channel that has none yet; return how many were added."""
+        """Give every alert a delivery on every channel that has none yet; return how many were added.
+
+        What another channel took more than a day ago is no news to a channel that was configured since, or renamed.
+        """
         added = 0
         with self._writing():
             for channel in channels:
                 added += self._db.execute(
                     """INSERT OR IGNORE INTO delivery
                     SELECT id, ?, 'waiting', 0, ?, NULL, '' FROM alert
-                    WHERE id NOT IN (SELECT alert FROM delivery WHERE channel = ?)""",
-                    (channel, rfc3339(at), channel),
+                    WHERE id NOT IN (SELECT alert FROM delivery WHERE channel = ?) AND NOT EXISTS (
+                        SELECT 1 FROM delivery WHERE alert = alert.id AND state = 'delivered'
+                        AND coalesce(delivered, next_try) < ?
+                    )""",
+                    (channel, rfc3339(at), channel, rfc3339(at - _NEWS)),
                 ).rowcount
         return added
 
@@ -93,7 +100,8 @@ class OutboxRows(Rows):
             )  # fmt: skip
 
 
-_ALERT = "SELECT alert.id, name, kind, severity, at, key_id, incident, fingerprint, facts FROM alert"
+_NEWS: Final = timedelta(days=1)
+_ALERT: Final = "SELECT alert.id, name, kind, severity, at, key_id, incident, fingerprint, facts FROM alert"
 
 
 def insert_alert(db: sqlite3.Connection, alert: Alert) -> None:

@@ -479,14 +479,33 @@ def test_an_alert_is_one_however_often_it_is_added_and_goes_to_every_channel() -
         far = NOW + timedelta(days=1)
         due = [*store.due("mail", NOW, far), *store.due("chat", NOW, far)]
         assert {(delivery.channel, each.key) for delivery, each in due} == {("mail", "use/1"), ("chat", "use/1")}
-        from dataclasses import replace
-
         store.set_delivery(replace(due[0][0], state=DeliveryState.DELIVERED, attempts=1, delivered=NOW))
         store.set_delivery(replace(due[1][0], attempts=1, next_try=NOW + timedelta(minutes=1), error="refused"))
         assert store.due("mail", NOW, far) == store.due("chat", NOW, far) == []
         later = NOW + timedelta(minutes=1)
         assert [d.attempts for d, _ in store.due("chat", later, far)] == [1]
         assert [d.attempts for d, _ in store.due("chat", NOW, NOW)] == [1], "put off by a clock that was ahead"
+
+
+def test_a_new_channel_hears_what_is_news_or_what_nobody_was_told() -> None:
+    def alert(key: str) -> Alert:
+        return Alert(key=key, kind=AlertKind.CANARY_USED, severity=Severity.CRITICAL, at=NOW, facts=())
+
+    now, told = NOW + timedelta(days=30), {"old": NOW, "silenced": None, "today": NOW + timedelta(days=29, hours=1)}
+    with Store(None) as store:
+        for key in ("old", "silenced", "waits"):
+            store.add_alert(alert(key))
+        store.route(["chat"], NOW)
+        store.add_alert(alert("today"))
+        store.route(["chat"], now)
+        for delivery, each in store.due("chat", now, now):
+            if each.key in told:
+                store.set_delivery(replace(delivery, state=DeliveryState.DELIVERED, delivered=told[each.key]))
+        store.add_alert(alert("new"))
+        store.route(["chat", "renamed"], now)
+        assert sorted(each.key for _, each in store.due("renamed", now, now)) == ["new", "today", "waits"]
+        store.route(["chat", "renamed"], now + timedelta(days=40))
+        assert len(store.due("renamed", now, now)) == 3
 
 
 def test_jobs_and_key_actions_are_remembered() -> None:
