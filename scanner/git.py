@@ -251,7 +251,7 @@ class GitSource:
                 others.append(Part(pack.ids(fresh), hashed, check=not ours))
         fresh_rest = listing.rest[~own.holds(listing.rest)]
         yield Checkpoint(Tally(known=len(listing.rest) - len(fresh_rest)))
-        others.append(Part(fresh_rest, hashed, check=not ours))
+        others.append(Part(fresh_rest, hashed, check=not ours, loose=True))
         if not whole and any(pack.end >= filtered_from for pack, _ in listing.packs):
             trees = _trees_of(git, listing, self._naming(listing, layout.width))
             others.append(Part(trees[~own.holds(trees)], hashed, check=not ours))

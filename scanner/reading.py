@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
+from firedamp.scanner.loose import LooseObjects
 from firedamp.scanner.names import names_with_key_id
 from firedamp.scanner.objects import ObjectAccess
 from firedamp.scanner.source import Blob
@@ -43,6 +44,7 @@ OVERLAP: Final = 64 << 10
 _ABSENT: Final = "absent"
 _NO_ROOM: Final = "a container, and the disk has no room to open it"
 _OTHER: Final = "its content is another than its id says"
+_BEHIND: Final = "bytes stand behind its end, which git passes by"
 _TOO_LARGE: Final = "a tree of more than 64 MiB, whose names were not looked at"
 _LARGEST_TREE: Final = 64 << 20
 _LONGEST_HEADER: Final = 128
@@ -117,11 +119,13 @@ class Part:
 
     seen is where they are remembered, if anywhere: it is handed back with what was read. check: hash each object, which
     git does not do when it reads. One whose content is another counts as not read, and is looked at all the same.
+    loose: they are loose objects but for a few, and what stands behind the end of one is told in the same way.
     """
 
     ids: Ids
     seen: Memory | None = None
     check: bool = False
+    loose: bool = False
 
     def divided(self) -> Iterator[Part]:
         """Yield it in pieces of a size that is worth a git of its own."""
@@ -278,6 +282,8 @@ class _Pass:
     trees: int = 0
     named: set[int] = field(default_factory=set)
     """Which of ids are trees with a key id in a name."""
+    behind: set[bytes] = field(default_factory=set)
+    """The ids of loose objects with bytes behind their end."""
 
     def __post_init__(self) -> None:
         self.names = binascii.hexlify(self.part.ids.tobytes())
@@ -303,7 +309,13 @@ class _Pass:
             self.at += 1
         for number in range(self.at, len(self.part.ids)):
             self._not_read(number)
-        yield from self.unread.values()
+        left = [number for number, each in self.unread.items() if self.part.loose and each.absent]
+        if left:  # packed, or damaged: git tells which
+            yield from _Pass(self.reader, replace(self.part, ids=self.part.ids[left], loose=False)).read()
+        for number in range(len(self.part.ids) if self.behind else 0):
+            if self._name(number) in self.behind:
+                self._not_read(number, _BEHIND)
+        yield from (each for number, each in self.unread.items() if number not in left)
         tally = Tally(objects=len(self.part.ids) - len(self.unread) - self.trees, bytes=self.read_bytes)
         yield Share(_without(self.part.ids, self.named.union(self.unread)), tally, self.part.seen)
 
@@ -318,9 +330,8 @@ class _Pass:
         """Start git for what is left of the share and read until it ends, well or early."""
         if self.at >= len(self.part.ids):
             return
-        lines = (self._name(number) + b"\n" for number in range(self.at, len(self.part.ids)))
-        with self.reader.git.start("cat-file", "--batch", "--buffer", lines=lines) as running:
-            stream = _Stream(running.stdout, bytearray(self.reader.window))
+        with self._source() as source:
+            stream = _Stream(source, bytearray(self.reader.window))
             while stream.fill():
                 if not stream.buffer.startswith(self._name(self.at) + b" "):
                     raise _LostStepError
@@ -331,6 +342,17 @@ class _Pass:
                     return
                 else:
                     yield from self._large(stream)
+
+    @contextmanager
+    def _source(self) -> Iterator[io.RawIOBase]:
+        names = (self._name(number) for number in range(self.at, len(self.part.ids)))
+        if self.part.loose:
+            with LooseObjects(self.reader.git.layout.stores, names, self.behind) as objects:
+                yield objects
+            return
+        lines = (name + b"\n" for name in names)
+        with self.reader.git.start("cat-file", "--batch", "--buffer", lines=lines) as running:
+            yield running.stdout
 
     def _whole(self, stream: _Stream) -> Generator[Read, None, int]:
         """Take every object that is whole in the window; return how many bytes they are."""

@@ -36,7 +36,20 @@ SOURCES: Final = (
     *("files", "holes", "look", "reading", "rules", "walk"),
     # Nor what a limit cut off, what stands in a repository and was passed by, or what was found and not recorded;
     # what was searched for one's own keys is remembered apart, by the same version.
-    *("budget", "bundle", "crew", "git", "gitfiles", "idset", "listing", "objects", "ownkeys", "scan", "worker"),
+    *(
+        "budget",
+        "bundle",
+        "crew",
+        "git",
+        "gitfiles",
+        "idset",
+        "listing",
+        "loose",
+        "objects",
+        "ownkeys",
+        "scan",
+        "worker",
+    ),
 )
 """Modules of this folder that decide what is found: a change there, and only there, rescans."""
 

@@ -590,3 +590,23 @@ def test_a_folder_of_a_repository_that_cannot_be_listed_has_failed(
     assert done.status == 2
     assert done.summary["failed"]["count"] >= 1
     assert "too long" in done.summary["failed"]["items"][0]["why"]
+
+
+@pytest.mark.parametrize("size", [10, 6 << 20])
+def test_bytes_behind_the_end_of_a_loose_object_are_told_and_the_object_is_read(
+    tmp_path: Path, rng: random.Random, scan: Scan, size: int
+) -> None:
+    repository = Repository(tmp_path / "r")
+    key_id, text = leak(rng)
+    _, more = leak(rng)
+    repository.commit("leak", {"leak": text + rng.randbytes(size).hex()})
+    name = repository.git("rev-parse", "HEAD:leak")
+    path = repository.path / ".git" / "objects" / name[:2] / name[2:]
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + zlib.compress(f"blob {len(more)}\0{more}".encode()))
+    for _ in range(2):
+        found = scan(repository.path / ".git")
+        assert (found.status, found.findings.keys()) == (2, {key_id})
+        (told,) = found.summary["failed"]["items"]
+        assert told["what"].endswith(name)
+        assert told["why"] == "bytes stand behind its end, which git passes by"

@@ -33,10 +33,11 @@ def no_container(_head: bytes, _tail: bytes) -> bool:
 
 
 class Shelf:
-    """A bare repository that takes loose objects, honest or not."""
+    """A bare repository that takes loose objects, honest or not. loose: they are read without git."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, loose: bool = False) -> None:
         self.repository = Repository(path, bare=True)
+        self.loose = loose
 
     def add(self, content: bytes, kind: str = "blob") -> str:
         return self.repository.git("hash-object", "-w", "-t", kind, "--literally", "--stdin", given=content)
@@ -55,13 +56,13 @@ class Shelf:
             )  # fmt: skip
             return [
                 (item, Path(item.path).read_bytes()) if isinstance(item, Blob) and item.path else item
-                for item in reader.read([Part(from_hex(list(names), 20))])
+                for item in reader.read([Part(from_hex(list(names), 20), loose=self.loose)])
             ]
 
 
-@pytest.fixture(name="shelf")
-def shelf_(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path / "r")
+@pytest.fixture(name="shelf", params=["git", "own"])
+def shelf_(tmp_path: Path, request: pytest.FixtureRequest) -> Shelf:
+    return Shelf(tmp_path / "r", loose=request.param == "own")
 
 
 def test_only_objects_with_a_hit_come_out_and_each_is_whole(shelf: Shelf) -> None:
@@ -154,12 +155,11 @@ def test_an_object_that_lies_about_its_size_hides_nothing(shelf: Shelf) -> None:
 
 def test_an_object_that_is_not_there_is_told_as_absent(shelf: Shelf) -> None:
     name = shelf.add(b"KEY1")
-    blob, unread, share = shelf.read(["5" * 40, name])
+    blob, unread, *shares = shelf.read(["5" * 40, name])
     assert blob == Blob(name, b"KEY1")
     assert isinstance(unread, Unread)
     assert (unread.id, unread.absent) == ("5" * 40, True)
-    assert isinstance(share, Share)
-    assert len(share.ids) == 1
+    assert [len(share.ids) for share in shares if isinstance(share, Share)][-1] == 1
     assert shelf.read([]) == []
 
 
@@ -233,3 +233,30 @@ def test_a_url_whose_password_cannot_be_told_is_refused_and_not_repeated(url: st
     with pytest.raises(UsageFailure) as caught:
         without_user(url)
     assert "EXAMPLE" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff" * 100])
+def test_damaged_loose_objects_are_told_and_those_that_are_packed_meanwhile_are_read(
+    shelf: Shelf, rng: random.Random, end: bytes
+) -> None:
+    names = [
+        shelf.add(rng.randbytes(3 << 20)),
+        shelf.add(b"KEY1"),
+        shelf.add(b""),
+        shelf.add(b"KEY2"),
+        shelf.add(b"KEY3"),
+    ]
+    paths = [shelf.repository.path / "objects" / name[:2] / name[2:] for name in names]
+    paths[0].chmod(0o644)
+    paths[0].write_bytes(paths[0].read_bytes()[:-100] + end)
+    for path in paths[2:4]:
+        path.unlink()
+    paths[2].write_bytes(b"")
+    paths[3].mkdir()
+    items = shelf.read(names)
+    assert {item.id for item in items if isinstance(item, Blob)} == {names[1], names[4]}
+    assert {item.id for item in items if isinstance(item, Unread)} == {names[0], names[2], names[3]}
+    packed = shelf.add(b"KEY6")
+    shelf.repository.git("pack-objects", "objects/pack/pack", given=packed.encode())
+    shelf.repository.git("prune-packed")
+    assert [item for item in shelf.read([packed]) if isinstance(item, Blob)] == [Blob(packed, b"KEY6")]
