@@ -77,8 +77,10 @@ _SIGNS: Final = re.compile(
 )
 """Joints, and lines that end or begin with a secret's larger part: most words there are passed by."""
 _LINE_END: Final = re.compile(rb"[\r\n]|\\[rn]")
-_NARROWEST, _WIDEST = 40, 512
-"""Columns of a terminal."""
+_FULL_LINE: Final = re.compile(rb"(?=([A-Za-z0-9+/]{20,39})" + _WRAP + rb"([A-Za-z0-9+/]{1,20})(?![A-Za-z0-9+/]))")
+"""What is left of a secret that takes a whole line and goes on in the next."""
+_NARROW, _NARROWEST, _WIDEST = 40, 20, 512
+"""Columns of a terminal: below the first, of half a screen or a telephone."""
 _LOOSE: Final = rb"[\"'`][ \t]{0,8},?\s{0,64}" + _OPEN
 _JOINS: Final = re.compile(
     rb"(?P<line>" + _NEXT_LINE + rb")|(?P<sure>" + _SURE + rb")"
@@ -88,7 +90,8 @@ _JOINS: Final = re.compile(
 _LITERAL_END: Final = regex.compile(rb"(?r)[A-Za-z0-9+/]{0,41}")
 _LITERAL_START: Final = re.compile(rb"[A-Za-z0-9+/]{0,41}")
 _ID: Final = re.compile(b"|".join(kind.exact.pattern for kind in KINDS if kind.exact and kind.role is Role.KEY_ID))
-_SECRET: Final = re.compile(rb"[A-Za-z0-9+/]{40}")
+_SECRET_SIZE: Final = 40
+_SECRET: Final = re.compile(rb"[A-Za-z0-9+/]{%d}" % _SECRET_SIZE)
 
 
 def _concatenated(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
@@ -96,13 +99,15 @@ def _concatenated(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
         parts: list[bytes] = []
         segments: list[Segment] = []
         joined: list[int] = []
+        wrapped = -1
         at, done, start = 0, low, low
         while (found := _JOINS.search(text, start, high)) is not None:
             behind = done if joined else -1
             if found["line"]:
                 joins = _goes_on(text, found, behind)
             elif found["wrap"]:
-                joins = _is_wrapped(text, found)
+                wrapped = max(wrapped, _wrapped_to(text, found))
+                joins = found.start() < wrapped
             else:
                 joins = bool(found["sure"]) or _is_one_value(text, found)
             if not joins:
@@ -150,19 +155,33 @@ def _goes_on(text: bytes, joint: re.Match[bytes], behind: int) -> bool:
     return not any(_ID.fullmatch(value) for value in values)
 
 
-def _is_wrapped(text: bytes, joint: re.Match[bytes]) -> bool:
-    """Whether a value goes on in the next line because its own was full: then the next one is no longer."""
-    pieces = _beside(text, joint)
+def _wrapped_to(text: bytes, joint: re.Match[bytes]) -> int:
+    """Return where a value ends that goes on in the next lines because its own was full; -1 if none does.
+
+    The last line is no longer. A secret may fill a line of a narrow terminal, and go on in one more; there the first of
+    its lines begins with something else: items on lines of their own are no value.
+    """
+    pieces: tuple[bytes, ...] = _beside(text, joint)
+    low = max(0, joint.start() - _WIDEST)
+    begin = max((end.end() for end in _LINE_END.finditer(text, low, joint.start())), default=0)
+    next_begin = max(end.end() for end in _LINE_END.finditer(text, joint.start(), joint.end()))
+    width = joint.start() - begin
+    last = joint
+    full = _FULL_LINE.match(text, joint.end()) if len(b"".join(pieces)) < _SECRET_SIZE else None
+    if full is not None and full.end(1) - next_begin == width:
+        last = _JOINS.match(text, full.end(1)) or joint
+        pieces = (*pieces, full[2])
     value = b"".join(pieces)
     is_secret = _SECRET.fullmatch(value) is not None and plausible(value.decode())
     if any(_ID.fullmatch(piece) for piece in pieces) or not (is_secret or _ID.fullmatch(value)):
-        return False
-    ends = _LINE_END.finditer(text, max(0, joint.start() - _WIDEST), joint.start())
-    width = joint.start() - max((end.end() for end in ends), default=0)
-    below = _LINE_END.search(text, joint.end(), joint.end() + _WIDEST)
+        return -1
+    is_item = not text[begin : joint.start() - len(pieces[0])].strip(b" \t>#*")
+    if not _NARROWEST <= width < _WIDEST or (width < _NARROW and is_item):
+        return -1
+    below = _LINE_END.search(text, last.end(), last.end() + _WIDEST)
     # The next line may end as its own does, in a colour or with backslashes.
-    rest = (len(text) if below is None else below.start()) - joint.end() - len(joint[0])
-    return _NARROWEST <= width < _WIDEST and rest <= width
+    rest = (len(text) if below is None else below.start()) - last.end() - len(last[0])
+    return last.end() if rest <= width else -1
 
 
 def _nothing(_inner: Shape) -> Iterator[Encoded]:

@@ -30,6 +30,8 @@ _TAIL: Final = 2
 _APART: Final = tuple(quote + sign + quote for quote in (b'"', b"'") for sign in (b"+", b" + ", b".", b" . ", b" & "))
 """Between the pieces of a head that is cut more than once, its end counted. Literals: sets of characters here would
 cost a quarter of the prefilter's speed."""
+_LINE_ENDS: Final = (b"\n", b"\r\n", b" \r", b"\x1b[K\r\n", b"\n> ", rb"\n", rb"\r\n", rb"\\n", rb"\\r\\n", rb" \r")
+"""How a line ends in a head: as it is, for the same reason."""
 _NOUGHTS: Final = (
     ("percent", b"%00"), ("quoted-printable", b"=00"), ("entity", b"&#0;"), ("entity", b"&#x0;"),
     *(("escape", style) for style in (rb"\x00", rb"\u0000", rb"\\u0000", rb"\000")),
@@ -138,7 +140,10 @@ def _cut() -> Iterator[Form]:
             for joint in _APART:
                 text = joint.join(pieces) + (joint if len(pieces) == 2 else b"")
                 yield Form(expression(shape(text)), decoder=_number("concatenation"))
-        # An id whose line ends too early. What goes on, or a head in two lines, would cost a tenth of the speed.
+        # A head in two lines of a screen, or of a reply.
+        for at, joint in itertools.product(range(1, len(head)), _LINE_ENDS):
+            yield Form(expression(shape(head[:at] + joint + head[at:])), decoder=_number("concatenation"))
+        # An id whose line ends too early. What goes on would cost a tenth of the speed.
         cut = head + _class(one[len(head)]) + rb"{0,15} ?[\r\n\x1b\x5c]"
         yield Form(cut, decoder=_number("concatenation"))
         for number, decoder in enumerate(DECODERS):
