@@ -161,23 +161,26 @@ def _wrapped_to(text: bytes, joint: re.Match[bytes]) -> int:
     The last line is no longer. A secret may fill a line of a narrow terminal, and go on in one more; there the first of
     its lines begins with something else: items on lines of their own are no value.
     """
-    pieces: tuple[bytes, ...] = _beside(text, joint)
+    before, after = _beside(text, joint)
+    if _ID.fullmatch(before) or _ID.fullmatch(after):
+        return -1
+    value, last = before + after, joint
+    full = _FULL_LINE.match(text, joint.end()) if len(value) < _SECRET_SIZE else None
+    if full is not None and (further := _JOINS.match(text, full.end(1))) is not None:
+        value, last = value + full[2], further
+    is_secret = _SECRET.fullmatch(value) is not None and plausible(value.decode())
+    if not is_secret and not _ID.fullmatch(value):
+        return -1
     low = max(0, joint.start() - _WIDEST)
     begin = max((end.end() for end in _LINE_END.finditer(text, low, joint.start())), default=0)
-    next_begin = max(end.end() for end in _LINE_END.finditer(text, joint.start(), joint.end()))
     width = joint.start() - begin
-    last = joint
-    full = _FULL_LINE.match(text, joint.end()) if len(b"".join(pieces)) < _SECRET_SIZE else None
-    if full is not None and full.end(1) - next_begin == width:
-        last = _JOINS.match(text, full.end(1)) or joint
-        pieces = (*pieces, full[2])
-    value = b"".join(pieces)
-    is_secret = _SECRET.fullmatch(value) is not None and plausible(value.decode())
-    if any(_ID.fullmatch(piece) for piece in pieces) or not (is_secret or _ID.fullmatch(value)):
-        return -1
-    is_item = not text[begin : joint.start() - len(pieces[0])].strip(b" \t>#*")
+    is_item = not text[begin : joint.start() - len(before)].strip(b" \t>#*")
     if not _NARROWEST <= width < _WIDEST or (width < _NARROW and is_item):
         return -1
+    if full is not None:
+        begin = max(end.end() for end in _LINE_END.finditer(text, joint.start(), joint.end()))
+        if full.end(1) - begin != width:
+            return -1
     below = _LINE_END.search(text, last.end(), last.end() + _WIDEST)
     # The next line may end as its own does, in a colour or with backslashes.
     rest = (len(text) if below is None else below.start()) - last.end() - len(last[0])
@@ -212,6 +215,12 @@ DECODERS: Final[tuple[Decoder, ...]] = (
         "decimal",
         spelled(*(styled(b"", "d", separator) for separator in (b", ", b",", b" "))),
         listed("decimal", 10, spelling.DECIMAL_LIST),
+    ),
+    Decoder(
+        "characters",
+        _nothing,
+        replaced("characters", spelling.CHARACTER, spelling.uncharacter),
+        signs=spelling.CHARACTER_SECRET,
     ),
     Decoder(
         "percent",

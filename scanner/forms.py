@@ -17,7 +17,7 @@ from firedamp.scanner.candidates import Role
 from firedamp.scanner.decode import DECODERS
 from firedamp.scanner.keys import KINDS, Shape, shape
 from firedamp.scanner.runs import Encoded
-from firedamp.scanner.spelling import DUMP_ROW
+from firedamp.scanner.spelling import CHARACTERS, DUMP_ROW
 
 BASE64_DEPTH: Final = 5
 """How often base64 within base64 is recognised from outside. Other encodings are recognised inside base64; base64,
@@ -165,6 +165,13 @@ def _cut() -> Iterator[Form]:
                         yield Form(text, decoder=number, phase=encoded.phase)
 
 
+def _spelled() -> Iterator[Form]:
+    """Yield the heads of key ids as lists of characters. Only as they stand: inside other encodings these are text."""
+    for head, _ in _ids():
+        for style in CHARACTERS:
+            yield from (Form(expression(one.shape), decoder=_number("characters")) for one in style(shape(head)))
+
+
 def _sparse() -> Iterator[Form]:
     """Yield key ids in UTF-16 of which only the noughts are encoded, as in a URL, in JSON or in mail."""
     for head, _ in _ids():
@@ -264,7 +271,17 @@ def _distinct(*groups: Iterable[Form]) -> tuple[Form, ...]:
 def forms() -> tuple[Form, ...]:
     """Return everything the prefilter looks for, each expression once, the least encoded first."""
     return _distinct(
-        _raw(), _once(), _cut(), _sparse(), _dumped(), _twice(), _thrice(), _deep(), _compressed(), _patched()
+        _raw(),
+        _once(),
+        _cut(),
+        _spelled(),
+        _sparse(),
+        _dumped(),
+        _twice(),
+        _thrice(),
+        _deep(),
+        _compressed(),
+        _patched(),
     )
 
 

@@ -153,6 +153,45 @@ def unquote(found: re.Match[bytes]) -> bytes:
     return b"" if found.lastgroup == "soft" else by_number({"a": 16})(found)
 
 
+# Characters as items of a list, or each made of its number: `['A', 'K']`, `chr(65) + chr(75)`, `[char]65+[char]75`.
+
+CHARACTERS: Final = (
+    *(
+        styled(mark, "c", mark[-1:] + separator)
+        for mark in (b"'", b'"', b"b'")
+        for separator in (b",", b", ", *(b",\n" + b" " * indent for indent in (2, 4, 6, 8)))
+    ),
+    *(
+        styled(prefix, digits, suffix + operator)
+        for prefix, suffix, operators in (
+            (b"chr(", b")", (b"+", b" + ", b".", b" . ", b",", b", ")),
+            (b"CHR(", b")", (b"||", b" || ")),
+            (b"CHAR(", b")", (b"+", b" + ")),
+            (b"Chr(", b")", (b"&", b" & ", b" + ")),
+            (b"Chr$(", b")", (b" & ", b" + ")),
+            (b"ChrW(", b")", (b"&", b" & ")),
+            (b"[char]", b"", (b"+", b" + ", b",", b", ")),
+            (b"(char)", b"", (b",", b", ")),
+        )
+        for operator in operators
+        for digits in ("d", "#04x")
+    ),
+)
+"""How they look where people write them so."""
+CHARACTER: Final = re.compile(
+    rb"(?:b?(?P<quote>[\"'])(?P<character>[ -~])(?P=quote)"
+    rb"|(?i:chrw?\$?\(|char\(|[\[(]char[\])])\s?(?:(?:0[xX]|&[hH])(?P<x>[0-9A-Fa-f]{1,2})|(?P<d>[0-9]{1,3}))\)?)"
+    rb"(?:\s{0,4}(?:[,+.&]|\|\|)\s{0,64}(?=b?[\"']|(?i:ch|[\[(]ch)))?"
+)
+CHARACTER_SECRET: Final = re.compile(rb"(?=[b\"'cC\[(])(?:" + CHARACTER.pattern + rb"){40}")
+"""A secret's characters written so."""
+
+
+def uncharacter(found: re.Match[bytes]) -> bytes:
+    """Undo one match of CHARACTER."""
+    return found["character"] or by_number({"d": 10, "x": 16})(found)
+
+
 # Bytes written one by one as numbers: hex (`41 4b`, `41:4b`, `0x41, 0x4b`, `414b`) and decimal (`[65, 75]`).
 
 _HEX_BLOCK: Final = Wrapped.of(rb"[0-9A-Fa-f]")

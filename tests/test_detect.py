@@ -478,6 +478,33 @@ def test_a_colour_inside_a_value_is_taken_out(
             assert (found.credential.key_id, found.credential.secret, found.line) == (key, Secret(secret), 2)
 
 
+CHARACTERS: dict[str, Callable[[str], str]] = {
+    "Python": lambda value: repr([*value]),
+    "JavaScript": lambda value: json.dumps([*value], separators=(",", ":")),
+    "JSON": lambda value: json.dumps([*value], indent=4),
+    "C": lambda value: "{" + ",".join(f"'{c}'" for c in value) + ",'\\0'}",
+    "Rust": lambda value: "[" + ", ".join(f"b'{c}'" for c in value) + "]",
+    "chr": lambda value: "+".join(f"chr({ord(c)})" for c in value),
+    "chr of hex": lambda value: " + ".join(f"chr({ord(c):#x})" for c in value),
+    "PHP": lambda value: " . ".join(f"chr({ord(c)})" for c in value),
+    "Oracle": lambda value: "||".join(f"CHR({ord(c)})" for c in value),
+    "Visual Basic": lambda value: " & ".join(f"Chr$({ord(c)})" for c in value),
+    "PowerShell": lambda value: "+".join(f"[char]{ord(c)}" for c in value),
+    "Java": lambda value: "{" + ", ".join(f"(char){ord(c)}" for c in value) + "}",
+}
+
+
+@pytest.mark.parametrize("language", CHARACTERS)
+def test_characters_in_a_list_are_put_together(language: str, prefilter: Prefilter, rng: random.Random) -> None:
+    spell = CHARACTERS[language]
+    for _ in range(10):
+        key, secret = make_key_id(rng), make_secret(rng)
+        [found] = located(f"first\nid = {spell(key)};\nsecret = {spell(secret)};\n".encode(), prefilter)
+        assert (found.credential.key_id, found.credential.secret) == (key, Secret(secret))
+        assert (found.line, found.credential.decoder) == (3 if language == "JSON" else 2, "characters")
+        assert pairs(f"id = '{key}'\naws_secret = {spell(secret)}\n".encode(), prefilter) == {(key, secret)}
+
+
 def test_both_sides_of_a_word_diff_are_paired(prefilter: Prefilter, rng: random.Random) -> None:
     for _ in range(10):
         (old, old_secret), (new, new_secret) = ((make_key_id(rng), make_secret(rng)) for _ in range(2))
