@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 from tests import faults
+from tests.mailbox import Mailbox
 
 from firedamp.service import alerts, wording
 from firedamp.service.alerting import make_channels
@@ -72,6 +72,7 @@ class Hook:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/in?token=EXAMPLETOKEN"
+        self.chat = self.url.replace("http://", "json://") + "&rto=60"  # else apprise waits four seconds
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
@@ -122,7 +123,7 @@ def test_the_words_are_these() -> None:
 )
 def test_nothing_that_a_stranger_chose_is_markup_in_a_chat(agent: str, markup: str, hook: Hook) -> None:
     alert = replace(USED, facts=(("user agent", agent), ("call", "sts:GetCallerIdentity")))
-    make(hook.url.replace("http://", "json://")).send(alert, False)
+    make(hook.chat).send(alert, False)
     line, after = json.loads(hook.got[0][1])["message"].splitlines()[:2]
     assert (unicodedata.normalize("NFKC", line), after) == (f"user agent  {agent}", "call        sts:GetCallerIdentity")
     assert (set(markup) & set(line), " @" in line) == (set(), False)
@@ -186,7 +187,7 @@ def test_a_webhook_that_fails_says_why_and_never_its_url(hook: Hook) -> None:
 
 
 def test_a_chat_and_a_mail_arrive_through_apprise(hook: Hook) -> None:
-    make(hook.url.replace("http://", "json://")).send(USED, False)
+    make(hook.chat).send(USED, False)
     assert "backup-writer" in json.loads(hook.got[0][1])["title"]
     got: list[bytes] = []
 
@@ -195,19 +196,17 @@ def test_a_chat_and_a_mail_arrive_through_apprise(hook: Hook) -> None:
             got.append(envelope.content)
             return "250 OK"
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    controller = Controller(Box(), hostname="127.0.0.1", port=port)
+    controller = Mailbox(Box())
     controller.start()
     try:
-        make(f"mailto://127.0.0.1:{port}?from=firedamp@example.com&to=team@example.com&mode=insecure").send(USED, False)
+        place = f"127.0.0.1:{controller.port}"
+        make(f"mailto://{place}?from=firedamp@example.com&to=team@example.com&mode=insecure").send(USED, False)
     finally:
         controller.stop()
     assert b"firedamp:" in got[0]
     hook.status = 500
     with pytest.raises(Failure, match="did not take"):
-        make(hook.url.replace("http://", "json://")).send(USED, False)
+        make(hook.chat).send(USED, False)
     with pytest.raises(UsageFailure, match="no known kind"):
         make("carrier-pigeon://x")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import socket
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,10 +20,10 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 from moto.iam.models import iam_backends
 from moto.sqs.models import sqs_backends
 from tests.crasher import Crasher, Ended
+from tests.mailbox import Mailbox
 from tests.repositories import Repository
 from tests.scenes import code, drain, make_queue, start_trail
 
@@ -66,14 +65,12 @@ class Inbox:
 
         self.web = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         Thread(target=self.web.serve_forever, daemon=True).start()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            mail, port = free.getsockname()[1], self.web.server_port
-        self.smtp = Controller(Box(), hostname="127.0.0.1", port=mail)
+        self.smtp = Mailbox(Box())
         self.smtp.start()
+        mail, port = self.smtp.port, self.web.server_port
         self.channels = {
             "webhook": f"webhook+http://127.0.0.1:{port}/webhook",
-            "chat": f"json://127.0.0.1:{port}/chat",
+            "chat": f"json://127.0.0.1:{port}/chat?rto=60",  # else apprise waits four seconds
             "mail": f"mailto://127.0.0.1:{mail}?from=firedamp@example.com&to=team@example.com&mode=insecure",
         }
 
