@@ -310,14 +310,17 @@ def test_a_file_written_a_moment_ago_is_not_yet_remembered(tmp_path: Path, monke
         store = Store(None)
 
 
-def test_a_file_on_a_file_system_that_counts_seconds_is_remembered_when_they_have_passed(tmp_path: Path) -> None:
+def test_a_file_on_a_file_system_that_counts_seconds_is_remembered_when_they_have_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, file = Store(None), write(tmp_path / "hot", "x")
-    second = -(-time.time_ns() // 1_000_000_000)
+    second = int(time.time()) + 60  # later than any other time of the file
     os.utime(file, (second, second))
-    time.sleep(second + 0.3 - time.time())
-    assert [run(folder(tmp_path, store), store).tally.files for _ in range(2)] == [1, 1]
-    time.sleep(second + 2.1 - time.time())
-    assert [run(folder(tmp_path, store), store).tally.files for _ in range(2)] == [1, 0]
+    for passed, read in ((0.3, [1, 1]), (2.1, [1, 0])):
+        now = int((second + passed) * 1_000_000_000)
+        patched = SimpleNamespace(monotonic_ns=time.monotonic_ns, time_ns=lambda now=now: now)
+        monkeypatch.setattr(walk, "time", patched)
+        assert [run(folder(tmp_path, store), store).tally.files for _ in range(2)] == read
 
 
 def test_a_blob_that_could_not_be_looked_through_is_read_again(tmp_path: Path, rng: random.Random) -> None:

@@ -895,13 +895,15 @@ def test_a_pack_that_is_a_link_is_news(tmp_path: Path, rng: random.Random, scan:
     assert scan(repository.path).match(key_id)["path"] == "leak"
 
 
-def test_a_repository_is_not_taken_for_unchanged_before_its_clock_has_ticked(tmp_path: Path) -> None:
+def test_a_repository_is_not_taken_for_unchanged_before_its_clock_has_ticked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repository = Repository(tmp_path / "r")
-    second = -(-time.time_ns() // 1_000_000_000)
+    second = int(time.time()) + 60  # later than any other time in it
     os.utime(repository.path / ".git" / "config", (second, second))
-    time.sleep(second + 0.3 - time.time())
+    monkeypatch.setattr(gitfiles, "time", SimpleNamespace(time_ns=lambda: int((second + 0.3) * 1_000_000_000)))
     assert not gitfiles.stamp(find(repository.path)).settled, "it counts whole seconds"
-    time.sleep(second + 2.1 - time.time())
+    monkeypatch.setattr(gitfiles, "time", SimpleNamespace(time_ns=lambda: int((second + 2.1) * 1_000_000_000)))
     assert gitfiles.stamp(find(repository.path)).settled
 
 
