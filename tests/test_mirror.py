@@ -451,7 +451,7 @@ def test_a_scan_that_is_asked_to_end_removes_what_its_clones_have_so_far(
             time.sleep(0.05)
         for _ in range(2):  # as `serve` does to what it stops
             process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 128 + signal.SIGTERM
+        assert process.wait(120) == 128 + signal.SIGTERM
     assert not list(tmp_path.glob("cache/**/clone-*"))
 
 

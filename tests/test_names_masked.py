@@ -278,8 +278,8 @@ def test_a_file_that_is_called_by_marks_holds_nobody_up(tmp_path: Path, scan: Sc
     keys, texts = zip(*(leak(rng) for _ in range(2)), strict=True)
     (root / ("[secret]" * 30 + "x")).write_text(texts[0])
     (deep / "[secret]").write_text(texts[1])
-    began = time.monotonic()
+    began = sum(os.times()[:4])
     for _ in range(2):
         found = scan(root, options=("--offline", "--show-secrets"))
         assert [found.findings[each]["secret"] for each in keys] == [*map(secret_in, texts)]
-    assert time.monotonic() - began < 20
+    assert sum(os.times()[:4]) - began < 20, "of this process and of those that it began"

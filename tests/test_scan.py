@@ -576,6 +576,7 @@ def test_a_readers_parent_that_is_killed_leaves_no_reader_behind(tmp_path: Path)
         children = _children(process.pid)
     process.kill()
     process.wait()
+    deadline = time.monotonic() + 60
     while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
