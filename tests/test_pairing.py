@@ -750,18 +750,19 @@ class TestHostileText:
         ["{id}\n", '{{"a":"{id}","secret_key":"{secret}"}},', "{id} ", "{id},{secret},", "[[[[[[{id}", "<a>{id}"],
     )
     def test_time_is_linear_in_the_ids(self, unit: str, rng: random.Random) -> None:
-        def seconds(count: int) -> float:
+        def seconds(count: int, tries: int) -> float:
             text = "".join(unit.format(id=make_key_id(rng), secret=make_secret(rng)) for _ in range(count))
             found = candidates(text)
             times = []
-            for _ in range(2):
+            for _ in range(tries):
                 began = time.process_time()
                 pair(text, found)
                 times.append(time.process_time() - began)
             return min(times)
 
-        # Four times the ids: four times the work, sixteen times if it were quadratic.
-        assert seconds(1200) < 10 * seconds(300)
+        # Sixteen times the ids: sixteen times the work, 256 times if it were quadratic. Either is far from the limit:
+        # on a busy machine the same work takes twice the time.
+        assert seconds(2400, 2) < 64 * seconds(150, 5)
 
     def test_nesting_deeper_than_the_limit_ties_nothing_but_loses_nothing(self, rng: random.Random) -> None:
         key_id, secret = make_key_id(rng), make_secret(rng)
