@@ -11,10 +11,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from firedamp.service.loopback import Loopback
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 def pytest_configure(config: pytest.Config) -> None:
     """Let `make test` try the same examples in every run, and `make test-all` or a file by itself new ones.
 
-    No example has a deadline: other work on the machine would decide what passes.
+    No example has a deadline, and none is too slow to be made: other work on the machine would decide what passes.
     """
-    settings.register_profile("same", deadline=None, derandomize=True)
-    settings.register_profile("new", deadline=None, print_blob=True)
+    whenever: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+    settings.register_profile("same", derandomize=True, **whenever)
+    settings.register_profile("new", print_blob=True, **whenever)
     settings.load_profile("same" if "not slow" in config.option.markexpr else "new")
 
 

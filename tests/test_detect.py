@@ -708,6 +708,8 @@ def test_far_apart_pairs_of_a_large_file_are_each_found(prefilter: Prefilter, rn
 
 # Properties.
 
+WHENEVER = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+"""The fixtures do not change; how long an example takes to be made is the machine's affair."""
 _JUNK = st.lists(
     st.one_of(
         st.binary(max_size=20),
@@ -720,7 +722,7 @@ _JUNK = st.lists(
 _BORDER = st.sampled_from([b" ", b"\n", b'"', b"'", b"=", b":", b"\\n", b"%3D", b"/", b"\xff", b"(", b"\x00"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=WHENEVER)
 @given(st.tuples(_JUNK, _BORDER), st.tuples(_BORDER, _JUNK), st.integers(0, 2**32))
 def test_text_around_a_key_never_hides_it(
     prefilter: Prefilter, before: tuple[bytes, bytes], after: tuple[bytes, bytes], seed: int
@@ -730,7 +732,7 @@ def test_text_around_a_key_never_hides_it(
     assert key in {each.credential.key_id for each in detect(data, prefilter) if isinstance(each, Located)}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=WHENEVER)
 @given(_JUNK, st.sampled_from(sorted(CHAINS)), _JUNK, st.integers(0, 2**32))
 def test_text_around_an_encoded_key_never_hides_it(
     prefilter: Prefilter, before: bytes, chain: str, after: bytes, seed: int
@@ -740,7 +742,7 @@ def test_text_around_an_encoded_key_never_hides_it(
     assert key in {each.credential.key_id for each in detect(data, prefilter) if isinstance(each, Located)}
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=WHENEVER)
 @given(st.lists(_JUNK, max_size=8).map(b"".join))
 def test_no_input_raises_or_leaves_the_text(prefilter: Prefilter, data: bytes) -> None:
     fuzzed(prefilter, data)
@@ -905,7 +907,7 @@ def test_more_hits_or_credentials_than_the_limit_are_told(prefilter: Prefilter, 
 def test_a_bomb_of_ids_costs_little_more_than_those_that_are_told(prefilter: Prefilter, rng: random.Random) -> None:
     def seconds(count: int) -> float:
         bomb, times = base64.b64encode(gzip.compress("\n".join(make_key_id(rng) for _ in range(count)).encode())), []
-        for _ in range(2):  # the first one of a process loads what the others need
+        for _ in range(4):  # the first one of a process loads what the others need
             began = time.process_time()
             detect(bomb, prefilter, limits=Limits(credentials=500))
             times.append(time.process_time() - began)

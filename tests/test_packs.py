@@ -41,6 +41,9 @@ from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, list_pac
 from firedamp.scanner.packs import Filtered, Judge, filtering
 from firedamp.scanner.prefilter import Prefilter
 
+WHENEVER = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+"""The fixtures do not change; how long an example takes to be made is the machine's affair."""
+
 
 @pytest.fixture(scope="session")
 def kernel_cache(cache: Path) -> Path:
@@ -370,7 +373,7 @@ _STEP = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=WHENEVER)
 @given(families=st.lists(st.lists(st.tuples(st.integers(0, 9), st.lists(_STEP, max_size=9)), max_size=9), max_size=4))
 def test_any_chain_of_deltas_gives_what_a_full_read_gives(
     families: list[list[tuple[int, list[bytes | tuple[int, int]]]]], tmp_path: Path, filtered: Filtering,
@@ -628,7 +631,7 @@ def test_a_pack_of_no_objects_has_no_hits(tmp_path: Path, filtered: Filtering) -
     assert filtered(listing, processes=2).hits == []
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=WHENEVER)
 @given(flips=st.lists(st.tuples(st.booleans(), st.integers(0, 1 << 20), st.integers(1, 255)), min_size=1, max_size=6))
 def test_no_flipped_byte_makes_it_crash(
     flips: list[tuple[bool, int, int]], tmp_path: Path, filtered: Filtering
@@ -689,7 +692,7 @@ class Kernel:
         )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=WHENEVER)
 @given(data=st.data(), reach=st.sampled_from([-1, 0, 3, 192]))
 def test_compiled_and_plain_kernels_agree_on_any_bytes(data: st.DataObject, reach: int, kernel_cache: Path) -> None:
     base = bytes(range(60))
@@ -767,7 +770,7 @@ def test_compiled_and_plain_kernels_inflate_what_is_sound_and_leave_the_rest_to_
             assert claiming(2, length).inflated(kernel, sound) == (without, [2])
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=WHENEVER)
 @given(draws=st.lists(st.integers(0, 1 << 20), max_size=40), shuffle=st.randoms(use_true_random=False))
 def test_every_object_stands_behind_its_base_and_families_together(
     draws: list[int], shuffle: random.Random, kernel_cache: Path
@@ -870,7 +873,7 @@ def test_the_processes_end_with_the_one_that_began_them(tmp_path: Path, kernel_c
         assert process.stdout is not None
         left = [Path("/proc", pid) for pid in process.stdout.readline().decode().split()]
     assert len(left) == 2
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while any(each.exists() for each in left) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(each.exists() for each in left)
