@@ -118,7 +118,7 @@ class Fetch:
         self._beside: tempfile.TemporaryDirectory[str] | None = None
         self._ended: Path | SourceFailure | None = None
         try:
-            with _unbroken():
+            with unbroken():
                 self._began()
         except BaseException:  # who was to own it is never told of it
             self.stop()
@@ -231,7 +231,7 @@ class Fetch:
     def _said(self) -> tuple[bytes, int]:
         """Wait for git and return its words and status. Of a server that talks without end the beginning is kept."""
         while True:
-            with _unbroken():
+            with unbroken():
                 if self._began():
                     break
             self._in_time()
@@ -287,7 +287,7 @@ class Fetch:
 
 
 @contextmanager
-def _unbroken() -> Iterator[None]:
+def unbroken() -> Iterator[None]:
     """Hear of a signal at the end of this only: git that was started a moment ago is not yet known to anybody.
 
     It would go on by itself, and make the folder anew that was removed. Any thread but the main one hears of none.

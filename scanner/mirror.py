@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from firedamp.scanner.fetch import CLONING, LONGEST, Fetch, Login, clone_of, lock, own
+from firedamp.scanner.fetch import CLONING, LONGEST, Fetch, Login, clone_of, lock, own, unbroken
 from firedamp.scanner.lending import lent_in
 from firedamp.storage.errors import Failure, SourceFailure
 
@@ -74,15 +74,23 @@ class Mirrors:
                 with suppress(SourceFailure):  # told when it is its turn
                     mate.finish()
             self._start(wanted)
-        fetch, wanted = self._under_way.pop(url)
-        if isinstance(fetch, Fetch):
-            try:
-                self._note(fetch.finish(), wanted)
-            finally:
-                self.fill()
-            return fetch.finish()
+        fetch, wanted = self._under_way[url]  # and there it stays until its end: `close` ends it when a signal comes
+        if not isinstance(fetch, Fetch):
+            self._over(url)
+            raise fetch
+        try:
+            clone = fetch.finish()
+            self._note(clone, wanted)
+        except Exception:
+            self._over(url)
+            raise
+        self._over(url)
+        return clone
+
+    def _over(self, url: str) -> None:
+        """Give the place of url to the next one."""
+        del self._under_way[url]
         self.fill()
-        raise fetch
 
     def fill(self) -> None:
         """Start what waits, as far as places are free."""
@@ -106,12 +114,12 @@ class Mirrors:
     def _start(self, wanted: _Wanted) -> None:
         self._make_room()
         try:
-            fetch: Fetch | SourceFailure = Fetch(
-                wanted.url, self.folder, wanted.login(), lender=self._lender(wanted), seconds=self._seconds
-            )
+            login, lender = wanted.login(), self._lender(wanted)
+            with unbroken():
+                fetch = Fetch(wanted.url, self.folder, login, lender=lender, seconds=self._seconds)
+                self._under_way[wanted.url] = fetch, wanted
         except Failure as failure:  # no token, no credentials, no git
-            fetch = SourceFailure(failure.what, failure.hint)
-        self._under_way[wanted.url] = fetch, wanted
+            self._under_way[wanted.url] = SourceFailure(failure.what, failure.hint), wanted
 
     def _lender(self, wanted: _Wanted) -> Path | None:
         """Return a clone of the same network, one that does not borrow itself if there is one."""

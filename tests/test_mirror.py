@@ -476,6 +476,36 @@ def test_a_signal_in_the_middle_of_a_start_leaves_no_git_and_no_folder(
     assert not list((tmp_path / "cache").glob("clone-*"))
 
 
+@pytest.mark.parametrize("when", ["right behind the start", "before the wait for the end"])
+def test_a_fetch_is_ended_wherever_a_signal_comes(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    started: list[Fetch] = []
+
+    class Told(Fetch):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            started.append(self)
+            if when == "right behind the start":
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def finish(self) -> Path:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().finish()
+
+    url, mirrors = served(server, "r"), Mirrors(tmp_path / "cache", budget=1 << 30, jobs=1)
+    monkeypatch.setattr(mirror, "Fetch", Told)
+    with trickling(server), ending_in_order():
+        with pytest.raises(SystemExit):
+            mirrors.place(url, nobody)
+        mirrors.close()
+        (fetch,) = started
+        assert fetch._process is not None
+        assert fetch._process.proc is not None
+        assert fetch._process.proc.poll() is not None
+        assert not list((tmp_path / "cache").glob("clone-*"))
+
+
 def test_a_repository_that_is_listed_twice_is_fetched_once(tmp_path: Path, server: Server) -> None:
     url = served(server, "r")
     mirrors = Mirrors(tmp_path / "cache", budget=1 << 30, jobs=3)
