@@ -692,11 +692,14 @@ def test_what_the_action_runs_is_pinned() -> None:
     assert (ACTION.parent / ".." / ".." / "pyproject.toml").exists()
 
 
-def act(folder: Path, target: Path, arguments: str) -> tuple[str, str, str]:
-    """Run the action's scan step as a runner does; return its output, its summary and what it hands on."""
+def act(folder: Path, target: Path, arguments: str, scan: str | None = None) -> tuple[str, str, str]:
+    """Run the action's scan step as a runner does; return its output, its summary and what it hands on.
+
+    scan: a line of shell in the place of firedamp.
+    """
     (step,) = [step for step in yaml.safe_load(ACTION.read_text())["runs"]["steps"] if step.get("id") == "scan"]
     command = shlex.join([sys.executable, "-P", "-m", "firedamp.service.cli"])
-    script(folder / "bin" / "firedamp", f'exec {command} "$@"')
+    script(folder / "bin" / "firedamp", scan or f'exec {command} "$@"')
     for name in ("python", "python3"):
         script(folder / "bin" / name, f'exec {shlex.quote(sys.executable)} "$@"')
     told = {name: folder / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "FIREDAMP_SARIF")}
@@ -721,7 +724,7 @@ def test_the_actions_summary_is_of_the_scan_itself(tmp_path: Path, repository: P
     git(repository, "commit", "-q", "-m", "new")
     told, summary, output = act(tmp_path, repository, f"--offline\n--baseline {baseline}\n")
     assert output == f"root={repository}\nstatus=1\n", told
-    assert "1 findings, 0 not read" in summary
+    assert "1 finding, 0 not read" in summary
     assert "new:1`" in summary
     assert "known" not in summary
 
@@ -774,3 +777,33 @@ def test_the_actions_summary_is_one_that_is_shown_and_names_commits(
     *lines, last = [line for line in summary.splitlines() if line.startswith("- ")]
     assert last == f"- and {200 - len(lines)} more"
     assert all(re.search(" commit [0-9a-f]{40}. `[^`]+:1`$", line) for line in lines)
+
+
+def test_the_action_uploads_no_more_than_code_scanning_takes_and_says_so(tmp_path: Path, repository: Path) -> None:
+    results = [
+        {
+            "level": level,
+            "message": {"text": level},
+            "locations": [{"physicalLocation": {"artifactLocation": {"uri": "a"}}}],
+        }
+        for level, count in (("note", 20_000), ("warning", 1), ("error", 20_000))
+        for _ in range(count)
+    ]
+    log = {"version": "2.1.0", "runs": [{"results": results, "invocations": [{"toolExecutionNotifications": []}]}]}
+    (tmp_path / "many").write_text(json.dumps(log))
+    told, summary, _ = act(tmp_path, repository, "", f"cp {tmp_path / 'many'} {tmp_path / 'FIREDAMP_SARIF'}; exit 1")
+    assert "::warning::firedamp: code scanning takes 25,000 findings" in told
+    assert "40001 findings" in summary
+    assert "and 15,001 are not" in summary
+    uploaded = json.loads((tmp_path / "FIREDAMP_SARIF").read_text())
+    levels = [each["level"] for each in uploaded["runs"][0]["results"]]
+    assert levels == ["error"] * 20_000 + ["warning"] + ["note"] * 4_999
+    assert uploaded["version"] == "2.1.0"
+
+
+def test_two_uses_of_the_action_in_one_job_do_not_replace_each_others_alerts() -> None:
+    action = yaml.safe_load(ACTION.read_text())
+    (upload,) = [step for step in action["runs"]["steps"] if "upload" in step.get("uses", "")]
+    assert upload["with"]["category"].startswith("${{ inputs.category || (inputs.target == '.' && 'firedamp' || ")
+    assert "format('firedamp-{0}', inputs.target)" in upload["with"]["category"]
+    assert action["inputs"]["category"]["default"] == ""
