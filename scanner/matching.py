@@ -39,6 +39,7 @@ _NO_SECRET_LABEL: Final = 600
 _WEAK_LABEL: Final = 300
 _COMMENT: Final = re.compile(r"[ \t](?:#|//|/\*|--)")
 """What begins a remark on the value before it: what stands there has no better claim than a label."""
+_ROW_BORDER: Final = re.compile(r"\n|[)\]}]\s{0,8},?\s{0,8}[(\[{]")
 _EXACT: Final = 1024
 """Ids times secrets up to which the cheapest pairs in order are found exactly."""
 
@@ -174,7 +175,7 @@ class _Matcher:
         for item in merged:
             if chain and (
                 not labels.touching(self.text, self.of(chain[-1]).end, self.of(item).start, lines)
-                or (lines and self.are_rows(chain[-1], item))
+                or self.are_rows(chain[-1], item)
                 or _COMMENT.search(self.text, self.of(chain[-1]).end, self.of(item).start)
             ):
                 self.settle_chain(chain)
@@ -183,19 +184,23 @@ class _Matcher:
         self.settle_chain(chain)
 
     def are_rows(self, one: tuple[int, bool, int], other: tuple[int, bool, int]) -> bool:
-        """Whether an id and a secret that touch over a line's end each have a partner in their own line."""
+        """Whether an id and a secret that touch over the border of two rows each have a partner in their own."""
         (start, is_id, _), (next_start, next_is_id, _) = one, other
-        if is_id is next_is_id or self.text.find("\n", start, next_start) < 0:
+        if is_id is next_is_id or not self.parts(start, next_start):
             return False
         befores, before_starts = (self.secrets, self.secret_starts) if is_id else (self.ids, self.id_starts)
         after_starts = self.id_starts if is_id else self.secret_starts
         before, after = bisect_left(before_starts, start) - 1, bisect_right(after_starts, next_start)
         return (
             before >= 0
-            and self.text.find("\n", befores[before].end, start) < 0
+            and not self.parts(befores[before].end, start)
             and after < len(after_starts)
-            and self.text.find("\n", next_start, after_starts[after]) < 0
+            and not self.parts(next_start, after_starts[after])
         )
+
+    def parts(self, start: int, end: int) -> bool:
+        """Whether the border of two rows stands there: the end of a line, or of what brackets hold."""
+        return _ROW_BORDER.search(self.text, start, end) is not None
 
     def of(self, item: tuple[int, bool, int]) -> Value:
         _, is_id, at = item
