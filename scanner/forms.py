@@ -14,7 +14,7 @@ from typing import Final
 
 from firedamp.scanner import patches
 from firedamp.scanner.candidates import Role
-from firedamp.scanner.decode import DECODERS
+from firedamp.scanner.decode import DECODERS, EVENT
 from firedamp.scanner.keys import KINDS, Shape, shape
 from firedamp.scanner.runs import Encoded
 from firedamp.scanner.spelling import CHARACTERS, DUMP_ROW
@@ -140,6 +140,9 @@ def _cut() -> Iterator[Form]:
             for joint in _APART:
                 text = joint.join(pieces) + (joint if len(pieces) == 2 else b"")
                 yield Form(expression(shape(text)), decoder=_number("concatenation"))
+        for pieces in ([head], *_pieces(head)):
+            text = EVENT.join(pieces) + (EVENT if len(pieces) < 3 else b"")
+            yield Form(text, decoder=_number("concatenation"))
         # A head in two lines of a screen, or of a reply.
         for at, joint in itertools.product(range(1, len(head)), _LINE_ENDS):
             yield Form(expression(shape(head[:at] + joint + head[at:])), decoder=_number("concatenation"))

@@ -38,6 +38,17 @@ _DIRECTORY, _ENCODED = 0x01, 0x17
 _STREAMS, _FILES = 0x04, 0x05
 _PACKED, _FOLDERS, _PARTS = 0x06, 0x07, 0x08
 _SIZE, _DIGESTS, _FOLDER, _UNPACKED_SIZE, _COUNT, _EMPTY, _NAMES = 0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x0E, 0x11
+_NO_METHOD: Final = "is packed by a method that is not read"
+_UNREAD: Final = {
+    b"\x03\x04\x01": "PPMd",
+    b"\x04\x01\x09": "Deflate64",
+    b"\x03\x03\x01\x1b": "BCJ2",
+    b"\x0a": "ARM64",
+    b"\x0b": "RISC-V",
+    b"\x04\xf7\x11\x02": "Brotli",
+    b"\x04\xf7\x11\x04": "LZ4",
+}
+"""Names of methods that are not read (Methods.txt of 7-Zip)."""
 _AES: Final = b"\x06\xf1\x07\x01"
 
 
@@ -355,7 +366,7 @@ def _body(file: File, folder: _Folder, budget: Budget) -> File | str:
     if any(coder.method == _AES for coder in folder.coders):
         return "is encrypted"
     if folder.streams > 1:
-        return "is packed by a method that is not read"
+        return _unknown(folder.coders)
     packed = buffered(Slice(file, folder.start, folder.stored))
     last = folder.coders[-1]
     if last.method == _PLAIN and len(folder.coders) == 1:
@@ -370,13 +381,19 @@ def _body(file: File, folder: _Folder, budget: Budget) -> File | str:
     return buffered(Inflated(packed, start, budget))
 
 
+def _unknown(coders: list[_Coder]) -> str:
+    """Say which method is not read, by its name where that is known."""
+    names = [name for coder in coders if (name := _UNREAD.get(coder.method)) is not None]
+    return f"is packed by a method that is not read ({', '.join(names)})" if names else _NO_METHOD
+
+
 def _filters(coders: list[_Coder]) -> list[dict[str, int]] | str:
     """Return liblzma's chain for a folder's coders, or why there is none."""
     chain: list[dict[str, int]] = []
     for coder in coders[:-1]:
         kind = _FILTERS.get(coder.method)
         if kind is None:
-            return "is packed by a method that is not read"
+            return _unknown(coders)
         one = {"id": kind}
         if kind == lzma.FILTER_DELTA:
             one["dist"] = coder.properties[0] + 1 if coder.properties else 1
@@ -394,7 +411,7 @@ def _filters(coders: list[_Coder]) -> list[dict[str, int]] | str:
         dictionary = (2 | bits & 1) << (bits // 2 + 11)
         chain.append({"id": lzma.FILTER_LZMA2, "dict_size": dictionary})
     else:
-        return "is packed by a method that is not read"
+        return _unknown(coders)
     if dictionary > _LARGEST_DICTIONARY:
         return "needs more memory than allowed"
     return chain

@@ -505,6 +505,27 @@ def test_characters_in_a_list_are_put_together(language: str, prefilter: Prefilt
         assert pairs(f"id = '{key}'\naws_secret = {spell(secret)}\n".encode(), prefilter) == {(key, secret)}
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("typed", [False, True])
+def test_what_a_recording_shows_letter_by_letter_is_put_together(
+    size: int, typed: bool, prefilter: Prefilter, rng: random.Random
+) -> None:
+    """As asciinema writes it (asciicast v2)."""
+    for shift in range(3):
+        key, secret = make_key_id(rng), make_secret(rng)
+        text = f"{'$' * shift} export AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}\r\n$ "
+        events = [
+            json.dumps([round(at * 0.13, 6), kind, text[at : at + size]])
+            for at in range(0, len(text), size)
+            for kind in ("io" if typed else "o")
+        ]
+        lines = ['{"version": 2, "width": 80, "height": 24}', *events]
+        [found] = located("\n".join(lines).encode(), prefilter)
+        assert (found.credential.key_id, found.credential.secret) == (key, Secret(secret))
+        first = text.index(key) // size * (1 + typed) + typed
+        assert (found.line, found.credential.decoder) == (first + 2, "concatenation")
+
+
 def test_both_sides_of_a_word_diff_are_paired(prefilter: Prefilter, rng: random.Random) -> None:
     for _ in range(10):
         (old, old_secret), (new, new_secret) = ((make_key_id(rng), make_secret(rng)) for _ in range(2))

@@ -55,15 +55,18 @@ def test_members_come_out_whole_whatever_packs_them(chain: str) -> None:
 
 def test_a_method_that_is_not_read_is_told_for_every_member() -> None:
     data = packed(FILES, filters=[{"id": py7zr.FILTER_PPMD, "order": 6, "mem": 24}])
-    assert failures(data) == dict.fromkeys(FILES, "is packed by a method that is not read")
+    assert failures(data) == dict.fromkeys(FILES, "is packed by a method that is not read (PPMd)")
 
 
 @pytest.mark.parametrize(
-    ("chain", "method", "other"),
-    [("deflate", b"\x04\x01\x08", b"\x04\x01\x09"), ("bcj", b"\x03\x03\x01\x03", b"\x03\x03\x01\x1b")],
-    ids=["Deflate64", "BCJ2"],
+    ("chain", "method", "other", "name"),
+    [
+        ("deflate", b"\x04\x01\x08", b"\x04\x01\x09", " (Deflate64)"),
+        ("bcj", b"\x03\x03\x01\x03", b"\x03\x03\x01\x1b", " (BCJ2)"),
+        ("deflate", b"\x04\x01\x08", b"\x04\x01\x7f", ""),
+    ],
 )
-def test_methods_that_py7zr_does_not_write_are_told_too(chain: str, method: bytes, other: bytes) -> None:
+def test_methods_that_py7zr_does_not_write_are_told_too(chain: str, method: bytes, other: bytes, name: str) -> None:
     out = io.BytesIO()
     with py7zr.SevenZipFile(out, "w", filters=CHAINS[chain]) as archive:
         archive.set_encoded_header_mode(False)
@@ -74,7 +77,7 @@ def test_methods_that_py7zr_does_not_write_are_told_too(chain: str, method: byte
     data[32 + at : 32 + at + size] = directory
     data[28:32] = zlib.crc32(directory).to_bytes(4, "little")
     data[8:12] = zlib.crc32(bytes(data[12:32])).to_bytes(4, "little")
-    assert failures(bytes(data)) == {"a": "is packed by a method that is not read"}
+    assert failures(bytes(data)) == {"a": f"is packed by a method that is not read{name}"}
 
 
 def test_encryption_is_told() -> None:
