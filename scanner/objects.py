@@ -130,13 +130,17 @@ def _git_dir(root: Path) -> Path:
 def small(path: Path, unread: Callable[[OSError], object] | None = None) -> bytes:
     """Return the content of a small regular file, empty when there is none. unread is told why one cannot be read."""
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(handle, "rb") as file:  # noqa: PTH123 - opened by descriptor, so that a FIFO cannot hang it
-            return file.read(_SMALL) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
+        with open(path, "rb", opener=_at_once) as file:
+            return file.read(_SMALL) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
     except OSError as error:
         if unread is not None and not isinstance(error, FileNotFoundError):
             unread(error)
         return b""
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file so that a FIFO cannot hang it, as an opener: a folder that is opened by its descriptor stays open."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _string(path: Path, unread: Callable[[OSError], object] | None = None) -> bytes:
@@ -225,9 +229,8 @@ def tips(layout: Layout, *below: str) -> set[str]:
 
 def _packed(path: Path) -> Iterator[bytes]:
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(handle, "rb") as lines:  # noqa: PTH123 - opened by descriptor, so that a FIFO cannot hang it
-            yield from lines if stat.S_ISREG(os.fstat(handle).st_mode) else ()
+        with open(path, "rb", opener=_at_once) as lines:
+            yield from lines if stat.S_ISREG(os.fstat(lines.fileno()).st_mode) else ()
     except OSError:
         return
 

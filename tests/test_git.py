@@ -9,10 +9,12 @@ import json
 import os
 import random
 import shutil
+import sys
 import threading
 import time
 import zipfile
 import zlib
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -863,6 +865,19 @@ def test_a_repository_that_was_taken_for_gone_is_placed_again_when_it_is_back(
     back = scan(tmp_path / "in")
     assert (back.status, back.match(key_id)) == (1, place), "nothing of the repository has changed"
     assert back.summary["read"]["objects"] == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="proc(5) tells what is open")
+def test_a_scan_of_many_repositories_leaves_none_of_their_folders_open(tmp_path: Path, scan: Scan) -> None:
+    for number in range(3):
+        Repository(tmp_path / str(number)).commit("one", {"a": "a"})
+    (tmp_path / "0" / ".git" / "packed-refs").mkdir()
+    assert scan(tmp_path, tmp_path / "1").status == 0
+    still = list[str]()
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            still.append(str(each.readlink()))
+    assert not [place for place in still if place.startswith(str(tmp_path))]
 
 
 def test_places_of_another_repository_that_stood_there_are_not_taken_over(
