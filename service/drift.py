@@ -52,7 +52,7 @@ class Seen:
 
 def check(options: CanaryOptions, common: Common, store: Store) -> int:
     """Look at placements, all or those of the canaries that are named. Return 1 for drift, 2 for what is unreadable."""
-    common.must_be(Format.TABLE, Format.JSONL)
+    common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
     places = Places(store, offline=common.offline, profile=options.profile)
     seen = [_check(canary, placement, places, store) for canary, placement in _chosen(options.names, store)]
     _write(seen, common)
@@ -202,8 +202,8 @@ def _alert(canary: Canary, placement: Placement) -> Alert:
 
 def _write(seen: Sequence[Seen], common: Common) -> None:
     with common.out() as out:
-        if common.format is Format.JSONL:
-            show.json_lines([_json(each) for each in seen], out.write)
+        if common.format is not Format.TABLE:
+            show.json_lines(map(_json, seen), out.write, whole=common.format is Format.JSON)
         else:
             tables.lines(("key", "name", "place", "state", "detail"), map(_cells, seen), out)
 

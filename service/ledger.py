@@ -134,7 +134,7 @@ def _proof(key: WatchedKey, seen: Sequence[Drill]) -> tuple[str, datetime | None
 
 def listing(options: CanaryOptions, common: Common, store: Store) -> int:
     """Print the ledger, or the lines of the keys that are named."""
-    common.must_be(Format.TABLE, Format.JSONL, Format.CSV)
+    common.must_be(Format.TABLE, Format.JSON, Format.JSONL, Format.CSV)
     lines = [line for line in ledger(store) if not options.names or {line.key.key_id, line.key.name} & {*options.names}]
     if options.names and not lines:
         raise UsageFailure(f"no canary is called {options.names[0]}", "see firedamp canary list")
@@ -142,8 +142,8 @@ def listing(options: CanaryOptions, common: Common, store: Store) -> int:
         common.say("no key is watched: firedamp canary mint or canary adopt KEYID")
     with common.out() as out:
         match common.format:
-            case Format.JSONL:
-                show.json_lines([_json(line) for line in lines], out.write)
+            case Format.JSON | Format.JSONL:
+                show.json_lines(map(_json, lines), out.write, whole=common.format is Format.JSON)
             case Format.CSV:
                 writer = csv.writer(out)
                 writer.writerow(

@@ -61,7 +61,7 @@ class _Job:
 
 def plant(options: CanaryOptions, common: Common, store: Store) -> int:
     """Plant one canary in one place; return 0. Raises Failure, and then nothing is left of it."""
-    common.must_be(Form.TABLE, Form.JSONL)
+    common.must_be(Form.TABLE, Form.JSON, Form.JSONL)
     if options.place is None or options.form is None:
         raise UsageFailure("canary plant needs a place and a format", "--at PLACE --as FORMAT: " + ", ".join(FORMATS))
     canary = _meant(options.names, store, exactly=options.secret_from is not None)
@@ -304,7 +304,7 @@ def _show(text: str, form: Format, choices: tuple[Surroundings, ...], places: Pl
 
 def _tell(canary: Canary, placement: Placement, common: Common) -> None:
     with common.out() as out:
-        if common.format is Form.JSONL:
+        if common.format is not Form.TABLE:
             line: dict[str, show.Json] = {
                 "key": placement.key_id, "name": canary.name, "kind": placement.kind, "place": placement.place,
                 "format": placement.format, "state": placement.state.value,

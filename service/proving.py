@@ -45,7 +45,7 @@ _HEARTBEAT_LIMIT: Final = 30.0
 
 def nets(options: CanaryOptions, common: Common, store: Store) -> int:
     """Look at everything once; return 2 when something could not be looked at, else 1 when something is blind."""
-    common.must_be(Format.TABLE, Format.JSONL)
+    common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
     aws, config = our_aws(store, common), common.settings()
     began = clock.now()
     accounts = Accounts(aws, store, config, options.profile)
@@ -155,9 +155,10 @@ def _in_region(aws: Aws, profile: str | None) -> Callable[[str | None], CloudTra
 
 def _show(checks: Sequence[Check], alerts: Sequence[Alert], common: Common, store: Store) -> None:
     with common.out() as out:
-        if common.format is Format.JSONL:
-            show.json_lines([_line(each) for each in checks], out.write)
-            show.json_lines([{"unlogged": each.key_id, "facts": dict(each.facts)} for each in alerts], out.write)
+        if common.format is not Format.TABLE:
+            lines = [_line(each) for each in checks]
+            lines += [{"unlogged": each.key_id, "facts": dict(each.facts)} for each in alerts]
+            show.json_lines(lines, out.write, whole=common.format is Format.JSON)
             return
         for each in checks:
             match each:

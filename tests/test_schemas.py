@@ -129,7 +129,7 @@ def test_every_line_of_every_command_keeps_to_its_schema(
     run("canary mint --name svc-{n} --note x --tag team=a", "canary-mint")
     (minted,) = run("canary mint --name other-{n}", "canary-mint")
     assert minted["key"] == minted["access_key_id"], "one thing has one name in all lines"
-    run(f"canary plant svc-1 --at {tmp_path}/.env --as env", "canary-plant")
+    run(f"canary plant svc-1 --at {tmp_path}/.env --as env", "canary-plant", form="json", many=False)
     cli.main(["canary", "adopt", "--real", key.id])
     thief = LoopbackKey(minted["access_key_id"], Secret(minted["secret_access_key"]))
     for each in (thief, key):
@@ -139,14 +139,15 @@ def test_every_line_of_every_command_keeps_to_its_schema(
     run.both("incidents list", "incident")
     run.both("incidents show 1", "incident")
     run.both(f"usage {key.id}", "usage", many=False)
-    assert minted["account_id"] in {each["account_id"] for each in run("canary list", "canary-list")}
-    run("canary check", "canary-check")
+    assert minted["account_id"] in {each["account_id"] for each in run.both("canary list", "canary-list")}
+    run.both("canary check", "canary-check")
     run.both("canary lint", "canary-lint")
     run("canary drill svc-1", "canary-drill")
     elsewhere = make_key_id(rng, "210987654321")
     cli.main(["canary", "adopt", elsewhere])
     assert [each["drill"] for each in run(f"canary drill {elsewhere}", "canary-drill")] == [None]
-    run("canary nets", "canary-nets")
+    for form in ("json", "jsonl"):
+        run("canary nets", "canary-nets", form=form)
 
     # A service has run; a feed brought something that cannot be read.
     with Store(Path(os.environ["FIREDAMP_DB"])) as store:
