@@ -347,14 +347,27 @@ def _spliced(layer: _Layer, runs: Sequence[Run], guess: int | None) -> _Layer:
 
 
 def _merged(found: Iterable[tuple[int, Credential]]) -> Iterator[tuple[int, Credential]]:
-    """Yield each credential once: of the readings of one place, the least decoded that has a secret, else the first."""
+    """Yield each credential once: of the readings of one place, the least decoded that has a secret, else the first.
+
+    Not where nothing was decoded and that secret is another id's in a reading that knows one for both: what a notation
+    cuts is not seen as it stands, and its neighbour's was taken.
+    """
+    found = list(found)
+    owners: dict[tuple[str, Secret | None], str | None] = {
+        (one.decoder, one.secret): one.key_id for _, one in found if one.key_id and one.secret and not one.rank
+    }
     places: dict[tuple[int, str | None], list[Credential]] = {}
     for place, one in found:
         known = places.setdefault((place, one.key_id), [])
         same_reading = bool(known) and known[0].decoder == one.decoder
         if known and known[0].secret is not None and one.secret is None:
             continue
-        if known and known[0].secret is None and one.secret is not None:
+        is_other = (
+            bool(known)
+            and not known[0].decoder
+            and owners.get((one.decoder, known[0].secret), one.key_id) != one.key_id
+        )
+        if known and one.secret is not None and (known[0].secret is None or (is_other and not one.rank)):
             known[:] = [one]
         elif (same_reading and all(_told(one) != _told(other) for other in known)) or not known:
             known.append(one)

@@ -526,6 +526,21 @@ def test_what_a_recording_shows_letter_by_letter_is_put_together(
         assert (found.line, found.credential.decoder) == (first + 2, "concatenation")
 
 
+def test_an_id_whose_secret_a_notation_cuts_does_not_keep_its_neighbours(
+    prefilter: Prefilter, rng: random.Random
+) -> None:
+    for shift in range(0, 76, 2):
+        keys = {make_key_id(rng): make_secret(rng) for _ in range(2)}
+        text = "x" * shift + "".join(f" Signing with AccessKey={key} SecretKey={keys[key]} ok\n" for key in keys)
+        found = detect(quopri.encodestring(text.encode()), prefilter)
+        best = {
+            each.credential.key_id: each.credential.secret
+            for each in found
+            if isinstance(each, Located) and each.credential.rank == 0
+        }
+        assert best == {key: Secret(secret) for key, secret in keys.items()}
+
+
 def test_both_sides_of_a_word_diff_are_paired(prefilter: Prefilter, rng: random.Random) -> None:
     for _ in range(10):
         (old, old_secret), (new, new_secret) = ((make_key_id(rng), make_secret(rng)) for _ in range(2))
