@@ -36,12 +36,16 @@ class ChosenSource:
     name: Final = "git"
 
     def __init__(
-        self, layout: Layout, choose: Choose, settings: Settings, *, index: Path | None = None, committed: bool = False
-    ) -> None:
-        """Make the source. index is given to git that chooses; nobody else needs it. committed: commits are chosen."""
+        self, layout: Layout, choose: Choose, settings: Settings, *, index: Path | None = None, committed: bool = False,
+        names: Collection[str] = (),
+    ) -> None:  # fmt: skip
+        """Make the source. index is given to git that chooses; nobody else needs it. committed: commits are chosen.
+
+        names are looked at as names of files are: those of refs.
+        """
         self.target = shown(str(layout.root))
         self._layout, self._choose, self._settings = layout, choose, settings
-        self._index, self._committed = index, committed
+        self._index, self._committed, self._names = index, committed, names
         self._paths: dict[str, list[str | None]] = {}
         self._entries: dict[str, list[str]] = {}
         """Names in paths that may hold a key id, and the paths up to them."""
@@ -51,7 +55,8 @@ class ChosenSource:
         with ObjectAccess(self._layout, index=self._index) as git:
             for name, path in self._choose(git):
                 self._paths.setdefault(name, []).append(path)
-            for path in [path for paths in self._paths.values() for path in paths if path is not None]:
+            paths = [path for paths in self._paths.values() for path in paths if path is not None]
+            for path in (*paths, *self._names):
                 yield from self._named(path)
             reader = Reader(git=git, hits=self._settings.hits, container=self._settings.container, jobs=1)
             for item in reader.read([Part(_ids(self._paths, self._layout.width))]):
@@ -166,20 +171,21 @@ def _theirs(git: ObjectAccess, what: str) -> Iterator[tuple[str, str | None]]:
 
 
 def pushed(
-    path: Path, updates: Collection[tuple[str, str]], settings: Settings, *, known: str | None = "refs/",
+    path: Path, updates: Collection[tuple[str, str, str]], settings: Settings, *, known: str | None = "refs/",
     stores: tuple[Path, ...] = (),
 ) -> ChosenSource:  # fmt: skip
-    """Make the source of what a push brings. updates are (old id, new id), all zeros for none.
+    """Make the source of what a push brings. updates are (old id, new id, ref), an id of zeros for none.
 
-    What the refs below known reach is there already; None says that nothing is. stores are object folders of this push.
+    What the refs below known reach is there already; None says that nothing is. The name of a ref is new where it held
+    nothing before. stores are object folders of this push.
     """
     layout = _with(find(path), stores)
 
     def choose(git: ObjectAccess) -> Iterator[tuple[str, str | None]]:
         from firedamp.scanner.history import kinds_of  # loads numpy, which nothing else here needs
 
-        new = sorted({new for _, new in updates if new.strip("0")})
-        old = {old for old, _ in updates if old.strip("0")} | (set() if known is None else tips(layout, known))
+        new = sorted({new for _, new, _ in updates if new.strip("0")})
+        old = {old for old, _, _ in updates if old.strip("0")} | (set() if known is None else tips(layout, known))
         here = sorted(name for name, _ in kinds_of(git, old))
         lines = [f"{name}\n".encode() for name in new] + [f"^{name}\n".encode() for name in here]
         for line in _whole(git, ("rev-list", "--objects", "--stdin"), "what is pushed cannot be listed", lines).split(
@@ -189,7 +195,8 @@ def pushed(
             if name:
                 yield name.decode("ascii"), where.decode("utf-8", "backslashreplace") or None
 
-    return ChosenSource(layout, choose, settings, committed=True)
+    names = [ref for old, new, ref in updates if new.strip("0") and not old.strip("0")]
+    return ChosenSource(layout, choose, settings, committed=True, names=names)
 
 
 def _ids(names: Iterable[str], width: int) -> Ids:

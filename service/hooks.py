@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from firedamp.scanner.chosen import pushed, staged
-from firedamp.scanner.objects import find, unquote
+from firedamp.scanner.objects import find, is_id, unquote
 from firedamp.scanner.reading import Settings
 from firedamp.scanner.source import Source
+from firedamp.scanner.walk import shown
 from firedamp.service import scanning
 from firedamp.service.options import Common, HookOptions, ScanOptions
 from firedamp.storage.errors import SourceFailure, UsageFailure
@@ -31,8 +32,8 @@ Source: wt-status.c, `cut_line`. In a message that was not edited such a line cu
 _STOPPED: Final = {
     "pre-commit": "be committed. Take it out",
     "commit-msg": "be committed. Take it out of the message",
-    "pre-push": "leave this machine. Take it out of the commits that hold it",
-    "pre-receive": "come in. Take it out of the commits that hold it",
+    "pre-push": "leave this machine. Take it out of the commits, or the name, that hold it",
+    "pre-receive": "come in. Take it out of the commits, or the name, that hold it",
 }
 """What a key would do, and where it is to be taken out, for each hook."""
 
@@ -109,7 +110,7 @@ def _run(name: str, arguments: Sequence[str], common: Common) -> int:
             return _before_push(arguments, common)
         case _:
             # "<old id> SP <new id> SP <ref>" (githooks(5))
-            updates = [(fields[0], fields[1]) for fields in _lines(3)]
+            updates = [_update(old, new, ref) for old, new, ref in _lines(3)]
             return _scan_pushed(updates, common, known="refs/")
 
 
@@ -141,21 +142,21 @@ def _before_push(arguments: Sequence[str], common: Common) -> int:
         updates = _told_by_pre_commit()
     else:
         name, url = (*arguments, "", "")[:2]
-        updates = [(fields[3], fields[1]) for fields in _lines(4)]
+        updates = [_update(old, new, ref) for _, new, ref, old in _lines(4)]
         if not arguments and not updates:
             raise UsageFailure("hook run pre-push is told of no push", "give it git's arguments and standard input")
     named = name not in {"", url} and ".." not in name
     return _scan_pushed(updates, common, known=f"refs/remotes/{name}/" if named else None)
 
 
-def _told_by_pre_commit() -> list[tuple[str, str]]:
+def _told_by_pre_commit() -> list[tuple[str, str, str]]:
     """Return the one update that pre-commit tells of: it reads git's lines itself (its `commands/hook_impl.py`).
 
     Without a range all of a branch is new, and a run by hand may not even name that.
     """
     new = os.environ.get("PRE_COMMIT_TO_REF") or os.environ.get("PRE_COMMIT_LOCAL_BRANCH") or "HEAD"
     old = os.environ.get("PRE_COMMIT_FROM_REF")
-    return [("" if old is None else _id(old), _id(new))]
+    return [("" if old is None else _id(old), _id(new), os.environ.get("PRE_COMMIT_REMOTE_BRANCH", ""))]
 
 
 def _id(name: str) -> str:
@@ -169,16 +170,28 @@ def _id(name: str) -> str:
 
 
 def _lines(fields: int) -> list[list[str]]:
-    lines = [line.split() for line in sys.stdin.read().splitlines() if line.strip()]
+    """Return the fields of each line. Git parts them by single spaces, and ends lines by LF alone.
+
+    A name may hold any other character that parts words or lines elsewhere; only what a user calls the object that is
+    pushed (`:/a message`) may hold a space, and that stands first.
+    """
+    text = sys.stdin.buffer.read().decode("utf-8", "backslashreplace")
+    lines = [line.rsplit(" ", fields - 1) for line in text.split("\n") if line]
     for line in lines:
         if len(line) < fields:
             raise UsageFailure(f"a line of {fields} fields is expected on standard input, as git gives it to this hook")
     return lines
 
 
-def _scan_pushed(updates: Sequence[tuple[str, str]], common: Common, *, known: str | None) -> int:
+def _update(old: str, new: str, ref: str) -> tuple[str, str, str]:
+    if not (is_id(old) and is_id(new)):
+        raise UsageFailure(f"no object ids are given for {shown(ref)}", "git gives them to this hook")
+    return old, new, ref
+
+
+def _scan_pushed(updates: Sequence[tuple[str, str, str]], common: Common, *, known: str | None) -> int:
     path = top()
-    if not any(new.strip("0") for _, new in updates):
+    if not any(new.strip("0") for _, new, _ in updates):
         return 0  # only deletions: nothing comes in
 
     def sources(settings: Settings) -> list[Source]:

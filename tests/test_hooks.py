@@ -43,6 +43,10 @@ def repository(tmp_path: Path) -> Path:
     return path
 
 
+def git_says(monkeypatch: pytest.MonkeyPatch, text: str = "") -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode("utf-8", "surrogateescape"))))
+
+
 def key(rng: random.Random) -> str:
     return f"aws_access_key_id = {make_key_id(rng)}\naws_secret_access_key = {make_secret(rng)}\n"
 
@@ -83,7 +87,7 @@ def test_a_key_in_a_name_is_found_before_the_commit_and_before_the_push(
     assert staged(repository, capsys)[0] == 0
     new = git(repository, "rev-parse", "HEAD").strip()
     monkeypatch.chdir(repository)
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"refs/heads/main {new} refs/heads/main {old}\n"))
+    git_says(monkeypatch, f"refs/heads/main {new} refs/heads/main {old}\n")
     assert cli.main(["hook", "--quiet", "run", "pre-push", "origin", "url"]) == 1
 
 
@@ -515,7 +519,7 @@ def test_what_one_remote_has_is_not_known_to_another(
 def under_pre_commit(monkeypatch: pytest.MonkeyPatch, **told: str) -> None:
     for name, value in told.items():
         monkeypatch.setenv(f"PRE_COMMIT{name}", value)
-    monkeypatch.setattr("sys.stdin", io.StringIO())  # pre-commit reads git's lines itself
+    git_says(monkeypatch)  # pre-commit reads git's lines itself
 
 
 def test_a_push_is_read_as_pre_commit_tells_of_it(
@@ -537,7 +541,7 @@ def test_a_push_is_read_as_pre_commit_tells_of_it(
         assert cli.main(push) == 0, "only the removal"
         under_pre_commit(patch, _TO_REF="nothing")
         assert cli.main(push) == 2
-    monkeypatch.setattr("sys.stdin", io.StringIO())
+    git_says(monkeypatch)
     assert cli.main(push) == 2, "nobody tells what is pushed"
     with monkeypatch.context() as patch:
         under_pre_commit(patch, **{"": "1"}, **remote)
@@ -546,7 +550,7 @@ def test_a_push_is_read_as_pre_commit_tells_of_it(
         under_pre_commit(patch, **{"": "1"})
         assert cli.main(push) == 1, "run by hand: all of HEAD"
     under_pre_commit(monkeypatch, **{"": "1"}, _TO_REF=old)
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"refs/heads/main {new} refs/heads/main {old}\n"))
+    git_says(monkeypatch, f"refs/heads/main {new} refs/heads/main {old}\n")
     assert cli.main([*push, "origin", "url"]) == 1, "git's own hook, in a hook of pre-commit's"
 
 
@@ -627,6 +631,51 @@ def test_a_server_refuses_a_push_with_a_key_in_quarantine(
     git(repository, "tag", "-a", "v1", "-m", "clean")
     git(repository, "push", "-q", "origin", "v1")
     git(repository, "push", "-q", "origin", ":v1")
+
+
+def test_a_key_in_the_name_of_a_new_branch_or_tag_does_not_leave_or_come_in(
+    tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "-q", "--bare", "remote.git")
+    git(repository, "remote", "add", "origin", str(tmp_path / "remote.git"))
+    git(repository, "push", "-q", "origin", "main")
+    names = [f"refs/{folder}/leak-{make_key_id(rng)}" for folder in ("heads", "tags")]
+    monkeypatch.chdir(repository)
+    assert cli.main(["hook", "install", "pre-push"]) == 0
+    assert names[0] in git(repository, "push", "-q", "origin", f"main:{names[0]}", status=1)
+    git(repository, "push", "-q", "--no-verify", "origin", f"main:{names[0]}")
+    git(repository, "push", "-q", "origin", f":{names[0]}")
+    monkeypatch.chdir(tmp_path / "remote.git")
+    assert cli.main(["hook", "install", "pre-receive"]) == 0
+    assert names[1] in git(repository, "push", "-q", "--no-verify", "origin", f"main:{names[1]}", status=1)
+    git(repository, "push", "-q", "origin", f"main:refs/heads/plain-{names[1][-3:]}")
+    monkeypatch.chdir(repository)
+    head = git(repository, "rev-parse", "HEAD").strip()
+    push = ["hook", "--quiet", "run", "pre-push", "origin", "url"]
+    for old, status in (("0" * 40, 1), (head, 0)):
+        git_says(monkeypatch, f":/a message {head} {names[0]} {old}\n")
+        assert cli.main(push) == status, "a name that the remote has is not new"
+    under_pre_commit(monkeypatch, **{"": "1"}, _TO_REF="HEAD", _REMOTE_BRANCH=names[0])
+    assert cli.main(["hook", "--quiet", "run", "pre-push"]) == 1
+
+
+def test_no_name_of_a_ref_is_taken_for_something_else(
+    repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaked_and_removed(repository, rng)
+    head, none = git(repository, "rev-parse", "HEAD").strip(), "0" * 40
+    git(repository, "checkout", "-q", "--detach")
+    git(repository, "branch", "-q", "-D", "main")
+    git(repository, "update-ref", "HEAD", f"{head}~2")
+    monkeypatch.chdir(repository)
+    receive = ["hook", "--quiet", "run", "pre-receive"]
+    for parting in ("\u2003", "\xa0", "\u2028", "\x85", "\udcff"):
+        ref = f"refs/heads/a{parting}{none}{parting}--not{parting}b"
+        git(repository, "check-ref-format", ref)
+        git_says(monkeypatch, f"{none} {head} {ref}\n")
+        assert cli.main(receive) == 1, "and no line or field of its own"
+    git_says(monkeypatch, f"{none} --not refs/heads/a\n")
+    assert cli.main(receive) == 2
 
 
 @pytest.mark.parametrize("lent", [False, True])
