@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ def findings(options: FindingsOptions, common: Common) -> int:
         if options.action == "set":
             _judge(store, chosen, options, common)
             return 0
-        found = listed(store, chosen)
+        found = listed(store, chosen) if options.ids or options.allowed else _joined(store, chosen)
         if options.allowed:
             found = _allowed(found)
         elif options.action == "list" and not options.ids:
@@ -92,6 +93,20 @@ def listed(store: Store, findings: Sequence[Finding]) -> Iterator[Reported]:
         sights = store.sights([finding.fingerprint for finding in some])
         for finding in some:
             yield Reported(finding=finding, sights=tuple(sights[finding.fingerprint]), new=False, fresh=False)
+
+
+def _joined(store: Store, findings: Sequence[Finding]) -> Iterator[Reported]:
+    """Yield findings as a scan tells them: an id alone stands with the pairs of the same id that were judged alike."""
+    paired = {(each.access_key_id, each.state) for each in findings if each.has_secret and each.access_key_id}
+    alone = defaultdict[tuple[str | None, TriageState], list[Fingerprint]](list)
+    for each in findings:
+        if not each.has_secret and (each.access_key_id, each.state) in paired:
+            alone[each.access_key_id, each.state].append(each.fingerprint)
+    joined = {name for names in alone.values() for name in names}
+    for told in listed(store, [each for each in findings if each.fingerprint not in joined]):
+        names = alone.get((told.finding.access_key_id, told.finding.state), ())
+        more = itertools.chain.from_iterable(store.sights(names).values()) if names else ()
+        yield replace(told, sights=(*told.sights, *more))
 
 
 def _allowed(found: Iterable[Reported]) -> Iterator[Reported]:

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import random
 import signal
 import sqlite3
@@ -131,6 +132,31 @@ def test_decisions_are_kept_and_a_new_place_of_an_accepted_key_is_shown(
     cli.main(["findings", "list", "--state", "accepted", "--format", "json"])
     (told,) = json.loads(capsys.readouterr().out)["findings"]
     assert (told["access_key_id"], told["state"]) == (kept[0], "accepted")
+
+
+def test_an_id_alone_is_listed_with_its_pair_unless_it_was_judged_otherwise(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key_id, secret = pair(rng)
+    other = make_secret(rng)
+    (tmp_path / "a").write_text(ini(key_id, secret))
+    (tmp_path / "b").write_text(f"{key_id}\n")
+    (tmp_path / "c").write_text(f"aws_secret_access_key = {other}\n")
+    (_, lone) = sorted(scan(capsys, tmp_path)[1], key=lambda each: each["access_key_id"] is None)
+    assert lone["access_key_id"] is None
+
+    def listed(*arguments: str) -> list[tuple[str | None, bool, int]]:
+        assert cli.main(["findings", *arguments, "--format", "jsonl"]) == 0
+        told = map(json.loads, capsys.readouterr().out.splitlines())
+        return sorted((each["access_key_id"] or "", each["has_secret"], len(each["matches"])) for each in told)
+
+    for action in ("list", "export"):
+        assert listed(action) == [("", True, 1), (key_id, True, 2)]
+    assert listed("show", key_id) == [(key_id, False, 1), (key_id, True, 1)], "each can be judged"
+    with Store(Path(os.environ["FIREDAMP_DB"])) as store:
+        (alone,) = [each.fingerprint for each in store.findings() if not each.has_secret]
+    assert cli.main(["findings", "set", alone, "--state", "accepted"]) == 0
+    assert listed("list") == [("", True, 1), (key_id, False, 1), (key_id, True, 1)]
 
 
 def test_a_finding_whose_places_are_gone_is_listed_without_one(
