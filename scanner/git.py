@@ -252,10 +252,19 @@ class GitSource:
         fresh_rest = listing.rest[~own.holds(listing.rest)]
         yield Checkpoint(Tally(known=len(listing.rest) - len(fresh_rest)))
         others.append(Part(fresh_rest, hashed, check=not ours, loose=True))
-        if not whole and any(pack.end >= filtered_from for pack, _ in listing.packs):
+        large = [pack for pack, _ in listing.packs if pack.end >= filtered_from]
+        if not whole and large:
             trees = _trees_of(git, listing, self._naming(listing, layout.width))
+            trees = trees[~_with_trees(listing, large).has(trees)]
             others.append(Part(trees[~own.holds(trees)], hashed, check=not ours))
+            if (older := sum(len(pack) - len(pack.besides_trees()) for pack in large) - len(trees)) > 0:
+                yield self._passed_by(older)
         yield from self._contents(git, self._parts(asked, others, Part(from_hex([], layout.width), hashed, not ours)))
+
+    def _passed_by(self, trees: int) -> Skipped:
+        what = f"{self.target} trees"
+        why = "of older commits, in large packs: --thorough looks at the names in them too"
+        return Skipped(outcome=Outcome.LEFT_OUT, what=what, why=why, count=trees)
 
     def _naming(self, listing: Listing, width: int) -> set[str]:
         """Return the commits that put names with a key in them, as earlier scans found: no branch may have them now."""
@@ -551,6 +560,11 @@ def _trees_of(git: ObjectAccess, listing: Listing, commits: Collection[str]) -> 
     held = {row.tobytes().hex() for row in ids[listing.has(ids)]}
     lines = git.output(*command, "--missing=allow-any", "--stdin", lines=lined(held))
     return from_hex([name for name in (line.decode() for line in lines) if name not in held], layout.width)
+
+
+def _with_trees(listing: Listing, large: Collection[PackListing]) -> Listing:
+    """Return a listing without these packs: their trees are in none."""
+    return replace(listing, packs=tuple(each for each in listing.packs if each[0] not in large))
 
 
 def _commits(git: ObjectAccess, rest: Ids) -> Ids:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.builders import make_key_id
 from tests.repositories import Repository
 from tests.scans import Scan, scanner
+
+from firedamp.scanner.reading import Read, _Pass
 
 
 @pytest.fixture
@@ -142,9 +145,13 @@ def test_of_a_large_pack_names_that_branches_hold_are_looked_at_and_all_in_a_tho
     repository.commit("aside", {f"{side}.csv": "3"})
     repository.git("checkout", "--quiet", "main")
     target = bare(repository, "--no-local")
-    assert scan(target).findings.keys() == {head, side}
+    found = scan(target)
+    assert found.findings.keys() == {head, side}
+    (told,) = found.summary["left_out"]["items"]
+    assert (told["what"], told["count"]) == (f"{target} trees", 2), "those of the first commit: its root, and old"
+    assert "--thorough" in told["why"]
     found = scan(target, options=("--offline", "--thorough"))
-    assert found.findings.keys() == {head, side, deleted}
+    assert (found.findings.keys(), found.summary["left_out"]["items"]) == ({head, side, deleted}, [])
     plain = scan(repository.path / ".git")
     assert plain.findings.keys() == {head, side, deleted}, "loose objects are read in any case"
 
@@ -165,6 +172,29 @@ def test_a_name_of_a_large_pack_stays_told_when_no_branch_has_it_any_more(
         found = scan(repository.path / ".git").findings
         assert places(found[key]) == {(f"a/{key}.csv", first, None, False)}
         assert places(found[other]) == {(f"b/{other}.csv", first, None, True)}
+
+
+def test_no_object_is_asked_for_twice(
+    tmp_path: Path, scan: Scan, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIREDAMP_DELTA_MIN_BYTES", "20000")
+    repository = Repository(tmp_path / "r")
+    repository.commit("first", {"a/large": rng.randbytes(40_000).hex(), "b/small": "1"})
+    repository.git("repack", "--quiet", "-d")
+    repository.commit("second", {"b/small": "2"})
+    repository.git("repack", "--quiet", "-d")
+    repository.commit("third", {"c/small": "3"})
+    asked, once = list[str](), _Pass.read
+
+    def read(one: _Pass) -> Iterator[Read]:
+        asked.extend(row.tobytes().hex() for row in one.part.ids)
+        return once(one)
+
+    monkeypatch.setattr(_Pass, "read", read)
+    assert scan(repository.path / ".git").status == 0
+    trees = set(repository.git("log", "--format=%T").split())
+    assert trees.difference(asked) == {repository.git("rev-parse", "HEAD~2^{tree}")}
+    assert len(asked) == len(set(asked))
 
 
 def test_a_malformed_tree_hides_no_name(tmp_path: Path, scan: Scan, rng: random.Random) -> None:
