@@ -263,7 +263,7 @@ class GitSource:
 
     def _passed_by(self, trees: int) -> Skipped:
         what = f"{self.target} trees"
-        why = "of older commits, in large packs: --thorough looks at the names in them too"
+        why = "trees of older commits, in large packs: --thorough looks at the names in them too"
         return Skipped(outcome=Outcome.LEFT_OUT, what=what, why=why, count=trees)
 
     def _naming(self, listing: Listing, width: int) -> set[str]:

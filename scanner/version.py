@@ -7,26 +7,8 @@ from pathlib import Path
 from typing import Final
 
 SOURCES: Final = (
-    *(
-        "candidates",
-        "columns",
-        "decode",
-        "dense",
-        "detect",
-        "forms",
-        "inflate",
-        "keys",
-        "labels",
-        "marks",
-        "matching",
-        "names",
-        "numbered",
-        "packed",
-        "pairing",
-        "patches",
-        "prefilter",
-        "runs",
-    ),
+    *("candidates", "columns", "decode", "dense", "detect", "forms", "inflate", "keys", "labels", "marks"),
+    *("matching", "names", "numbered", "packed", "pairing", "patches", "prefilter", "runs"),
     *("shape", "spelling", "structure", "surroundings", "survey", "textruns"),
     # What the delta filter rules out is not read again either.
     *("kernels", "packindex", "packs"),
@@ -36,20 +18,8 @@ SOURCES: Final = (
     *("files", "holes", "look", "reading", "rules", "walk"),
     # Nor what a limit cut off, what stands in a repository and was passed by, or what was found and not recorded;
     # what was searched for one's own keys is remembered apart, by the same version.
-    *(
-        "budget",
-        "bundle",
-        "crew",
-        "git",
-        "gitfiles",
-        "idset",
-        "listing",
-        "loose",
-        "objects",
-        "ownkeys",
-        "scan",
-        "worker",
-    ),
+    *("budget", "bundle", "crew", "git", "gitfiles", "idset", "listing", "loose"),
+    *("objects", "ownkeys", "scan", "worker"),
 )
 """Modules of this folder that decide what is found: a change there, and only there, rescans."""
 
