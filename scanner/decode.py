@@ -57,7 +57,7 @@ _INVISIBLE: Final = rb"(?:\xe2\x80[\x8b-\x8d]|\xc2\xad|<wbr ?/?>|&(?:shy|#8203|#
 _COLOURS: Final = b"(?:" + COLOUR.encode() + b"){1,4}"
 """Between the pieces of a value: what was searched for, or words and signs of a language, in colours of their own."""
 _NEXT_LINE: Final = rb"[\"'`][ \t]{0,8}\r?\n\s{0,64}" + _OPEN
-EVENT: Final = rb'"\]\r?\n(?:\[[0-9.]{1,20}, ?"i", ?"[^"\n]{0,12}"\]\r?\n)?\[[0-9.]{1,20}, ?"o", ?"'
+EVENT: Final = rb'"\]\r?\n(?:\[[0-9.]{1,12}, ?"i", ?"[^"\n]{0,12}"\]\r?\n)?\[[0-9.]{1,12}, ?"o", ?"'
 """Between what a recording of asciinema shows one moment and the next: a few letters, perhaps kept as typed."""
 _JOINED: Final = (
     rb"[\"'`]\s{0,40}" + _OPERATOR + rb"[ \t]{0,8}" + _REMARK + rb"?\s{0,64}" + _OPEN
