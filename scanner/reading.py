@@ -309,9 +309,9 @@ class _Pass:
             self.at += 1
         for number in range(self.at, len(self.part.ids)):
             self._not_read(number)
-        left = [number for number, each in self.unread.items() if self.part.loose and each.absent]
+        left = {number for number, each in self.unread.items() if self.part.loose and each.absent}
         if left:  # packed, or damaged: git tells which
-            yield from _Pass(self.reader, replace(self.part, ids=self.part.ids[left], loose=False)).read()
+            yield from _Pass(self.reader, replace(self.part, ids=self.part.ids[sorted(left)], loose=False)).read()
         for number in range(len(self.part.ids) if self.behind else 0):
             if self._name(number) in self.behind:
                 self._not_read(number, _BEHIND)
