@@ -117,7 +117,7 @@ def _stretches(text: str, low: int, high: int) -> Iterator[tuple[int, int]]:
 
 def undo(raw: str) -> str:
     """Write `+` and `/` plainly where they stand in another notation."""
-    if len(raw) == SECRET_LENGTH or ("%" not in raw and "\\" not in raw and "&" not in raw):
+    if "%" not in raw and "\\" not in raw and "&" not in raw:
         return raw
     return _ENCODED.sub(lambda sign: "+" if _is_plus(sign[0]) else "/", raw)
 

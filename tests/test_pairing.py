@@ -112,6 +112,15 @@ class TestShape:
         (run,) = shape.runs(text, 0, len(text))
         assert run.value == secret
 
+    @pytest.mark.parametrize("sign", ["%2F", "%252F", "\\/", "\\\\/", "\\u002f", "&#47;", "&plus;"])
+    def test_what_is_forty_characters_long_with_its_notation_only_is_no_secret(
+        self, sign: str, rng: random.Random
+    ) -> None:
+        value = make_secret(rng).replace("/", "a").replace("+", "b")
+        text = f'aws_secret_access_key = "{value[: 38 - len(sign)]}{sign}{value[-2:]}"'
+        assert not [*shape.runs(text, 0, len(text))]
+        assert pair(text, []) == []
+
     @pytest.mark.parametrize("before", ["\\n", "\\\\n", "%3D", "\\u0022", "\\x22", "\x1b[0m", "=", ":", "\\t", "%253A"])
     def test_an_escape_before_a_secret_is_not_part_of_it(self, before: str, rng: random.Random) -> None:
         secret = make_secret(rng)
