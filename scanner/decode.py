@@ -230,6 +230,7 @@ DECODERS: Final[tuple[Decoder, ...]] = (
         spelled(styled(b"%", "02x")),
         replaced("percent", spelling.PERCENT, by_number({"a": 16})),
         signs=re.compile(rb"%(?:3[AaDd]|2[05BbFf]|22|0[AaDd])"),
+        hides=re.compile(rb"%(?:0[9AaDd]|2[Cc])"),
     ),
     Decoder(
         "escape",
@@ -271,6 +272,7 @@ DECODERS: Final[tuple[Decoder, ...]] = (
         replaced("quoted-printable", spelling.QUOTED, spelling.unquote),
         joint=rb"=\r?\n",
         signs=re.compile(rb"=(?:3D|\r?\n)"),
+        hides=re.compile(rb"=(?:0[9AD]|2C|\r?\n)"),
     ),
     Decoder(
         "concatenation",

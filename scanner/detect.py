@@ -54,6 +54,8 @@ _PIECE: Final = 4 << 20
 _RUN: Final = re.compile(rb"[A-Za-z0-9+/_=%\\-]+(?:" + GAP + rb"[A-Za-z0-9+/_=%\\-]{20,})*")
 """The rest of an encoded run, in one line or several; compressed ones are of use whole only."""
 _SIGN_REACH: Final = 2048
+_ROW_REACH: Final = 128
+_HIDING: Final = tuple(decoder.name for decoder in DECODERS if decoder.hides is not None)
 _LAYER_MARGIN: Final = 16 << 10
 
 
@@ -255,7 +257,14 @@ def _signed(layer: _Layer, hits: Sequence[Hit], credentials: Sequence[Credential
     """Yield (decoder, offset) where something is missing beside signs of an encoding that leaves most readable.
 
     What is missing is the secret of an id, the value after a secret's name, or an id that hangs on what stands before.
+    Beside an id that has one it is the ends of rows, where there are several: the secret may be the next row's.
     """
+    paired = sorted({one.anchor for one in credentials if one.key_id and one.secret is not None and not one.rank})
+    for place in paired if len(paired) > 1 else ():
+        near = layer.text[max(0, place - _ROW_REACH) : place + _ROW_REACH] if layer.is_fresh(place, place + 1) else b""
+        for number, decoder in enumerate(DECODERS):
+            if decoder.hides is not None and decoder.hides.search(near) is not None:
+                yield number, place
     told = sorted(one.anchor for one in credentials if one.secret is not None)
     places = [one.anchor for one in credentials if one.key_id and one.secret is None and not one.example]
     anchors = {one.anchor for one in credentials}
@@ -349,8 +358,8 @@ def _spliced(layer: _Layer, runs: Sequence[Run], guess: int | None) -> _Layer:
 def _merged(found: Iterable[tuple[int, Credential]]) -> Iterator[tuple[int, Credential]]:
     """Yield each credential once: of the readings of one place, the least decoded that has a secret, else the first.
 
-    Not where nothing was decoded and that secret is another id's in a reading that knows one for both: what a notation
-    cuts is not seen as it stands, and its neighbour's was taken.
+    Not where nothing was decoded, or not what hides the ends of rows, and that secret is another id's in a reading that
+    knows one for both: what a notation cuts is not seen as it stands, and its neighbour's was taken.
     """
     found = list(found)
     owners: dict[tuple[str, Secret | None], str | None] = {
@@ -364,7 +373,7 @@ def _merged(found: Iterable[tuple[int, Credential]]) -> Iterator[tuple[int, Cred
             continue
         is_other = (
             bool(known)
-            and not known[0].decoder
+            and (not known[0].decoder or one.decoder in {f"{known[0].decoder}>{name}" for name in _HIDING})
             and owners.get((one.decoder, known[0].secret), one.key_id) != one.key_id
         )
         if known and one.secret is not None and (known[0].secret is None or (is_other and not one.rank)):

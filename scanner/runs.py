@@ -81,6 +81,7 @@ class Decoder:
 
     joint: what may cut a raw value in two (Hyperscan syntax); wrap: what may cut the encoded form. signs: how the
     notation shows near a value that it leaves readable (`=3D`, `&quot;`): asked for around an id without a secret.
+    hides: how it writes what parts rows and columns: asked for around ids that seem to have one.
     rhythm: after how many encoded bytes the phase is the same again.
     """
 
@@ -90,6 +91,7 @@ class Decoder:
     joint: bytes = b""
     wrap: bytes = b""
     signs: re.Pattern[bytes] | None = None
+    hides: re.Pattern[bytes] | None = None
     rhythm: int = 1
 
 

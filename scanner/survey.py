@@ -166,9 +166,9 @@ def _read(text: str, lowered: str, run: shape.Run) -> Iterator[Value]:
     """Say what a run may be: a secret, an SMTP password, a token, or a secret with a path or an id before it."""
     size = len(run.value)
     before = text[max(0, run.start - 1) : run.start]
-    # A diff marks an added line with a plus; quoted-printable mail writes `=` as `=3D`.
-    prefix = "+" if before in {"", "\n"} else "3D" if before == "=" else ""
-    if prefix and size == shape.SECRET_LENGTH + len(prefix) and run.value.startswith(prefix):
+    # A diff marks an added line with a plus, a form writes a blank as one; quoted-printable mail writes `=` as `=3D`.
+    prefix = "3D" if before == "=" and run.value.startswith("3D") else "+"
+    if size == shape.SECRET_LENGTH + len(prefix) and run.value.startswith(prefix):
         run = shape.Run(run.start + len(prefix), run.end, run.value[len(prefix) :])
         size = shape.SECRET_LENGTH
     # A word diff marks an added word with a plus on each side.

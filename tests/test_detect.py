@@ -526,6 +526,31 @@ def test_what_a_recording_shows_letter_by_letter_is_put_together(
         assert (found.line, found.credential.decoder) == (first + 2, "concatenation")
 
 
+@pytest.mark.parametrize("around", [bytes, base64.b64encode], ids=["as it is", "base64"])
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: urllib.parse.quote(text, safe=""),
+        urllib.parse.quote_plus,
+        lambda text: quopri.encodestring(text.encode()).decode(),
+    ],
+    ids=["percent", "form", "quoted-printable"],
+)
+def test_rows_whose_ends_a_notation_hides_keep_their_secrets_that_come_first(
+    encode: Callable[[str], str], around: Callable[[bytes], bytes], prefilter: Prefilter, rng: random.Random
+) -> None:
+    truth = {(make_key_id(rng), make_secret(rng)) for _ in range(3)}
+    rows = "".join(f"{secret},{rng.choice(['web', 'mail'])},{rng.randbytes(20).hex()},{key}\n" for key, secret in truth)
+    text = encode(f"secret,owner,sha,key\n{rows}")
+    assert pairs(b"q: " + around(text.encode()) + b"\n", prefilter) == truth
+
+
+def test_a_blank_that_a_form_writes_as_a_plus_is_no_part_of_a_secret(prefilter: Prefilter, rng: random.Random) -> None:
+    truth = {(make_key_id(rng), make_secret(rng)) for _ in range(3)}
+    text = "".join(f"access_key: {key}\nsecret_key: {secret}\netag = {make_secret(rng)}\n" for key, secret in truth)
+    assert pairs(b"body=" + urllib.parse.quote_plus(text).encode(), prefilter) == truth
+
+
 def test_an_id_whose_secret_a_notation_cuts_does_not_keep_its_neighbours(
     prefilter: Prefilter, rng: random.Random
 ) -> None:
