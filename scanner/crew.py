@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from firedamp.scanner.walk import Step, Task, Walker, World
@@ -48,7 +48,8 @@ def _beside(walker: Walker, first: Step, jobs: int) -> Iterator[Step]:
     try:
         for _ in range(jobs):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_read, args=(theirs, walker), daemon=True)  # type: ignore[attr-defined]
+            arguments = (theirs, walker, (*readers, ours))
+            process = context.Process(target=_read, args=arguments, daemon=True)  # type: ignore[attr-defined]
             with _not_from_here():
                 process.start()
             theirs.close()
@@ -125,8 +126,11 @@ def _parts(items: tuple[_Item, ...], most: int, readers: int) -> Iterator[tuple[
     return (items[at : at + size] for at in range(0, len(items), size))
 
 
-def _read(connection: Connection, walker: Walker) -> None:
+def _read(connection: Connection, walker: Walker, parents: Sequence[Connection]) -> None:
     """Do steps until the pipe closes: the whole life of a reader. A fork brings along what the walker knows."""
+    # And the parent's ends of the pipes: no pipe closes while a reader holds one, its own included.
+    for end in parents:
+        end.close()
     while True:
         try:
             connection.send(walker.step(connection.recv()))

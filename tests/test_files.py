@@ -6,8 +6,11 @@ import io
 import multiprocessing
 import os
 import random
+import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from array import array
@@ -500,6 +503,29 @@ def test_readers_fork_before_anything_is_done_with_what_was_read(tmp_path: Path)
     assert len(multiprocessing.active_children()) == 2
     walked.close()
     assert not multiprocessing.active_children()
+
+
+KILLED = """
+import os, signal, sys
+from firedamp.scanner.crew import steps
+from firedamp.scanner.formats import container_of
+from firedamp.scanner.walk import Folder, Task, World
+world = World(interesting=bool, container_of=container_of)
+walked = steps(world, Task(folders=(Folder(sys.argv[1]),)), 2)
+next(walked)
+print("at work", flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_readers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    for number in range(4_000):
+        write(tmp_path / str(number % 80) / str(number), "x")
+    # The output is theirs too: it ends with the last of them.
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, tmp_path], stdout=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "at work\n")
 
 
 def test_what_is_left_of_a_step_is_shared_out_among_all_readers() -> None:

@@ -592,30 +592,6 @@ def _findings(database: Path) -> set[str]:
         connection.close()
 
 
-def test_a_readers_parent_that_is_killed_leaves_no_reader_behind(tmp_path: Path) -> None:
-    for number in range(3000):
-        (tmp_path / str(number)).write_text("x" * 2000)
-    process = subprocess.Popen(command("scan", tmp_path, "--offline", "--quiet"), stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    children: list[int] = []
-    while not children and process.poll() is None and time.monotonic() < deadline:
-        children = _children(process.pid)
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not [child for child in children if Path(f"/proc/{child}").exists()]
-
-
-def _children(parent: int) -> list[int]:
-    try:
-        text = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
-    except FileNotFoundError:
-        return []
-    return [int(each) for each in text.split()]
-
-
 def test_a_nice_scan_finds_as_much(tmp_path: Path, rng: random.Random) -> None:
     (tmp_path / "a").write_text(ini(*pair(rng)))
     done = subprocess.run(command("scan", tmp_path, "--offline", "--nice"), capture_output=True, text=True, check=False)
