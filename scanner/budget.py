@@ -18,6 +18,8 @@ SMALL: Final = MIB
 """Members up to this size are handled as one bytes object; it is also the step in which larger ones are read."""
 WINDOW: Final = 4 * MIB
 """The largest piece of a member that is looked at at once."""
+NO_MEMORY: Final = "needs more memory than allowed"
+"""Why something was not read that may be read when there is more."""
 _FLOOR: Final = 16 * MIB
 """A ratio is no bomb below this: a page of zeros shrinks a thousand times and harms nobody."""
 
@@ -54,7 +56,11 @@ class Broken(Trouble):
 
 
 class Spent(Trouble):
-    """A limit of the whole top-level file is reached; nothing after it is read."""
+    """A limit of the whole top-level file is reached; nothing after it is read. passing: another attempt may go on."""
+
+    def __init__(self, why: str, *, passing: bool = False) -> None:
+        super().__init__(why)
+        self.passing = passing
 
 
 class Budget:
@@ -84,7 +90,7 @@ class Budget:
     def check(self) -> None:
         """Raise Spent when the time is over."""
         if self._clock() > self._deadline:
-            raise Spent(f"took longer than {self.limits.seconds:g} s (unpack_time)")
+            raise Spent(f"took longer than {self.limits.seconds:g} s (unpack_time)", passing=True)
 
 
 File = io.BufferedReader
@@ -187,7 +193,7 @@ class Reader(io.RawIOBase):
                 self.trouble = trouble
                 self._over = True
             except MemoryError:
-                self.trouble = Broken("needs more memory than allowed")
+                self.trouble = Broken(NO_MEMORY)
                 self._over = True
             else:
                 view[done : done + len(piece)] = piece

@@ -86,7 +86,7 @@ class ChosenSource:
                 yield Blob(blob, name, lines=False)
             self._entries.setdefault(blob, []).append(part)
 
-    def unread(self, blob: str) -> None:
+    def unread(self, _blob: str, _failed: Skipped) -> None:
         """Nothing is remembered here, so nothing has to be forgotten."""
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:

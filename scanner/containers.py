@@ -11,6 +11,7 @@ from typing import Final
 
 from firedamp.scanner import archives, documents, mail, sevenzip, streams
 from firedamp.scanner.budget import (
+    NO_MEMORY,
     WINDOW,
     Broken,
     Budget,
@@ -72,7 +73,7 @@ def walk(kind: str, parts: Parts, budget: Budget, interesting: Callable[[bytes],
     try:
         yield from walker.parts(kind, parts, "", 1)
     except Spent as spent:
-        yield _failed(walker.at, f"{spent.why}; nothing after this was read")
+        yield _failed(walker.at, f"{spent.why}; nothing after this was read", passing=spent.passing)
 
 
 def opened(kind: str, file: File, budget: Budget) -> Parts:
@@ -95,7 +96,7 @@ class _Walk:
         self, kind: str, parts: Parts, chain: str, depth: int, file: File | None = None
     ) -> Iterator[Member | Skipped]:
         """Walk the parts of one container that stands at chain; file is what it is read from."""
-        why = None
+        why, passing = None, False
         count = unread = 0
         named = set[str]()
         try:
@@ -118,9 +119,9 @@ class _Walk:
         except Broken as broken:
             why = broken.why
         except MemoryError:
-            why = "needs more memory than allowed"
+            why = NO_MEMORY
         except Exception as error:  # noqa: BLE001  # whatever a library makes of hostile bytes is told, and the rest goes on
-            why = f"is damaged: {type(error).__name__}"
+            why, passing = f"is damaged: {type(error).__name__}", isinstance(error, OSError | ImportError)
         if file is not None and (trouble := trouble_of(file)) is not None:
             if isinstance(trouble, Spent):
                 raise trouble
@@ -128,7 +129,7 @@ class _Walk:
         if unread > _TOLD:
             yield _failed(chain, f"{unread - _TOLD:,} more members could not be read", unread - _TOLD)
         if why is not None:
-            yield _failed(chain, f"{kind} {why}")
+            yield _failed(chain, f"{kind} {why}", passing=passing)
 
     def _names(self, chain: str, whole: str, named: set[str]) -> Iterator[Member]:
         """Look at the names in a member's path in which a key id may stand, unless they are among named.
@@ -275,5 +276,6 @@ def _lone(name: str) -> bool:
     return any("\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in name)
 
 
-def _failed(chain: str, why: str, count: int = 1) -> Skipped:
-    return Skipped(outcome=Outcome.FAILED, what=chain, why=why, count=count)
+def _failed(chain: str, why: str, count: int = 1, *, passing: bool = False) -> Skipped:
+    passing = passing or why.endswith(NO_MEMORY)
+    return Skipped(outcome=Outcome.FAILED, what=chain, why=why, count=count, passing=passing)

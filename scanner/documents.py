@@ -14,7 +14,19 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from firedamp.scanner.budget import MIB, Broken, Budget, File, Part, Parts, Unread, hold, random_access, too_large
+from firedamp.scanner.budget import (
+    MIB,
+    NO_MEMORY,
+    Broken,
+    Budget,
+    File,
+    Part,
+    Parts,
+    Unread,
+    hold,
+    random_access,
+    too_large,
+)
 
 _TEXT: Final = 2 * MIB
 """How much text of rows goes into one part, so that with one more row it still fits a window."""
@@ -170,7 +182,7 @@ def _rows(db: sqlite3.Connection, query: str) -> Iterator[tuple[object, ...] | s
         except sqlite3.DataError:
             yield too_large(db.getlimit(sqlite3.SQLITE_LIMIT_LENGTH))
         except MemoryError:
-            yield "needs more memory than allowed"
+            yield NO_MEMORY
         number += 1
 
 

@@ -302,7 +302,7 @@ class FolderSource:
                         yield Blob(blob, window, line, column, window=True, path=file.path)
         return not bundle and blob not in self._unread
 
-    def unread(self, blob: str) -> None:
+    def unread(self, blob: str, _failed: Skipped) -> None:
         """Do not remember this blob's files: part of it could not be looked through."""
         self._unread.add(blob)
 
@@ -408,7 +408,7 @@ class StreamSource:
         yield Blob(blob, data)
         yield Checkpoint(Tally(files=1, bytes=len(data)))
 
-    def unread(self, blob: str) -> None:
+    def unread(self, _blob: str, _failed: Skipped) -> None:
         """Do nothing: a stream is never remembered."""
 
     def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:

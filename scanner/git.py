@@ -99,6 +99,8 @@ class GitSource:
         """Names in trees and indexes that may hold a key id, and what they are as blobs."""
         self._hits: set[str] = set()
         self._unread: set[str] = set()
+        self._failed: dict[str, list[Skipped]] = {}
+        """Why they, or parts of them, could not be read: as others told it."""
         self._again: set[str] = set()
         """Those that were handed on in this scan already, for they could not be read to their end in the last one."""
         self._unsure: set[_Where] = set()
@@ -163,9 +165,12 @@ class GitSource:
             value = bytes.fromhex(places) + self._walked
             states.append(SourceState(target=target, detector=self._seen.detector, value=value))
         if stamp.settled and self._nothing_failed(besides=self._lasting):
-            told = tuple(each for each in self._skipped if each not in layout.skipped)
-            unsure = tuple(map(_where, doubtful))
-            value = _Before(stamp.digest, counted, told, tuple(sorted(self._unread)), unsure, places).encoded()
+            told = [each for each in self._skipped if each not in layout.skipped]
+            # What fails whoever reads it is told again without that.
+            lasting = {blob: why for blob, why in self._failed.items() if not any(each.passing for each in why)}
+            told += itertools.chain.from_iterable(lasting.values())
+            again, unsure = tuple(sorted(self._unread.difference(lasting))), tuple(map(_where, doubtful))
+            value = _Before(self._looks(stamp), counted, tuple(told), again, unsure, places).encoded()
             states.append(SourceState(target=self._state, detector=self._seen.detector, value=value))
         yield Checkpoint(met=met, states=tuple(states))
 
@@ -216,8 +221,12 @@ class GitSource:
         """Return what the last scan remembered, if nothing changed since, neither here nor in what the store holds."""
         state = self._store.source_state(self._state, self._seen.detector)
         before = None if state is None else _Before.decoded(state.value)
-        same = before is not None and (before.stamp, before.places) == (stamp.digest, self._places())
+        same = before is not None and (before.stamp, before.places) == (self._looks(stamp), self._places())
         return before if same else None
+
+    def _looks(self, stamp: gitfiles.Stamp) -> str:
+        """Return what tells a repository that changed, or that is read with other means."""
+        return f"{stamp.digest} {self._settings.means}"
 
     def _places(self) -> str:
         return condensed(self._store.held(repositories=[self.target]))
@@ -386,9 +395,10 @@ class GitSource:
         yield from _unlisted(errors)
         yield Checkpoint(tally)
 
-    def unread(self, blob: str) -> None:
-        """Do not remember this blob as read: it is read again next time."""
+    def unread(self, blob: str, failed: Skipped) -> None:
+        """Do not remember this blob as read: unless nothing at all changes and all fails again, it is next time."""
         self._unread.add(blob)
+        self._failed.setdefault(blob, []).append(failed)
 
     def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
         """Yield every way these blobs are met, as the one walk at the end of `blobs` found them."""

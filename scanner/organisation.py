@@ -182,7 +182,7 @@ class Organisation:
         self._world.mirrors.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         careful.replace(self._memory(), msgspec.json.encode(list(found)), careful.read(self._memory()))
 
-    def unread(self, _blob: str) -> None:
+    def unread(self, _blob: str, _failed: Skipped) -> None:
         """Do nothing: a list of repositories holds no blob."""
 
     def gone(self, _met: Iterable[Met]) -> Iterator[Met]:
@@ -341,10 +341,10 @@ class MirrorSource:
                 refused += not half
         return refused
 
-    def unread(self, blob: str) -> None:
+    def unread(self, blob: str, failed: Skipped) -> None:
         """Do not take the repository for read whole, nor this blob."""
         self._whole = False
-        self._inner.unread(blob)
+        self._inner.unread(blob, failed)
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield what holds no longer, as the clone's source sees it."""

@@ -77,7 +77,8 @@ class DeltaFilter:
 class Settings:
     """How repositories are read.
 
-    delta_filter is used for packs of filter_from bytes and more; without it, git reads everything.
+    delta_filter is used for packs of filter_from bytes and more; without it, git reads everything. means tell other
+    means to open containers: what failed is tried again with these.
     """
 
     hits: Hits
@@ -85,6 +86,7 @@ class Settings:
     jobs: int = 2
     delta_filter: DeltaFilter | None = None
     filter_from: int = FILTER_FROM
+    means: str = ""
 
 
 @dataclass(frozen=True, slots=True)

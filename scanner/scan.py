@@ -197,7 +197,7 @@ def _read(source: Source, run: _Run, world: _World) -> Iterator[Nested]:
                         case Skipped():
                             run.skipped.append(each)
                             if each.outcome is Outcome.FAILED:
-                                source.unread(item.id)
+                                source.unread(item.id, each)
                                 run.unread.add(item.id)
                 run.blobs.setdefault(item.id)
                 run.read.add(item.id)

@@ -109,7 +109,7 @@ class Source(Protocol):
         """Yield what is new, what is known, what was skipped and the counts."""
         ...
 
-    def unread(self, blob: str) -> None:
+    def unread(self, blob: str, failed: Skipped) -> None:
         """Do not remember this blob as read: a part of it could not be looked through. Called before the next item."""
         ...
 

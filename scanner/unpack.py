@@ -112,7 +112,7 @@ class Unpacker:
                 watch.disarm()
                 left -= time.monotonic() - began
                 if item is None:
-                    yield Skipped(outcome=Outcome.FAILED, what="", why=self._lost(process, watch))
+                    yield Skipped(outcome=Outcome.FAILED, what="", why=self._lost(process, watch), passing=True)
                     return
                 finished = item is _END
                 if not isinstance(item, _End):
@@ -245,8 +245,10 @@ def _decoded(kind: bytes, frame: bytes) -> Member | Skipped | _End | None:
             chain = frame[PLACE.size : PLACE.size + length].decode()
             return Member(chain, frame[PLACE.size + length :], line or None, column or None)
         case b"S":
-            what, why, count = json.loads(frame)
-            return Skipped(outcome=Outcome.FAILED, what=str(what), why=str(why), count=int(count))
+            what, why, count, passing = json.loads(frame)
+            return Skipped(
+                outcome=Outcome.FAILED, what=str(what), why=str(why), count=int(count), passing=bool(passing)
+            )
         case b"E":
             return _END
         case _:
@@ -260,8 +262,8 @@ def encoded(item: Member | Skipped | None) -> bytes:
             name = chain.encode()
             place = PLACE.pack(line or 0, column or 0, len(name))
             return b"M" + LENGTH.pack(len(place) + len(name) + len(data)) + place + name + data
-        case Skipped(what=what, why=why, count=count):
-            text = json.dumps([what, why, count]).encode()
+        case Skipped(what=what, why=why, count=count, passing=passing):
+            text = json.dumps([what, why, count, passing]).encode()
             return b"S" + LENGTH.pack(len(text)) + text
         case None:
             return b"E" + LENGTH.pack(0)

@@ -132,7 +132,7 @@ class _Work:
                     wal = _beside(path.encode("latin-1"), self.limits)
                 yield from self._walked(file, os.fstat(file.fileno()).st_size, wal)
         except OSError as error:
-            yield Skipped(outcome=Outcome.FAILED, what="", why=error.strerror or type(error).__name__)
+            yield Skipped(outcome=Outcome.FAILED, what="", why=error.strerror or type(error).__name__, passing=True)
 
     def _walked(self, file: File, stored: int, wal: bytes) -> Iterator[Member | Skipped]:
         head, tail = file.peek(HEAD)[:HEAD], b""

@@ -223,6 +223,12 @@ def _unpacker(limits: Limits | None = None, own: OwnKeys | None = None) -> Unpac
     return Unpacker(limits, prefiltered(_cache())) if own is None else Unpacker(limits)
 
 
+def _means(scan: ScanConfig) -> str:
+    """Return what tells other limits, another Python, and that packages were installed or removed."""
+    packages = Path(platformdirs.__file__).parents[1].stat().st_mtime_ns
+    return hashlib.blake2b(repr((_limits(scan), sys.version, packages)).encode(), digest_size=8).hexdigest()
+
+
 def _limits(scan: ScanConfig) -> Limits:
     return Limits(
         depth=scan.unpack_depth, members=scan.unpack_members, size=scan.unpack_bytes, ratio=scan.unpack_ratio,
@@ -332,6 +338,7 @@ class _Opener:
             hits=self._sense.hits, container=lambda head, tail: must_open(head, tail) is not None, jobs=self._jobs,
             delta_filter=DeltaFilter(_cache(), whole=self._whole),
             filter_from=FILTER_FROM if self._filter_from is None else self._filter_from,
+            means=_means(self._common.settings().scan),
         )  # fmt: skip
 
     def sources(self, targets: Sequence[str], orgs: Sequence[str] = ()) -> list[Source]:

@@ -233,12 +233,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """Something that was not read: what it is, why, and how many of the kind this value stands for."""
+    """Something that was not read: what it is, why, and how many of the kind this value stands for.
+
+    passing: another attempt may succeed though nothing changed, as with what took too long.
+    """
 
     outcome: Outcome
     what: str
     why: str
     count: int = 1
+    passing: bool = False
 
     def __post_init__(self) -> None:
         _mask(self, "what")

@@ -87,6 +87,7 @@ def run(source: FolderSource | StreamSource, store: Store | None = None) -> Seen
 
 
 WHEN = datetime(2026, 11, 20, tzinfo=UTC)
+UNREAD = Skipped(outcome=Outcome.FAILED, what="b", why="ends early")
 
 
 def folder(root: Path, store: Store | None = None, **options: object) -> FolderSource:
@@ -333,7 +334,7 @@ def test_a_blob_that_could_not_be_looked_through_is_read_again(tmp_path: Path, r
     source = folder(tmp_path, store)
     for item in source.blobs():
         if isinstance(item, Blob):
-            source.unread(item.id)
+            source.unread(item.id, UNREAD)
         if isinstance(item, Checkpoint):
             store.record(Batch(at=WHEN, detector="1", states=item.states))
     assert run(folder(tmp_path, store), store).tally.files == 1
@@ -629,7 +630,7 @@ def test_a_stream_is_one_blob_or_windows_or_a_container(rng: random.Random) -> N
     assert list(source.provenance([blob.id])) == [(blob.id, FileProvenance(path="-"))]
     other = Met(source="stdin", blob="another", provenance=FileProvenance(path="-"))
     assert list(source.gone([other])) == [other]
-    source.unread(blob.id)
+    source.unread(blob.id, UNREAD)
     line = b"x" * 99 + b"\n"
     long = StreamSource(io.BytesIO(line * (files.WINDOW // 60) + key_id), holds_key, container_of)
     (blob,) = run(long).blobs

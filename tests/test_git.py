@@ -22,12 +22,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
 
+import platformdirs
 import pytest
 from tests.builders import make_key_id, make_secret, make_token
 from tests.repositories import Repository, hiding_places, leak
 from tests.scans import Scan, Scanned, scanner
 
-from firedamp.scanner import git, gitfiles, listing
+from firedamp.scanner import git, gitfiles, listing, unpack
 from firedamp.scanner.git import read_again
 from firedamp.scanner.objects import find
 from firedamp.scanner.version import VERSION
@@ -1004,23 +1005,73 @@ def unasked(*_: object) -> NoReturn:
     raise AssertionError("listed again")
 
 
-def test_a_container_that_cannot_be_opened_is_tried_again_each_time(
+def archive(members: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in members.items():
+            made.writestr(name, content)
+    return packed.getvalue()
+
+
+def damaged(tmp_path: Path, rng: random.Random) -> Path:
+    """Make a repository that holds a container which is cut off, and another object."""
+    repository = Repository(tmp_path / "r", bare=True)
+    packed = archive({"a": rng.randbytes(9000), "b": leak(rng)[1].encode()})
+    repository.git("hash-object", "-w", "--stdin", given=packed[:5000])
+    repository.git("hash-object", "-w", "--stdin", given=b"nothing")
+    time.sleep(0.2)  # what changed just now may change again within the same tick
+    return repository.path
+
+
+def unopened(*_: object) -> NoReturn:
+    raise AssertionError("opened again")
+
+
+def test_a_container_that_is_damaged_is_told_each_time_and_opened_once(
+    tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = damaged(tmp_path, rng)
+    first = scan(repository)
+    assert first.status == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(unpack, "_started", unopened)
+        patched.setattr(listing, "list_objects", unasked)
+        for _ in range(2):
+            again = scan(repository)
+            read = again.summary["read"]
+            assert (again.status, read["objects"], read["known"]) == (2, 0, 2)
+            assert again.summary["failed"] == first.summary["failed"]
+
+
+def test_a_damaged_container_is_opened_again_with_other_means(
+    tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = damaged(tmp_path, rng)
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    monkeypatch.setattr(platformdirs, "__file__", str(packages / "platformdirs" / "__init__.py"))
+    assert scan(repository).status == 2
+    (packages / "another").mkdir()
+    again = scan(repository)
+    assert (again.status, again.summary["read"]["objects"]) == (2, 1)
+
+
+def test_a_container_whose_process_was_lost_is_opened_each_time(
     tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = Repository(tmp_path / "r", bare=True)
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a", rng.randbytes(9000))
-        archive.writestr("b", leak(rng)[1])
-    repository.git("hash-object", "-w", "--stdin", given=packed.getvalue()[:5000])
+    key_id, text = leak(rng)
+    repository.git("hash-object", "-w", "--stdin", given=archive({"b": text.encode()}))
     repository.git("hash-object", "-w", "--stdin", given=b"nothing")
-    time.sleep(0.2)  # what changed just now may change again within the same tick
-    assert scan(tmp_path / "r").status == 2
+    time.sleep(0.2)
     with monkeypatch.context() as patched:
+        patched.setattr(unpack, "_BOOT", "")
+        assert scan(repository.path).status == 2
         patched.setattr(listing, "list_objects", unasked)
-        again = scan(tmp_path / "r")
-    read = again.summary["read"]
-    assert (again.status, read["objects"], read["known"]) == (2, 1, 1), "nothing else is even listed"
+        again = scan(repository.path)
+        read = again.summary["read"]
+        assert (again.status, read["objects"], read["known"]) == (2, 1, 1), "nothing else is even listed"
+    assert key_id in scan(repository.path).findings
 
 
 def test_a_container_that_can_be_opened_after_all_is_read_and_its_keys_have_a_place(
@@ -1046,14 +1097,6 @@ def test_a_container_that_can_be_opened_after_all_is_read_and_its_keys_have_a_pl
     (match,) = found.findings[key_id]["matches"]
     assert (match["path"], match["container"]) == ("a.zip", "b")
     assert match["commit"] == repository.git("rev-parse", "HEAD")
-
-
-def archive(members: dict[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as made:
-        for name, content in members.items():
-            made.writestr(name, content)
-    return packed.getvalue()
 
 
 def test_what_can_be_read_of_a_container_that_still_fails_has_a_place(

@@ -319,7 +319,7 @@ class InWindows:
             yield Blob("b" * 40, window, line, window=True)
             yield Checkpoint(seen=(SeenObjects(width=20, ids=b"x" * 20),))
 
-    def unread(self, blob: str) -> None: ...
+    def unread(self, blob: str, failed: Skipped) -> None: ...
 
     def gone(self, met: Iterable[Met]) -> Iterator[Met]:
         yield from ()
