@@ -8,6 +8,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from isal import igzip_lib
@@ -37,6 +38,7 @@ _LZMA_MEMORY: Final = 80 << 20
 
 
 _REFLOG: Final = re.compile(rb"g[\x00-\xff]{3}(?=\x78[\x01\x5e\x9c\xda])")
+_REFS: Final = ord("r")
 _STEP: Final = 64 << 10
 """Bytes of a block that are inflated before the budget is asked."""
 _LZ4_LEGACY: Final = b"\x02\x21\x4c\x18"
@@ -84,11 +86,14 @@ def unzstd(file: File, budget: Budget) -> Parts:
 
 
 def unreftable(file: File, budget: Budget) -> Parts:
-    """Git's reftable: its reflogs, the only blocks that are compressed. Names of refs stand in the file as they are.
+    """Git's reftable: its reflogs, the only blocks that are compressed, and names of refs that are put together.
 
-    A block is `g`, what it inflates to with these four bytes, and zlib (git's technical/reftable, "Log block format").
+    A block of reflogs is `g`, what it inflates to with these four bytes, and zlib (git's technical/reftable, "Log block
+    format"). A name leaves out what it shares with the one before; all others stand in the file as they are.
     """
     data, at, number = memoryview(hold(file, budget)), 0, 0
+    width = 32 if bytes(data[24:28]) == b"s256" else 20
+    yield from _ref_names(data, 24 + 4 * (data[4] - 1), width, budget)
     while (found := _REFLOG.search(data, at)) is not None:
         at = found.end()
         text, end = _reflog(data, at, int.from_bytes(found[0][1:], "big"), budget)
@@ -96,6 +101,83 @@ def unreftable(file: File, budget: Budget) -> Parts:
             at = end
             number += 1
             yield Part(f"log {number}", text, lines=False)
+            names, _ = _shared(memoryview(text), 0, partial(_after_log, width=width), budget)
+            if names:
+                yield Part(f"names in log {number}", names, lines=False)
+
+
+def _ref_names(data: memoryview, at: int, width: int, budget: Budget) -> Parts:
+    """Put together the names in the blocks of refs: they come first, with NULs between them ("Ref block format")."""
+    begin, number = 0, 0  # the first block has the file's header in it
+    while at < len(data) and data[at] == _REFS:
+        end = begin + int.from_bytes(data[at + 1 : at + 4], "big")
+        names, whole = _shared(data[:end], at + 4, partial(_after_ref, width=width), budget)
+        number += 1
+        if names:
+            yield Part(f"names {number}", names, lines=False)
+        if not whole or len(data) < end:
+            yield Unread("", "has a damaged block of refs, whose names were not all put together")
+            return
+        begin = end
+        while begin < len(data) and not data[begin]:
+            begin += 1
+        at = begin
+
+
+def _shared(
+    block: memoryview, at: int, after: Callable[[memoryview, int, int], int], budget: Budget
+) -> tuple[bytes, bool]:
+    """Return the names, a line each, that leave something out in the records of a block, from an offset to its end.
+
+    after says where the value behind a name ends. Returned too is whether all the records make sense.
+    """
+    names, name = list[bytes](), b""
+    end = len(block) - 2 - 3 * int.from_bytes(block[-2:], "big")
+    try:
+        while at < end:
+            left, at = _varint(block, at)
+            size, at = _varint(block, at)
+            if left > len(name) or at + (size >> 3) > end:
+                return b"\n".join(names), False
+            name = name[:left] + bytes(block[at : at + (size >> 3)])
+            if left:
+                budget.spend(len(name))
+                names.append(name)
+            at = after(block, at + (size >> 3), size & 7)
+    except IndexError:
+        at = -1
+    return b"\n".join(names), at == end
+
+
+def _after_ref(block: memoryview, at: int, kind: int, width: int) -> int:
+    """Return where the value of a ref ends that begins at an offset: none, one id or two, or another ref's name."""
+    _, at = _varint(block, at)
+    if kind == 3:
+        size, at = _varint(block, at)
+        return at + size
+    return at + kind * width
+
+
+def _after_log(block: memoryview, at: int, kind: int, width: int) -> int:
+    """Return where an entry of a reflog ends that begins at an offset: one that was removed has nothing."""
+    if kind:
+        at += 2 * width
+        for _ in range(2):
+            size, at = _varint(block, at)
+            at += size
+        _, at = _varint(block, at)
+        size, at = _varint(block, at + 2)
+        at += size
+    return at
+
+
+def _varint(block: memoryview, at: int) -> tuple[int, int]:
+    """Return a number as reftables and packs have it, and where it ends."""
+    value = block[at] & 127
+    while block[at] & 128 and value < 1 << 32:
+        at += 1
+        value = value + 1 << 7 | block[at] & 127
+    return value, at + 1
 
 
 def _reflog(data: memoryview, at: int, size: int, budget: Budget) -> tuple[bytes, int]:

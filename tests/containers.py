@@ -140,6 +140,29 @@ def reftable(text: bytes) -> bytes:
     return head + b"g" + (4 + len(text)).to_bytes(3) + zlib.compress(text)
 
 
+def reftable_block(letter: bytes, before: int, *records: tuple[bytes, int, bytes]) -> bytes:
+    """Return a block of a reftable behind before bytes: names in order, each with the sort of its value and that.
+
+    What a name shares with the one before is left out, as git does. A block of reflogs is not compressed yet.
+    """
+    out, last = b"", b""
+    for name, sort, value in records:
+        differs = (at for at, pair in enumerate(zip(last, name, strict=False)) if pair[0] != pair[1])
+        shared = next(differs, min(len(last), len(name)))
+        out += _varint(shared) + _varint(len(name) - shared << 3 | sort) + name[shared:] + value
+        last = name
+    restarts = (before + 4).to_bytes(3) + (1).to_bytes(2)
+    return letter + (before + 4 + len(out) + len(restarts)).to_bytes(3) + out + restarts
+
+
+def _varint(value: int) -> bytes:
+    out = [value & 127]
+    while value := value >> 7:
+        value -= 1
+        out.insert(0, value & 127 | 128)
+    return bytes(out)
+
+
 def every(text: bytes) -> dict[str, bytes]:
     """Return one container of each kind with text inside."""
     files = {"key.env": text, "other": b"other"}

@@ -25,6 +25,7 @@ from typing import NoReturn
 import platformdirs
 import pytest
 from tests.builders import make_key_id, make_secret, make_token
+from tests.containers import reftable_block
 from tests.repositories import Repository, hiding_places, leak
 from tests.scans import Scan, Scanned, scanner
 
@@ -266,6 +267,7 @@ def test_what_was_put_by_hand_into_any_folder_of_git_is_read_and_noticed(
 
 def test_refs_and_reflogs_in_a_reftable_are_read(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
     (blob, text), name, old = leak(rng), make_key_id(rng), make_key_id(rng)
+    shared, third, logged = make_key_id(rng), make_key_id(rng), make_key_id(rng)
     repository = Repository(tmp_path / "r")
     repository.commit("one", {"a": text})
     folder = repository.path / ".git"
@@ -276,15 +278,29 @@ def test_refs_and_reflogs_in_a_reftable_are_read(tmp_path: Path, rng: random.Ran
     (folder / "refs" / "heads").write_text("this repository uses the reftable format\n")
     (folder / "HEAD").write_text("ref: refs/heads/.invalid\n")
     log = f"refs/heads/main\0AdaAda@example.org pull https://{old}:x@example.org/".encode()
-    refs = b"r\0\0\x80\0\xa1refs/heads/leak-%b\0%b" % (name.encode(), b"\1" * 20)
-    head = b"REFT\1\0\0\0" + (1).to_bytes(8) + (2).to_bytes(8)
-    logs = b"".join(b"g" + (4 + len(each)).to_bytes(3) + zlib.compress(each) for each in (b"HEAD\0one", log))
-    (folder / "reftable" / "0x1-0x2-a.ref").write_bytes(head + refs.ljust(128, b"\0") + logs + head)
+    # A name leaves out what it shares with the one before.
+    refs = reftable_block(
+        b"r", 24, (b"refs/heads/leak-%b" % name.encode(), 1, bytes(21)),
+        (f"refs/heads/{shared[:9]}-old".encode(), 0, b"\0"), (f"refs/heads/{shared}".encode(), 3, b"\0\4main"),
+    ).ljust(512 - 24, b"\0")  # fmt: skip
+    more = reftable_block(
+        b"r", 0, (f"refs/tags/{third[:18]}".encode(), 2, bytes(41)), (f"refs/tags/{third}".encode(), 1, bytes(21))
+    )
+    entry, time = bytes(40) + b"\3Ada\1@" + b"\x80\0\0\0\3one", b"\0" * 8
+    gone = reftable_block(
+        b"g", 0, (b"refs/heads/x\0" + time, 0, b""), (f"refs/tags/{logged[:6]}\0".encode() + time, 1, entry),
+        (f"refs/tags/{logged}\0".encode() + time, 1, entry),
+    )[4:]  # fmt: skip
+    head = b"REFT\1\0\2\0" + (1).to_bytes(8) + (2).to_bytes(8)
+    logs = b"".join(b"g" + (4 + len(each)).to_bytes(3) + zlib.compress(each) for each in (b"HEAD\0one", log, gone))
+    (folder / "reftable" / "0x1-0x2-a.ref").write_bytes(head + refs + more + logs + head)
     (folder / "reftable" / "tables.list").write_text("0x1-0x2-a.ref\n")
     found = scan(repository.path)
-    assert found.findings.keys() == {blob, name, old}
-    match = found.match(old)
-    assert (match["path"], match["container"]) == (".git/reftable/0x1-0x2-a.ref", "log 2")
+    assert (found.status, found.findings.keys()) == (1, {blob, name, old, shared, third, logged})
+    assert {key: (found.match(key)["path"], found.match(key)["container"]) for key in (old, shared, third, logged)} == {
+        key: (".git/reftable/0x1-0x2-a.ref", container)
+        for key, container in ((old, "log 2"), (shared, "names 1"), (third, "names 2"), (logged, "names in log 3"))
+    }
 
 
 def test_lfs_downloads_that_broke_off_are_read(tmp_path: Path, rng: random.Random, scan: Scan) -> None:

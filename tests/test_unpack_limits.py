@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.builders import noise
-from tests.containers import tarred, zipped
+from tests.containers import reftable_block, tarred, zipped
 from tests.opening import TEXT, failures, members, tool, walked
 
 from firedamp.scanner.budget import Budget, Limits, in_memory
@@ -75,6 +75,31 @@ def test_a_reftable_is_read_past_what_only_looks_like_a_block_and_past_what_does
     lies = b"g\0\0\1" + zlib.compress(b"longer than it says")
     table = head + b"g\0\0\1x\x9c" + lies + reflog(large, 1) + reflog(TEXT)
     assert [large, TEXT] == [each for each in members(table).values() if each in {large, TEXT}]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"r\0\0\x40" + b"\0\x28names" + b"\xff" * 20,
+        b"r\0\0\x40",
+        b"r\0\0\x24" + b"\7\x08a" + bytes(5),
+        b"r\xff\xff\xff" + b"\0\x08a" + bytes(40),
+    ],
+)
+def test_names_of_a_damaged_reftable_are_told(damage: bytes) -> None:
+    table = b"REFT\1".ljust(24, b"\0") + damage + reflog(TEXT)
+    assert failures(table) == {"": "has a damaged block of refs, whose names were not all put together"}
+    assert [item.data for item in walked(table) if isinstance(item, Member)] == [TEXT]
+
+
+def test_names_of_a_reftable_that_share_all_they_can_stop_at_the_ratio() -> None:
+    block = reftable_block(b"r", 24, (b"r" * 16_511, 0, b"\0"))
+    records, restarts = block[4:-5] + b"\xff\x7f\x08r\0" * 6_000, block[-5:]
+    size = 24 + 4 + len(records) + len(restarts)
+    table = b"REFT\1".ljust(24, b"\0") + b"r" + size.to_bytes(3) + records + restarts
+    assert failures(table) == {
+        "": "unpacks to more than 200 times its size (unpack_ratio); nothing after this was read"
+    }
 
 
 def test_blocks_of_a_reftable_that_share_a_bomb_stop_at_the_ratio() -> None:
