@@ -133,8 +133,11 @@ def rng(request: pytest.FixtureRequest) -> random.Random:
 @pytest.fixture(scope="session")
 def _loopback_aws() -> Iterator[Loopback]:
     """Start the one loopback AWS of this process; moto is imported only by tests that ask for it."""
+    from tests.untraced import untrace_aws
+
     from firedamp.service.loopback import Loopback
 
+    untrace_aws()
     with Loopback() as server:
         yield server
 
