@@ -16,7 +16,7 @@ import pytest
 from tests.builders import make_key_id
 from tests.trails import ACCOUNT, ARN, Record, record, role, trail, trail_key, user
 
-from firedamp.canaries import watch
+from firedamp.canaries import awsfeeds, watch
 from firedamp.canaries.awsfeeds import BucketFeed, QueueFeed, _Reach, _tag
 from firedamp.canaries.buckets import Bucket, name_at
 from firedamp.canaries.feeds import Feed, FolderFeed, Page, World
@@ -435,8 +435,15 @@ def test_a_file_that_comes_late_sorts_before_the_last_and_is_read(bucket: Bucket
     assert (polled.records, counts(store)) == (1, [(1, 2, 0)])
 
 
+@pytest.fixture
+def listed_again(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let few names be listed again, and return how many: to fill a bucket beyond them is most of a test's time."""
+    monkeypatch.setattr(awsfeeds, "_OVERLAP", 20)
+    return 20
+
+
 def test_a_file_that_comes_behind_all_that_is_listed_again_is_read_within_the_hour(
-    bucket: BucketRig, store: Store, key_id: str
+    bucket: BucketRig, store: Store, key_id: str, listed_again: int
 ) -> None:
     now = datetime.now(UTC)  # S3 says itself when a file was written
 
@@ -451,7 +458,7 @@ def test_a_file_that_comes_behind_all_that_is_listed_again_is_read_within_the_ho
         world = make_world(store, bucket.aws, lambda: later)
         return watch.poll(BucketFeed(urlsplit(f"s3://{BUCKET}?region=us-east-1"), world), store, later)
 
-    for number in range(310):
+    for number in range(listed_again + 10):
         put(number, 2)
     poll(0)
     put(0, 6, record(user(key_id)))
@@ -464,7 +471,7 @@ def test_a_file_that_comes_behind_all_that_is_listed_again_is_read_within_the_ho
 
 @pytest.mark.parametrize("prefix", ["AWSLogs/123456789012", "AWSLogs/123456789012/CloudTrail/", "export"])
 def test_no_file_is_passed_by_whose_name_sorts_before_those_that_were_read(
-    bucket: BucketRig, store: Store, key_id: str, prefix: str
+    bucket: BucketRig, store: Store, key_id: str, prefix: str, listed_again: int
 ) -> None:
     now = datetime.now(UTC)
 
@@ -477,7 +484,7 @@ def test_no_file_is_passed_by_whose_name_sorts_before_those_that_were_read(
         feed = BucketFeed(urlsplit(f"s3://{BUCKET}/{prefix}"), make_world(store, bucket.aws, lambda: later))
         return watch.poll(feed, store, later)
 
-    for number in range(310):
+    for number in range(listed_again + 10):
         put(number, "us-east-1")
     put(1, "eu-west-1")
     assert poll(0).failed == ()
@@ -496,7 +503,7 @@ def test_names_tell_their_time_in_the_folder_of_one_whole_region(folder: str, da
 
 
 def test_a_file_behind_all_that_is_read_that_can_never_be_read_is_given_up(
-    bucket: BucketRig, store: Store, monkeypatch: pytest.MonkeyPatch
+    bucket: BucketRig, store: Store, listed_again: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, get = datetime.now(UTC), Bucket.get
 
@@ -516,7 +523,7 @@ def test_a_file_behind_all_that_is_read_that_can_never_be_read_is_given_up(
         return failed, len(mark.position)
 
     monkeypatch.setattr(Bucket, "get", refuse)
-    for number in range(310):
+    for number in range(listed_again + 10):
         put(f"m{number}")
     _, size = poll(0)
     put("bad")
