@@ -272,7 +272,7 @@ DECODERS: Final[tuple[Decoder, ...]] = (
         replaced("quoted-printable", spelling.QUOTED, spelling.unquote),
         joint=rb"=\r?\n",
         signs=re.compile(rb"=(?:3D|\r?\n)"),
-        hides=re.compile(rb"=(?:0[9AD]|2C|\r?\n)"),
+        hides=re.compile(rb"=(?:0D=0A|\r?\n)"),
     ),
     Decoder(
         "concatenation",

@@ -355,6 +355,28 @@ def _spliced(layer: _Layer, runs: Sequence[Run], guess: int | None) -> _Layer:
 # One credential for each key in each place.
 
 
+@dataclass(slots=True)
+class _Reading:
+    """What one chain of decoders made of a text: its ids, its secrets, and whose each secret is."""
+
+    ids: set[str | None] = field(default_factory=set)
+    secrets: set[Secret | None] = field(default_factory=set)
+    owners: dict[Secret | None, str | None] = field(default_factory=dict)
+
+    def add(self, one: Credential) -> None:
+        self.ids.add(one.key_id)
+        self.secrets.add(one.secret)
+        if one.key_id and one.secret and not one.rank:
+            self.owners[one.secret] = one.key_id
+
+    def keeps(self, other: _Reading) -> bool:
+        """Whether it shows every secret of its ids that the other does.
+
+        If not, it undid what only looks like a notation: `KEY=5B…` is no quoted bracket.
+        """
+        return all(secret in self.secrets or key_id not in self.ids for secret, key_id in other.owners.items())
+
+
 def _merged(found: Iterable[tuple[int, Credential]]) -> Iterator[tuple[int, Credential]]:
     """Yield each credential once: of the readings of one place, the least decoded that has a secret, else the first.
 
@@ -362,9 +384,10 @@ def _merged(found: Iterable[tuple[int, Credential]]) -> Iterator[tuple[int, Cred
     knows one for both: what a notation cuts is not seen as it stands, and its neighbour's was taken.
     """
     found = list(found)
-    owners: dict[tuple[str, Secret | None], str | None] = {
-        (one.decoder, one.secret): one.key_id for _, one in found if one.key_id and one.secret and not one.rank
-    }
+    readings: defaultdict[str, _Reading] = defaultdict(_Reading)
+    for _, one in found:
+        readings[one.decoder].add(one)
+    keeps: dict[tuple[str, str], bool] = {}
     places: dict[tuple[int, str | None], list[Credential]] = {}
     for place, one in found:
         known = places.setdefault((place, one.key_id), [])
@@ -374,8 +397,13 @@ def _merged(found: Iterable[tuple[int, Credential]]) -> Iterator[tuple[int, Cred
         is_other = (
             bool(known)
             and (not known[0].decoder or one.decoder in {f"{known[0].decoder}>{name}" for name in _HIDING})
-            and owners.get((one.decoder, known[0].secret), one.key_id) != one.key_id
+            and readings[one.decoder].owners.get(known[0].secret, one.key_id) != one.key_id
         )
+        if is_other:
+            both = (one.decoder, known[0].decoder)
+            if both not in keeps:
+                keeps[both] = readings[one.decoder].keeps(readings[known[0].decoder])
+            is_other = keeps[both]
         if known and one.secret is not None and (known[0].secret is None or (is_other and not one.rank)):
             known[:] = [one]
         elif (same_reading and all(_told(one) != _told(other) for other in known)) or not known:

@@ -545,6 +545,17 @@ def test_rows_whose_ends_a_notation_hides_keep_their_secrets_that_come_first(
     assert pairs(b"q: " + around(text.encode()) + b"\n", prefilter) == truth
 
 
+def test_values_that_only_look_quoted_keep_their_ids(prefilter: Prefilter, rng: random.Random) -> None:
+    """The first secret begins as a quoted sign would, behind its equals sign."""
+    secrets = [f"5B{make_secret(rng)[2:]}", make_secret(rng), make_secret(rng)]
+    truth = {make_key_id(rng): secret for secret in secrets}
+    text = "".join(
+        f"{'about the user ' * 12}\nAWS_SECRET_ACCESS_KEY={secret}\nAWS_ACCESS_KEY_ID={key}\nTOKEN=\n"
+        for key, secret in truth.items()
+    )
+    assert pairs(text.encode(), prefilter) == {*truth.items()}
+
+
 def test_a_blank_that_a_form_writes_as_a_plus_is_no_part_of_a_secret(prefilter: Prefilter, rng: random.Random) -> None:
     truth = {(make_key_id(rng), make_secret(rng)) for _ in range(3)}
     text = "".join(f"access_key: {key}\nsecret_key: {secret}\netag = {make_secret(rng)}\n" for key, secret in truth)
