@@ -107,7 +107,8 @@ def deliver(store: Store, channels: Sequence[Channel], now: Callable[[], datetim
     sent: list[str] = []
     failed: list[tuple[str, str]] = []
     store.route([channel.name for channel in channels], now())
-    for channel in channels:
+    # Those that fail come last: the others hear of an alarm before their time-outs.
+    for channel in sorted(channels, key=lambda each: store.tries(each.name)):
         refused, began = 0, now()
         for delivery, alert in store.due(channel.name, now(), now() + 2 * _LONGEST_WAIT):
             if alert.severity < channel.minimum:

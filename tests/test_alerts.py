@@ -456,6 +456,26 @@ def test_a_channel_that_takes_each_alert_slowly_makes_no_other_late() -> None:
         assert store.counts(clock.time).waiting == 0, "the rest comes with the next rounds"
 
 
+def test_an_alarm_does_not_wait_for_the_time_out_of_a_channel_that_failed_before() -> None:
+    clock, times = Clock(), list[datetime]()
+
+    def fail(alert: Alert, repeat: bool) -> None:
+        clock.time += timedelta(seconds=30)
+        raise Failure("no answer")
+
+    channels = [
+        Channel("bad", Severity.INFO, fail),
+        Channel("good", Severity.INFO, lambda alert, repeat: times.append(clock.time)),
+    ]
+    with Store(None) as store:
+        store.add_alert(USED)
+        alerts.deliver(store, channels, clock)
+        store.add_alert(replace(USED, key="next"))
+        began = clock.time
+        alerts.deliver(store, channels, clock)
+    assert times[-1] == began
+
+
 def test_an_alarm_goes_before_a_flood_of_notes() -> None:
     heard: list[str] = []
     channel = Channel("it", Severity.LOW, lambda alert, repeat: heard.append(alert.key))
