@@ -28,6 +28,9 @@ class _Parser(argparse.ArgumentParser):
     _tree: argparse._SubParsersAction[_Parser] | None = None
     _usual: str | None = None
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)  # what a script shortens means another option one day
+
     def add(self, name: str, text: str, status: str = "", *, usual: bool = False) -> _Parser:
         """Add an action: its name, what it does, its exit status. usual: it is meant where none is named."""
         if usual:
@@ -45,12 +48,9 @@ class _Parser(argparse.ArgumentParser):
         )  # fmt: skip
 
     def takes_value(self, word: str) -> bool:
-        """Whether a word is an option, written out or shortened, whose value is the next word."""
-        return any(
-            action.nargs != 0
-            for name, action in self._option_string_actions.items()
-            if name == word or (word.startswith("--") and name.startswith(word))
-        )
+        """Whether a word is an option whose value is the next word."""
+        action = self._option_string_actions.get(word)
+        return action is not None and action.nargs != 0
 
     def error(self, message: str) -> NoReturn:
         raise UsageFailure(message, f"see {self.prog} --help")

@@ -98,6 +98,8 @@ def test_an_action_takes_what_it_uses_and_nothing_else(capsys: pytest.CaptureFix
         ("incidents close 1 --all", "incidents close takes no --all"),
         ("hook run pre-commit --global", "hook run takes no --global"),
         ("status --all", "status takes no --all"),
+        ("key --prof x show K", "key show takes no --prof"),
+        ("scan . --offlin", "scan takes no --offlin"),
     ):
         assert status(*words.split()) == 2
         assert capsys.readouterr().err.startswith(f"firedamp: {told}\n")
@@ -110,7 +112,7 @@ def test_options_stand_before_an_action_as_well_as_behind_it() -> None:
         ("incidents --all --format json", "list"), ("key --yes --db x disable AKIA", "disable"),
         ("hook --quiet run pre-push", "run"), ("--quiet canary --offline list --format csv", "list"),
         ("canary --name list mint", "mint"), ("key --profile disable --yes show K", "show"),
-        ("key --prof disable --yes show K", "show"), ("findings --state open --db show", "list"),
+        ("findings --state open --db show", "list"),
         ("--db findings canary list", "list"), ("findings -- list", "list"), ("--db=findings canary list", "list"),
         ("canary adopt --real AKIA --note x", "adopt"), ("canary adopt AKIA --note x AKIB", "adopt"),
     ):  # fmt: skip
