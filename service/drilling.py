@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -50,7 +50,7 @@ _REGIONS: Final = 30
 
 def drill(options: CanaryOptions, common: Common, store: Store) -> int:
     """Drill the canaries that are named, or one of every account; return 1 over budget, 2 when it could not be done."""
-    common.must_be(Format.TABLE, Format.JSONL)
+    common.must_be(Format.TABLE, Format.JSON, Format.JSONL)
     aws, config = minting.our_aws(store, common), common.settings()
     if not config.watch.feeds:
         raise UsageFailure("a drill needs a feed to see its record in", "feeds = [...] under [watch] of --config FILE")
@@ -65,8 +65,12 @@ def drill(options: CanaryOptions, common: Common, store: Store) -> int:
         several = [driller.one(each) for each in chosen] if chosen else driller.every_account()
         ended = [each for one in several for each in one]
     with common.out() as out:
-        for each in ended:
-            _show(each, world, common, out.write)
+        if common.format is Format.TABLE:
+            for each in ended:
+                _show(each, world, out.write)
+        else:
+            lines = [_line(each, world) for each in ended]
+            show.json_lines(lines, out.write, whole=common.format is Format.JSON)
     if not ended or any(each.failed for each in ended):
         return 2
     return int(any(each.drill is not None and drills.over(each.drill, world) for each in ended))
@@ -289,31 +293,35 @@ class Driller:
         return made[-1]
 
 
-def _show(ended: Ended, world: World, common: Common, write: Callable[[str], object]) -> None:
-    drill = ended.drill
-    if drill is None:
-        if common.format is Format.TABLE:
-            write(f"✗ {show.safe(ended.name)}: {show.safe(ended.failed)}\n")
-        else:
-            show.json_lines([{"drill": None, "name": ended.name, "failed": ended.failed}], write)
-        return
-    seconds, late = drills.took(drill, world).total_seconds(), drills.over(drill, world)
-    stations = {
+def _stations(drill: Drill) -> dict[str, datetime | None]:
+    return {
         "called": drill.called, "recorded": drill.recorded, "sighted": drill.sighted, "alerted": drill.alerted,
         "delivered": drill.delivered,
     }  # fmt: skip
-    if common.format is Format.JSONL:
-        line: dict[str, show.Json] = {
-            "drill": drill.nonce, "name": ended.name, "key": drill.key_id, "path_only": drill.path_only,
-            "seconds": round(seconds), "budget": round(world.budget.total_seconds()), "over": late,
-        }  # fmt: skip
-        line |= {station: maybe_rfc3339(at) for station, at in stations.items()}
-        show.json_lines([line], write)
+
+
+def _line(ended: Ended, world: World) -> dict[str, show.Json]:
+    drill = ended.drill
+    if drill is None:
+        return {"drill": None, "name": ended.name, "failed": ended.failed}
+    line: dict[str, show.Json] = {
+        "drill": drill.nonce, "name": ended.name, "key": drill.key_id, "path_only": drill.path_only,
+        "seconds": round(drills.took(drill, world).total_seconds()),
+        "budget": round(world.budget.total_seconds()), "over": drills.over(drill, world),
+    }  # fmt: skip
+    return line | {station: maybe_rfc3339(at) for station, at in _stations(drill).items()}
+
+
+def _show(ended: Ended, world: World, write: Callable[[str], object]) -> None:
+    drill = ended.drill
+    if drill is None:
+        write(f"✗ {show.safe(ended.name)}: {show.safe(ended.failed)}\n")
         return
+    seconds, late = drills.took(drill, world).total_seconds(), drills.over(drill, world)
     how = "by its path" if drill.path_only else "itself"
     verdict = "over budget" if late else "within budget"
     write(f"{'✗' if late else '✓'} {show.safe(ended.name)}, proven {how}: {seconds:.1f} s, {verdict}\n")
-    for station, at in stations.items():
+    for station, at in _stations(drill).items():
         if at is None and station == "delivered" and not world.channels:
             write("    delivered: no channel takes it\n")
         else:

@@ -145,7 +145,8 @@ def test_every_line_of_every_command_keeps_to_its_schema(
     run("canary drill svc-1", "canary-drill")
     elsewhere = make_key_id(rng, "210987654321")
     cli.main(["canary", "adopt", elsewhere])
-    assert [each["drill"] for each in run(f"canary drill {elsewhere}", "canary-drill")] == [None]
+    assert [each["drill"] for each in run.both(f"canary drill {elsewhere}", "canary-drill")] == [None]
+    run("canary drill svc-1", "canary-drill", form="json")
     for form in ("json", "jsonl"):
         run("canary nets", "canary-nets", form=form)
 
