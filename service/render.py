@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -59,7 +60,8 @@ def write(listing: Listing, form: Format, out: TextIO) -> None:
         case Format.SARIF:
             from firedamp.service import sarif
 
-            _json(sarif.log(listing.report), "results", sarif.results(listing.findings, listing.place_of), out)
+            results = sarif.results(listing.findings, listing.place_of)
+            _json(sarif.log(listing.report), "results", _counted(results), out)
         case Format.CSV:
             _csv(listing, out)
 
@@ -67,6 +69,17 @@ def write(listing: Listing, form: Format, out: TextIO) -> None:
 def _lines(listing: Listing) -> Iterator[dict[str, show.Json]]:
     for each in listing.findings:
         yield show.finding_line(each, listing.secrets.get(each.finding.fingerprint), listing.place_of)
+
+
+def _counted(results: Iterable[show.Json]) -> Iterator[show.Json]:
+    """Yield all results, and say at last if they are more than code scanning takes: it may go elsewhere."""
+    count = 0
+    for each in results:
+        count += 1
+        yield each
+    if count > _CODE_SCANNING_TAKES:
+        told = f"{count:,} results, and GitHub's code scanning refuses more than {_CODE_SCANNING_TAKES:,}"
+        print(f"warning: this log has {told}; our action uploads the worst of them", file=sys.stderr)
 
 
 def _json(whole: Mapping[str, show.Json], name: str, items: Iterable[show.Json], out: TextIO) -> None:
@@ -81,6 +94,8 @@ def _json(whole: Mapping[str, show.Json], name: str, items: Iterable[show.Json],
     out.write(f"{margin if mark else ''}]{after}\n")
 
 
+_CODE_SCANNING_TAKES: Final = 25_000
+"""Results of one run: docs.github.com, "SARIF results exceed one or more limits"."""
 _COLUMNS: Final = (
     "fingerprint", "kind", "access_key_id", "account_id", "secret", "has_secret", "rank", "example", "status",
     "severity", "canary", "state", "new", "expires", "source", "repository", "path", "container",

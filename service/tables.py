@@ -262,7 +262,7 @@ def _summary(
     read = [many(count, name) for count, name in ((tally.files, "file"), (tally.objects, "object")) if count]
     read += [f"{tally.known:,} known and unchanged"] if tally.known else []
     read += [f"{tally.ruled_out:,} ruled out by the delta filter"] if tally.ruled_out else []
-    yield f"read: {', '.join(read) or 'nothing'}; {tally.bytes / 1e6:,.1f} MB"
+    yield f"read: {', '.join(read) or 'nothing'}; {_size(tally.bytes)}"
     if report.borrowed:
         yield f"read too, for a repository borrows from there: {safe(', '.join(report.borrowed))}"
     hidden = tally.examples - sum(each.finding.example for each in findings)
@@ -332,14 +332,25 @@ def _place(sight: Sight, place_of: PlaceOf) -> Place | None:
     return place_of(sight.provenance.path) if isinstance(sight.provenance, FileProvenance) else None
 
 
+def _size(count: int) -> str:
+    """Word a number of bytes: `512 bytes`, `1.5 kB`, `1,234.5 MB`."""
+    if count < 1000:
+        return many(count, "byte")
+    return f"{count / 1e3:,.1f} kB" if count < 1_000_000 else f"{count / 1e6:,.1f} MB"
+
+
 def _not_read(outcome: Outcome, skipped: Sequence[Skipped]) -> Iterator[str]:
     if not skipped:
         return
     why = Counter[str]()
     for each in skipped:
         why[_LINKS if each.why.startswith(LINK) else each.why] += each.count
-    yield f"{outcome}: {sum(why.values()):,}"
     named = outcome is Outcome.FAILED
+    if len(why) == 1 and not named:
+        yield f"{outcome}: {sum(why.values()):,}, {safe(next(iter(why)))}"
+        why.clear()
+    else:
+        yield f"{outcome}: {sum(why.values()):,}"
     for each in skipped[: _TOLD if named else 0]:
         yield f"  {failed(each.what, each.why)}"
     if named and len(skipped) > _TOLD:

@@ -279,7 +279,7 @@ def test_the_table_keeps_the_copies_of_a_key_together_and_says_what_to_do_first(
         "4 keys in 30 places; 2 long-term; oldest copy from 2019", "do this first: AKIAEXAMPLE1 in",
         "1,234 files, 5 objects", "8 ruled out by the delta filter",
         "not shown: 2 allowed by a mark in the line, 1 example",
-        "left out: 40", "failed: 12", "… and 2 more; --format json names them all", "Permission denied", "accepted",
+        "left out: 40, ", "failed: 12", "… and 2 more; --format json names them all", "Permission denied", "accepted",
         "new place", "a repository borrows from there: /elsewhere\\x1b/objects",
     ):  # fmt: skip
         assert words in text, words
@@ -304,6 +304,33 @@ def test_a_table_of_nothing_says_so() -> None:
     assert "read: nothing" in text
     assert written(Format.TABLE, findings=(), report=None) == ""
     assert "Examples only." in written(Format.TABLE, findings=FOUND[2:3], report=clean)
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1_500, "1.5 kB"),
+        (2_000_000, "2.0 MB"),
+        (4 * 10**9, "4,000.0 MB"),
+    ],
+)
+def test_what_was_read_is_told_in_a_unit_that_fits_it(count: int, told: str) -> None:
+    report = Report(findings=(), tally=Tally(files=1, bytes=count), skipped=(), targets=("/x",))
+    assert f"read: 1 file; {told}\n" in written(Format.TABLE, findings=(), report=report)
+
+
+def test_more_sarif_results_than_code_scanning_takes_are_written_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = written(Format.SARIF)
+    count = len(json.loads(whole)["runs"][0]["results"])
+    for limit, said in ((count, ""), (count - 1, f"warning: this log has {count} results")):
+        monkeypatch.setattr(render, "_CODE_SCANNING_TAKES", limit)
+        assert written(Format.SARIF) == whole
+        assert capsys.readouterr().err[: len(said) or None] == said
 
 
 def test_there_is_nothing_to_do_first_about_a_canary() -> None:
