@@ -42,10 +42,20 @@ def adopt(options: CanaryOptions, common: Common, store: Store) -> int:
                 f"{key_id} is a finding that AWS says is alive: it is no canary",
                 "--real watches it and keeps it a finding; --force adopts it as a canary all the same",
             )
-        store.watch(_adopted(key_id, known.get(key_id), options))
-        doubt = "" if parse(key_id) is not None else ", though AWS issues no such id: is it mistyped?"
-        common.say(f"{show.safe(key_id)} is watched{doubt}")
+        key = _adopted(key_id, known.get(key_id), options)
+        store.watch(key)
+        common.say(f"{show.safe(key_id)} is watched{_doubt(key)}")
     return 0
+
+
+def _doubt(key: WatchedKey) -> str:
+    """Return what speaks against a key as it was told, or nothing. Who is mistyped here is watched in vain."""
+    parsed = parse(key.key_id)
+    if parsed is None:
+        return ", though AWS issues no such id: is it mistyped?"
+    if parsed.account is not None and key.owner.account_id not in {None, parsed.account}:
+        return f", though account {parsed.account} issued it: is the ARN mistyped?"
+    return ""
 
 
 def _adopted(key_id: str, known: WatchedKey | None, options: CanaryOptions) -> WatchedKey:

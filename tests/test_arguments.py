@@ -18,6 +18,7 @@ from tests.trails import record, trail, user
 
 from firedamp.service import cli, clock
 from firedamp.service.arguments import common_of, parsed, parser
+from firedamp.storage.keyid import account_of
 from firedamp.storage.records import Canary, CanaryState
 from firedamp.storage.store import Store
 
@@ -290,11 +291,20 @@ def test_an_accepted_finding_is_shown_again_when_the_same_content_turns_up_elsew
     assert key_id in capsys.readouterr().out
 
 
-def test_what_is_adopted_is_told_and_an_id_that_aws_cannot_have_issued_is_doubted(
-    capsys: pytest.CaptureFixture[str],
+def test_what_is_adopted_is_told_and_an_id_is_doubted_that_aws_or_that_account_cannot_have_issued(
+    rng: random.Random, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for key_id, told in (("AKIAIOSFODNN7EXAMPLE", "is watched\n"), ("AKIAIOSFODNN7EXAMPL", "is it mistyped?\n")):
-        assert status("canary", "adopt", key_id) == 0
+    issued = make_key_id(rng)
+    before = "AKIAIOSFODNN7" + "EXAMPLE"  # of the generation that carries no account
+    theirs, other = (f"arn:aws:iam::{account}:user/x" for account in (account_of(issued), "123456789012"))
+    for key_id, arn, told in (
+        (issued, (), "is watched\n"),
+        (issued, ("--arn", theirs), "is watched\n"),
+        (issued, ("--arn", other), f"though account {account_of(issued)} issued it: is the ARN mistyped?\n"),
+        (before, ("--arn", other), "is watched\n"),
+        (issued[:-1], (), "is it mistyped?\n"),
+    ):
+        assert status("canary", "adopt", key_id, *arn) == 0
         out, remark = capsys.readouterr()
         assert (out, remark.startswith(f"firedamp: {key_id} is watched"), remark.endswith(told)) == ("", True, True)
 
