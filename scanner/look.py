@@ -12,7 +12,7 @@ from firedamp.scanner.budget import Member
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.source import Blob
 from firedamp.scanner.stub import tail_of
-from firedamp.storage.records import Skipped
+from firedamp.storage.records import KeyKind, Skipped
 
 if TYPE_CHECKING:
     from firedamp.scanner.ownkeys import OwnKeys
@@ -81,6 +81,7 @@ class Look:
         # The windows of a large container come after it, each as a blob of its own.
         inside = self._inside.get(blob.id, set()) if blob.window else set()
         broken = False
+        paired = set[tuple[str | None, KeyKind]]()
         if kind is not None:
             for each in self._members(blob):
                 yield each
@@ -88,16 +89,20 @@ class Look:
                     case Located(credential=credential):
                         inside.add((credential.key_id, credential.secret or credential.token))
                         inside.add((credential.key_id, None))
+                        if credential.key_id is not None and credential.secret is not None:
+                            paired.add((credential.key_id, credential.kind))
                     case Skipped():
                         broken = True
             if inside:
                 self._inside[blob.id] = inside
         if kind is None or broken or BY_NAME[kind].raw:
-            # What the container gave already is not told a second time as raw bytes.
+            # What the container gave already is not told a second time as raw bytes, nor another secret of its ids.
             for each in _named(self._text(blob.data, blob.first_line, blob.first_column), blob, ""):
                 if isinstance(each, Located) and not blob.lines:
                     yield replace(each, line=None, column=None)
-                elif isinstance(each, Skipped) or not inside or _told(each) not in inside:
+                elif isinstance(each, Skipped) or (
+                    _told(each) not in inside and (each.credential.key_id, each.credential.kind) not in paired
+                ):
                     yield each
 
     def _text(self, data: bytes, line: int, column: int) -> Iterator[Located | Skipped]:

@@ -7,9 +7,11 @@ import functools
 import gzip
 import io
 import itertools
+import plistlib
 import random
 import sqlite3
 import urllib.parse
+import uuid
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +65,20 @@ def test_what_a_container_gives_is_not_told_again_as_raw_bytes(
     assert isinstance(found, Located)
     assert found.container
     assert found.line is None, "cells have no lines of their own"
+
+
+def test_a_pair_that_a_container_gives_is_not_given_another_secret_by_its_raw_bytes(
+    folder: Path, rng: random.Random
+) -> None:
+    """A binary plist's strings stand apart from the dictionaries that name them."""
+    truth = {make_key_id(rng): make_secret(rng) for _ in range(3)}
+    accounts = [
+        {"accessKey": key_id, "secretKey": secret, "uuid": str(uuid.UUID(bytes=rng.randbytes(16)))}
+        for key_id, secret in truth.items()
+    ]
+    data = plistlib.dumps({"accounts": accounts}, fmt=plistlib.FMT_BINARY)
+    found = [each.credential for each in looked(folder, Blob("b" * 40, data)) if isinstance(each, Located)]
+    assert {(one.key_id, one.secret) for one in found} == {(key_id, Secret(one)) for key_id, one in truth.items()}
 
 
 def test_a_broken_container_is_told_and_its_bytes_are_looked_at(folder: Path, rng: random.Random) -> None:
