@@ -327,8 +327,10 @@ def test_a_record_that_is_43_days_late_opens_or_joins_the_incident_of_its_time(s
 
 
 def test_a_flood_of_uses_in_one_file_is_kept_batch_by_batch_and_a_crash_loses_and_doubles_nothing(
-    scene: Scene,
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(watch, "_BATCH", 500)
+
     class Killed(Store):
         """A store whose process is killed after so many transactions."""
 
@@ -340,7 +342,7 @@ def test_a_flood_of_uses_in_one_file_is_kept_batch_by_batch_and_a_crash_loses_an
             self.left -= 1
             return super().record_page(page, decide, at)
 
-    flood = [record(user(KEY), number / 1000) for number in range(12_000)]
+    flood = [record(user(KEY), number / 1000) for number in range(1_200)]
     with Killed(None) as store:
         scene.store.close()
         scene.store = store
