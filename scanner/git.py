@@ -391,7 +391,13 @@ class GitSource:
             yield refs
         from firedamp.scanner.history import staged_names
 
-        yield from self._named(staged_names(layout), layout.width)
+        for index, text in staged_names(layout):
+            if index is None:
+                yield from self._named([text], layout.width)
+            else:
+                named = gitfiles.named(text, layout.width)
+                self._files.setdefault(named, []).append(_place(layout, index))
+                yield Blob(named, text, lines=False)
         yield from _unlisted(errors)
         yield Checkpoint(tally)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from firedamp.scanner.holes import Dense
-from firedamp.scanner.names import may_hold_key_id
+from firedamp.scanner.names import around_key_ids
 from firedamp.scanner.objects import OTHER_NAMES, Layout, is_loose_folder, is_loose_name, loose_folders, small, unquote
 from firedamp.scanner.reading import OVERLAP, WINDOW, Hits, after, begun
 from firedamp.scanner.source import Blob
@@ -30,8 +30,8 @@ _LFS_STORAGE: Final = re.compile(
 )
 _ID: Final = re.compile(rb"(?:[0-9a-f]{40}|[0-9a-f]{64})?\s*")
 _OID: Final = re.compile(r"[0-9a-f]{64}")
-_NO_TEXT: Final = (b"DIRC", b"RIDX", b"BITM", b"MTME", b"MIDX", b"CGPH")
-"""How files begin that hold ids and names: indexes, and what stands beside packs (gitformat-pack(5) and its kin)."""
+_INDEX: Final = b"DIRC"
+"""How an index begins (gitformat-index(5)): its paths are listed, each by itself."""
 _PACKED: Final = (".pack", ".idx")
 _UNFINISHED: Final = ("tmp_objdir-", "incoming-", "tmp_pack_")
 """Objects, or what will be some: who lists them tells of those that nobody reads."""
@@ -90,9 +90,9 @@ def text_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path]:
     And what stands among the objects and the submodules, and is none.
     """
     for path in sorted(_below(layout.common, _ELSEWHERE, unread)):
-        if not path.name.startswith(("index", "sharedindex.")) or not _is_gits_own(path):
+        if not (path.name == "index" or path.name.startswith("sharedindex.")) or not _is_index(path):
             yield path
-    yield from (path for path in _strays(layout, unread) if not _is_gits_own(path))
+    yield from _strays(layout, unread)
 
 
 def _strays(layout: Layout, unread: Unread | None = None) -> Iterator[Path]:
@@ -130,11 +130,11 @@ def _among_objects(layout: Layout, unread: Unread | None) -> Iterator[Path]:
                 yield path
 
 
-def _is_gits_own(path: Path) -> bool:
-    """Whether a file is one of git's that hold no text. One that cannot be read is not: it is told."""
+def _is_index(path: Path) -> bool:
+    """Whether a file is an index. One that cannot be read is not: it is told."""
     try:
         with Dense(open_file(str(path))) as file:
-            return file.read(len(_NO_TEXT[0])) in _NO_TEXT
+            return file.read(len(_INDEX)) == _INDEX
     except OSError:
         return False
 
@@ -160,24 +160,24 @@ def indexes(layout: Layout) -> list[Path]:
     return sorted(index for index in every if index.is_file())
 
 
-def may_name_key(index: Path) -> bool:
-    """Whether a key id may stand in a path of an index, or of what it is split into.
+def may_name_key(index: Path) -> tuple[bool, tuple[bytes, ...]]:
+    """Return whether a key id may stand in a path of an index, or of what it is split into, and what looks like one.
 
-    Version 4 leaves out of a path what it shares with the one before (gitformat-index(5)), so there it may.
+    Version 4 leaves out of a path what it shares with the one before (gitformat-index(5)), so there it may. What looks
+    like one is told with what stands around it up to a NUL or a line's end: it may stand in an extension of the index.
     """
+    shared, around = False, dict[bytes, None]()
     for path in (index, *index.parent.glob("sharedindex.*")):
         try:
             with Dense(open_file(str(path))) as file:
                 head = kept = file.read(len(_INDEX_4))
-                if head == _INDEX_4:
-                    return True
+                shared = shared or head == _INDEX_4
                 for window in iter(lambda: file.read(WINDOW), b""):
-                    if may_hold_key_id(kept + window):
-                        return True
+                    around |= dict.fromkeys(around_key_ids(kept + window))
                     kept = window[-OVERLAP:]
         except OSError:  # it has no path to tell then, and its objects are read all the same
             continue
-    return False
+    return shared or bool(around), tuple(around)
 
 
 def lfs_files(layout: Layout, unread: Unread | None = None) -> Iterator[Path | Skipped]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from firedamp.scanner import gitfiles
 from firedamp.scanner.idset import Ids
-from firedamp.scanner.names import may_hold_key_id, paths_with
+from firedamp.scanner.names import key_ids, may_hold_key_id, paths_with
 from firedamp.scanner.objects import Layout, ObjectAccess, lined, resolve, unquote
 from firedamp.scanner.walk import shown
 from firedamp.storage.records import GitProvenance
@@ -208,21 +208,33 @@ def staged(layout: Layout) -> Iterator[tuple[str, bytes]]:
 
 
 def entry(git: ObjectAccess, commit: str | None, blob: str) -> bytes | None:
-    """Return the name that is this blob: one in a commit's tree, or without a commit in an index."""
+    """Return the name that is this blob: one in a commit's tree, or without a commit what stands in an index."""
     if commit is None:
-        paths = (path for _, path in staged(git.layout))
+        found = (text for _, text in staged_names(git.layout))
     else:
         paths = (_raw(line) for line in git.output("ls-tree", "-r", "--name-only", "--full-tree", commit))
-    found = (name for path in paths if may_hold_key_id(path) for name in path.split(b"/"))
+        found = (name for path in paths if may_hold_key_id(path) for name in path.split(b"/"))
     return next((name for name in found if gitfiles.named(name, git.layout.width) == blob), None)
 
 
-def staged_names(layout: Layout) -> Iterator[bytes]:
-    """Yield the names that may hold a key id in the paths of an index. One without any is not even listed."""
+def staged_names(layout: Layout) -> Iterator[tuple[Path | None, bytes]]:
+    """Yield the names that may hold a key id in the paths of an index, then what else of it may, with the index.
+
+    One without any is not even listed. What else there is are extensions: untracked names, paths of a conflict.
+    """
     for index in gitfiles.indexes(layout):
-        if gitfiles.may_name_key(index):
-            for _, path in _staged_in(layout, index):
-                yield from filter(may_hold_key_id, path.split(b"/"))
+        named, around = gitfiles.may_name_key(index)
+        if not named:
+            continue
+        listed = set[bytes]()
+        for _, path in _staged_in(layout, index):
+            for name in filter(may_hold_key_id, path.split(b"/")):
+                listed.update(key_ids(name))
+                yield None, name
+        for text in around:
+            if not listed.issuperset(key_ids(text)):
+                listed.update(key_ids(text))
+                yield index, text
 
 
 def _staged_in(layout: Layout, index: Path) -> Iterator[tuple[str, bytes]]:

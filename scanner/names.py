@@ -17,6 +17,7 @@ LONGEST_PATH: Final = 4096
 _LONG: Final = re.compile(r"[A-Za-z0-9+=_%-]{40}|(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/])")
 
 _KEY_ID: Final = re.compile(KEY_ID.pattern.encode())
+_AROUND: Final = re.compile(rb"[^\0\n]+")
 
 
 def with_key_id(names: Sequence[str]) -> list[str]:
@@ -33,6 +34,19 @@ def parts_with_key_id(path: str) -> Iterator[str]:
 def may_hold_key_id(text: bytes) -> bool:
     """Whether a key id may stand in some bytes."""
     return _KEY_ID.search(text) is not None
+
+
+def around_key_ids(text: bytes) -> Iterator[bytes]:
+    """Yield each key id that may stand in some bytes, with what is around it up to a NUL or a line's end."""
+    for found in _KEY_ID.finditer(text):
+        begin = max(text.rfind(b"\0", 0, found.start()), text.rfind(b"\n", 0, found.start())) + 1
+        begin = max(begin, found.start() - LONGEST_PATH)
+        yield from _AROUND.findall(text, begin, found.end() + LONGEST_PATH)[:1]
+
+
+def key_ids(text: bytes) -> list[bytes]:
+    """Return the key ids that may stand in some bytes."""
+    return _KEY_ID.findall(text)
 
 
 def names_with_key_id(tree: bytes | memoryview, width: int) -> tuple[bytes, ...]:

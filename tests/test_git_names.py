@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.builders import make_key_id
-from tests.repositories import Repository
+from tests.repositories import Repository, leak
 from tests.scans import Scan, scanner
 
 from firedamp.scanner.reading import Read, _Pass
@@ -97,6 +98,51 @@ def test_a_name_that_is_only_staged_or_in_no_commit_is_told(tmp_path: Path, scan
     repository.git("update-index", "--index-version", "4")
     found = scan(repository.path / ".git")
     assert staged[:4] + compressed[4:] in found.findings, "names share their beginnings there"
+
+
+def test_an_extension_of_an_index_and_one_left_half_written_are_read(
+    tmp_path: Path, scan: Scan, rng: random.Random
+) -> None:
+    untracked, staged, unknown, half = (make_key_id(rng) for _ in range(4))
+    repository = Repository(tmp_path / "r")
+    repository.commit("first", {"README": "hello"})
+    index = repository.path / ".git" / "index"
+    repository.write(half, "x")
+    repository.git("add", "--all")
+    index.rename(index.with_name("index.lock"))
+    (repository.path / half).unlink()
+    repository.git("read-tree", "HEAD", GIT_INDEX_FILE=str(index.with_name("new")))
+    index.with_name("new").rename(index)
+    index.with_name("index.lock").rename(index.with_name("next-index-1.lock"))
+    repository.git("update-index", "--force-untracked-cache")
+    repository.write(staged, "x")
+    repository.git("add", "--all")
+    repository.write(f"{untracked}.env", "x")
+    repository.git("status")
+    (repository.path / f"{untracked}.env").unlink()
+    own = f"{unknown}:{a_secret(rng)}".encode()
+    whole = index.read_bytes()[:-20] + b"ZZZZ" + (len(own) + 1).to_bytes(4) + own + b"\0"
+    index.write_bytes(whole + hashlib.sha1(whole, usedforsecurity=False).digest())
+    for shown in ((), ("--show-secrets",)):
+        found = scan(repository.path / ".git", options=("--offline", *shown))
+        assert found.status == 1
+        assert {key: {place[0] for place in places(line)} for key, line in found.findings.items()} == {
+            untracked: {"index"}, staged: {staged}, unknown: {"index"}, half: {"next-index-1.lock"},
+        }  # fmt: skip
+        assert found.findings[unknown]["has_secret"]
+    assert found.findings[unknown]["secret"] == own.decode()[21:]
+
+
+def test_what_begins_as_a_file_of_gits_own_does_is_read(tmp_path: Path, scan: Scan, rng: random.Random) -> None:
+    repository = Repository(tmp_path / "r")
+    repository.commit("one", {"a": "a"})
+    names = {"info/commit-graph": b"CGPH", "pack/multi-pack-index": b"MIDX", "pack/pack-1.rev": b"RIDX",
+             "pack/pack-1.bitmap": b"BITM", "pack/pack-1.mtimes": b"MTME"}  # fmt: skip
+    keys = {name: leak(rng) for name in names}
+    for name, magic in names.items():
+        (tmp_path / "r" / ".git" / "objects" / name).write_bytes(magic + b"\0\0\0\1\n" + keys[name][1].encode())
+    found = scan(tmp_path / "r")
+    assert (found.status, found.findings.keys()) == (1, {key for key, _ in keys.values()})
 
 
 def test_a_name_of_a_branch_tag_or_remote_branch_is_read(tmp_path: Path, scan: Scan, rng: random.Random) -> None:
