@@ -98,8 +98,11 @@ def must_be_writable(path: Path | None) -> None:
 def default_db() -> Path:
     """Return FIREDAMP_DB, or firedamp.db in the user data folder of this system."""
     named = os.environ.get("FIREDAMP_DB")
-    if named:
-        return Path(named)
+    return Path(named) if named else usual_db()
+
+
+def usual_db() -> Path:
+    """Return the database of whoever names none: firedamp.db in the user data folder of this system."""
     import platformdirs
 
     return Path(platformdirs.user_data_dir("firedamp")) / "firedamp.db"

@@ -34,7 +34,7 @@ from firedamp.scanner.unpack import Unpacker, prefiltered
 from firedamp.scanner.version import VERSION
 from firedamp.service import clock
 from firedamp.service.ending import ending_in_order
-from firedamp.service.options import Common, Format, ScanOptions, default_db, must_be_writable
+from firedamp.service.options import Common, Format, ScanOptions, default_db, must_be_writable, usual_db
 from firedamp.service.progress import Bar
 from firedamp.service.surroundings import (
     be_nice,
@@ -261,7 +261,7 @@ def _own(common: Common) -> frozenset[str]:
 
     The compiled prefilter there looks like keys. As a walk names them: without links.
     """
-    databases = {os.path.realpath(database) for database in (common.database(), default_db())}
+    databases = {os.path.realpath(database) for database in (common.database(), default_db(), usual_db())}
     own = {database + end for database in databases for end in ("", "-wal", "-shm")}
     own.update(os.path.realpath(path) for path in (_cache(), common.output) if path is not None)
     return frozenset(own)

@@ -24,6 +24,7 @@ from tests.builders import make_key_id, make_secret
 from tests.repositories import Repository, leak
 
 from firedamp.service import cli
+from firedamp.service.options import default_db, usual_db
 from firedamp.storage.records import Sight
 from firedamp.storage.rows import Row, Rows, Value
 from firedamp.storage.secret import Fingerprint
@@ -590,6 +591,19 @@ def _findings(database: Path) -> set[str]:
         return set()
     finally:
         connection.close()
+
+
+def test_the_usual_database_is_no_place_where_a_key_stands_though_another_one_is_named(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "a").write_text(ini(*pair(rng)))
+    with monkeypatch.context() as patch:
+        patch.delenv("FIREDAMP_DB")
+        scan(capsys, tmp_path / "found")
+    assert default_db() != usual_db()
+    status, found, _ = scan(capsys, "--all", usual_db().parent)
+    assert (status, found) == (2, []), "nothing is left there to be read"
 
 
 def test_a_nice_scan_finds_as_much(tmp_path: Path, rng: random.Random) -> None:
