@@ -42,12 +42,13 @@ _CLOSING: Final = re.compile(r"<[ ]*/[ ]*[A-Za-z][\w:.-]{0,80}[ ]*>|(?<=[ \xa0])
 """A closing tag repeats a name, and `[None]:` in a prompt is an old value: neither is a label."""
 _TAG: Final = re.compile(r"<[ ]*/?[ ]*[A-Za-z][^<>]{0,80}>")
 _ENCODED: Final = re.compile(
-    rf"(?P<line>{NEWLINE}|%(?:25)*0[aA])(?:{GUTTER})?|(?P<space>%(?:25)*(?:20|09)|\\{{1,8}}t|&nbsp;)"
+    r"(?=[\\%&=#^\x1b\r\n])"  # what any of it begins with: a ninth of the time
+    rf"(?:(?P<line>{NEWLINE}|%(?:25)*0[aA])(?:{GUTTER})?|(?P<space>%(?:25)*(?:20|09)|\\{{1,8}}t|&nbsp;)"
     r"|(?P<slash>%(?:25)*2[fF]|\\{1,8}/|&#47;)"
     r"|(?P<lt>&lt;|\\{1,8}u003[cC]|%(?:25)*3[cC])|(?P<gt>&gt;|\\{1,8}u003[eE]|%(?:25)*3[eE])"
     rf"|{COLOUR}"
     r"|\\{1,8}(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[rbfv])|%(?:25)*[0-9a-fA-F]{2}|&(?:[a-z]{2,6}|#\w{1,5});"
-    r"|=3[dD]$"
+    r"|=3[dD]$)"
 )
 _NUMBERED: Final = re.compile(rf"(?P<line>\n)(?:{GUTTER})")
 _SIGNS: Final = re.compile(r"[\\%&\x1b\r]|#033|\^\[|=3[dD]$")
@@ -86,7 +87,7 @@ _ALNUM: Final = re.compile(r"[A-Za-z0-9]")
 _LINE_GUTTER: Final = re.compile(rf"^{GUTTER}")
 _NO_HEADER: Final = re.compile(r"[={}]|\":")
 _LONGEST_NAME: Final = 6
-_BLANK_LINE: Final = re.compile(rf"(?:{NEWLINE})[ \t]*(?:{NEWLINE})")
+_BLANK_LINE: Final = re.compile(rf"(?=[\\\r\n])(?:{NEWLINE})[ \t]*(?:{NEWLINE})")
 _QUOTE: Final = r"\\{0,8}[\"']?"
 _OPENING_VALUE: Final = re.compile(rf"\{{\s*{_QUOTE}\w{{0,20}}value{_QUOTE}\s*[:=]\s*{_QUOTE}\Z", re.IGNORECASE)
 _LONGEST_OPENING: Final = 80
@@ -94,7 +95,7 @@ _NAME_BEHIND: Final = re.compile(
     rf"{_QUOTE}\s*,\s*{_QUOTE}\w{{0,20}}(?:name|key){_QUOTE}\s*[:=]\s*{_QUOTE}([\w.:/-]{{1,80}})", re.IGNORECASE
 )
 _MEMBER: Final = re.compile(r"\\{0,8}\":[ ]?\\{0,8}\"|[}\]]")
-_ROW_END: Final = re.compile(NEWLINE)
+_ROW_END: Final = re.compile(rf"(?=[\\\r\n])(?:{NEWLINE})")
 
 
 @dataclass(frozen=True, slots=True)
