@@ -149,10 +149,12 @@ def overlaps(taken: list[tuple[int, int]], start: int, end: int) -> bool:
 
 GAP: Final = (
     rb"(?:=?\r?\n(?:[ \t]{0,64}//[ \t]{1,8}|[ \t>#*]{0,64})"
-    rb"|(?:%3[Dd])?(?:%0[Dd])?%0[Aa]|=?(?:\\{1,4}r)?\\{1,4}n|\\\r?\n[ \t]{0,64}|[\"']\s{0,8}[+.,]?\s{0,64}[\"'])"
+    rb"|(?:%3[Dd])?(?:%0[Dd])?%0[Aa]|=?(?:\\{1,4}r)?\\{1,4}n[ ]{0,64}|\\\r?\n[ \t]{0,64}"
+    rb"|[\"']\s{0,8}[+.,]?\s{0,64}[\"'])"
 )
-"""What parts the lines of a wrapped block: line ends (in mail: soft ones) as such, escaped (JSON in JSON too) or
-percent-encoded, quotes (of items of a list too), or line ends with a comment's or reply's mark."""
+"""What parts the lines of a wrapped block: line ends (in mail: soft ones) as such, escaped (JSON in JSON too, with
+an indent as in YAML) or percent-encoded, quotes (of items of a list too), or line ends with a comment's or reply's
+mark."""
 _SHORTEST_LINE: Final = 20
 
 

@@ -556,6 +556,17 @@ def test_values_that_only_look_quoted_keep_their_ids(prefilter: Prefilter, rng: 
     assert pairs(text.encode(), prefilter) == {*truth.items()}
 
 
+@pytest.mark.parametrize("quote", [json.dumps, lambda text: json.dumps(json.dumps(text))])
+def test_indented_base64_is_put_together_inside_a_string(
+    quote: Callable[[str], str], prefilter: Prefilter, rng: random.Random
+) -> None:
+    """As YAML holds it."""
+    truth = {make_key_id(rng): make_secret(rng) for _ in range(3)}
+    packed = base64.encodebytes("".join(ini(*pair) for pair in truth.items()).encode()).decode()
+    text = "data:\n  file: |\n" + textwrap.indent(packed, "    ")
+    assert pairs(quote(text).encode(), prefilter) == {*truth.items()}
+
+
 def test_a_blank_that_a_form_writes_as_a_plus_is_no_part_of_a_secret(prefilter: Prefilter, rng: random.Random) -> None:
     truth = {(make_key_id(rng), make_secret(rng)) for _ in range(3)}
     text = "".join(f"access_key: {key}\nsecret_key: {secret}\netag = {make_secret(rng)}\n" for key, secret in truth)
