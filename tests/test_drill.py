@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.profiles import configure
+from tests.profiles import configure, look_up_at_once
 from tests.repositories import Repository
 from tests.test_plant import prepare
 from tests.trails import record, trail, user
@@ -93,6 +93,11 @@ class Scene:
             store=self.store, now=lambda: self.time, sleep=sleep, poll=poll, deliver=deliver or self.send,
             channels=channels, budget=budget,
         )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_up_at_once(monkeypatch)
 
 
 def test_every_station_is_timed_and_no_alarm_is_raised() -> None:

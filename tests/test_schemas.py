@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.builders import make_key_id, make_secret
+from tests.profiles import look_up_at_once
 from tests.repositories import Repository
 from tests.scenes import allow
 from tests.trails import trail
@@ -99,6 +100,7 @@ def test_every_line_of_every_command_keeps_to_its_schema(
     aws: Loopback, tmp_path: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    look_up_at_once(monkeypatch)
     own = {"AWS_ENDPOINT_URL": aws.url, "AWS_ACCESS_KEY_ID": aws.admin.id}
     for name, value in (own | {"AWS_SECRET_ACCESS_KEY": aws.admin.secret.reveal()}).items():
         monkeypatch.setenv(name, value)
