@@ -266,7 +266,7 @@ class GitSource:
             trees = _trees_of(git, listing, self._naming(listing, layout.width))
             trees = trees[~_with_trees(listing, large).has(trees)]
             others.append(Part(trees[~own.holds(trees)], hashed, check=not ours))
-            if (older := sum(len(pack) - len(pack.besides_trees()) for pack in large) - len(trees)) > 0:
+            if (older := _count_trees(large) - len(trees)) > 0:
                 yield self._passed_by(older)
         yield from self._contents(git, self._parts(asked, others, Part(from_hex([], layout.width), hashed, not ours)))
 
@@ -576,6 +576,12 @@ def _trees_of(git: ObjectAccess, listing: Listing, commits: Collection[str]) -> 
     held = {row.tobytes().hex() for row in ids[listing.has(ids)]}
     lines = git.output(*command, "--missing=allow-any", "--stdin", lines=lined(held))
     return from_hex([name for name in (line.decode() for line in lines) if name not in held], layout.width)
+
+
+def _count_trees(packs: Sequence[PackListing]) -> int:
+    """Return how many trees packs hold: several may hold the same."""
+    ids = [pack.ids(pack.trees()) for pack in packs]
+    return len(ids[0]) if len(ids) == 1 else len({row.tobytes() for each in ids for row in each})
 
 
 def _with_trees(listing: Listing, large: Collection[PackListing]) -> Listing:

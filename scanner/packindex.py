@@ -93,6 +93,10 @@ class PackListing:
         """Return the positions of all objects, in pack order."""
         return np.arange(len(self), dtype=np.int32)
 
+    def trees(self) -> NDArray[np.int32]:
+        """Return the positions of all trees, in pack order."""
+        return np.flatnonzero(self.kinds == Kind.TREE).astype(np.int32)
+
     def besides_trees(self) -> NDArray[np.int32]:
         """Return the positions of all objects but trees, in pack order: what a reader of texts wants."""
         return np.flatnonzero(self.kinds != Kind.TREE).astype(np.int32)

@@ -191,6 +191,8 @@ def test_of_a_large_pack_names_that_branches_hold_are_looked_at_and_all_in_a_tho
     repository.commit("aside", {f"{side}.csv": "3"})
     repository.git("checkout", "--quiet", "main")
     target = bare(repository, "--no-local")
+    # A second pack, which holds most of them once more.
+    repository.git("-C", str(target), "pack-objects", "--quiet", "--revs", "objects/pack/pack", given=b"main\n")
     found = scan(target)
     assert found.findings.keys() == {head, side}
     (told,) = found.summary["left_out"]["items"]
