@@ -227,8 +227,6 @@ class FolderSource:
                 yield from self._named(path)
             self._left_out.update(step.left_out)
             keys.extend(step.keys)
-            for path in step.cleared:
-                self._gone += self._held.pop(path, [])
             for each in step.worth:
                 if (yield from self._looked(each)) and each.key:
                     keys.append(each.key)
@@ -294,12 +292,16 @@ class FolderSource:
             if whole:
                 yield Blob(blob, data, path=file.path)
             else:
-                tail = tail_in(handle, data)
+                tail, silent = tail_in(handle, data), True
                 if not bundle and self._container_of(data[:_HEAD], tail) is not None:
                     yield Blob(blob, data[:_HEAD], tail=tail, path=file.path)
+                    silent = False
                 for window, line, column in windows(stream):
                     if self._interesting(window):
                         yield Blob(blob, window, line, column, window=True, path=file.path)
+                        silent = False
+                if silent:  # all of it was looked at: what another version found is there no more
+                    yield Blob(blob, b"", window=True, path=file.path)
         return not bundle and blob not in self._unread
 
     def unread(self, blob: str, _failed: Skipped) -> None:

@@ -402,7 +402,7 @@ class GitSource:
         yield Checkpoint(tally)
 
     def unread(self, blob: str, failed: Skipped) -> None:
-        """Do not remember this blob as read: unless nothing at all changes and all fails again, it is next time."""
+        """Do not remember this blob as read: next time it is again or, where nothing changed and it must fail, told."""
         self._unread.add(blob)
         self._failed.setdefault(blob, []).append(failed)
 

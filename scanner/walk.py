@@ -133,8 +133,6 @@ class Step:
     """What one step did. left_out counts by rule; keys are of everything that need not be read again."""
 
     worth: list[Listed] = field(default_factory=list)
-    cleared: list[str] = field(default_factory=list)
-    """Held paths that were read and hold nothing now."""
     nested: list[str] = field(default_factory=list)
     named: list[str] = field(default_factory=list)
     """Files and folders in whose own name a key id may stand."""
@@ -477,12 +475,11 @@ class Walker:
             _remember(done, media_key(file.key) if file.key else 0)
             return
         done.files += 1
-        if verdict:
+        # What an earlier scan met may be there still, though this prefilter sees nothing: with --own-keys more is seen.
+        if verdict or file.path in self._world.held:
             done.worth.append(file)
-            return
-        _remember(done, file.key)
-        if file.path in self._world.held:
-            done.cleared.append(file.path)
+        else:
+            _remember(done, file.key)
 
     def _linked(self, file: Listed, done: Step) -> bool | None:
         """Read a file, or know from another of its names what is in it."""

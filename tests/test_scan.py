@@ -458,6 +458,9 @@ def test_ones_own_keys_are_found_by_value_in_any_encoding_and_container(
     assert where["utf16"]["line"] == 1
     assert where["base64"]["decoder"] == "base64"
     assert where["z.zip"]["container"] == "member"
+    for _ in range(2):
+        status, (again,), _ = scan(capsys, tmp_path)
+        assert (status, again["matches"]) == (1, found["matches"]), "they are there, though this scan sees less"
     database = (Path.home() / "firedamp.db").read_bytes()
     assert secret.encode() not in database
 
