@@ -7,14 +7,16 @@ Commands are imported when they are called: `scan --staged` runs before every co
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import gc
 import inspect
 import io
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from firedamp.service import beginning, ourselves
 from firedamp.service.arguments import common_of, parsed
@@ -213,5 +215,17 @@ _COMMANDS: Final[dict[str, Command]] = {
 }  # fmt: skip
 
 
+def run() -> NoReturn:
+    """Be the command. It ends at once: Python would take down all it made piece by piece, a tenth of a scan's time."""
+    status = main()
+    if any(not each.daemon for each in threading.enumerate() if each is not threading.main_thread()):
+        sys.exit(status)
+    atexit._run_exitfuncs()  # noqa: SLF001 - as Python does first
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or its reader has gone: that was told
+            stream.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -150,6 +150,34 @@ def test_results_go_where_output_says_and_nowhere_else(
     assert (tmp_path / "out").read_text() or command == "incidents"
 
 
+_COMMAND = """
+import atexit, sys, threading
+from firedamp.service import cli
+
+def main():
+    print("said", end="")
+    atexit.register(print, "done", end="", file=sys.stderr)
+    {before}
+    return 2
+
+cli.main = main
+cli.run()
+"""
+
+
+def test_a_command_ends_at_once_but_says_all_and_does_what_is_to_be_done_at_its_end() -> None:
+    # What stays undone is to be taken down by Python alone.
+    unseen = "cli.kept = type('Kept', (), {'__del__': lambda self: print('taken down')})()"
+    ended = subprocess.run([sys.executable, "-c", _COMMAND.format(before=unseen)], capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, b"said", b"done")
+
+
+def test_a_command_waits_for_its_threads() -> None:
+    thread = "threading.Thread(target=lambda: (threading.main_thread().join(), print(' all'))).start()"
+    ended = subprocess.run([sys.executable, "-c", _COMMAND.format(before=thread)], capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, b"said all\n", b"done")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_results_that_cannot_be_written_are_a_sentence_and_status_2(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("nothing")
