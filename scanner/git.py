@@ -98,9 +98,8 @@ class GitSource:
         self._names: dict[bytes, str] = {}
         """Names in trees and indexes that may hold a key id, and what they are as blobs."""
         self._hits: set[str] = set()
-        self._unread: set[str] = set()
-        self._failed: dict[str, list[Skipped]] = {}
-        """Why they, or parts of them, could not be read: as others told it."""
+        self._unread: dict[str, list[Skipped]] = {}
+        """Why blobs, or parts of them, could not be read."""
         self._again: set[str] = set()
         """Those that were handed on in this scan already, for they could not be read to their end in the last one."""
         self._unsure: set[_Where] = set()
@@ -167,9 +166,9 @@ class GitSource:
         if stamp.settled and self._nothing_failed(besides=self._lasting):
             told = [each for each in self._skipped if each not in layout.skipped]
             # What fails whoever reads it is told again without that.
-            lasting = {blob: why for blob, why in self._failed.items() if not any(each.passing for each in why)}
+            lasting = {blob: why for blob, why in self._unread.items() if not any(each.passing for each in why)}
             told += itertools.chain.from_iterable(lasting.values())
-            again, unsure = tuple(sorted(self._unread.difference(lasting))), tuple(map(_where, doubtful))
+            again, unsure = tuple(sorted(self._unread.keys() - lasting)), tuple(map(_where, doubtful))
             value = _Before(self._looks(stamp), counted, tuple(told), again, unsure, places).encoded()
             states.append(SourceState(target=self._state, detector=self._seen.detector, value=value))
         yield Checkpoint(met=met, states=tuple(states))
@@ -190,16 +189,20 @@ class GitSource:
                     case Share():
                         tally += item.tally
                     case Unread(passing=True):
-                        self._unread.add(item.id)
+                        self.unread(item.id, self._cannot(item))
                     case Unread() | Named():  # it is listed again, and told then
                         pass
         yield Checkpoint()  # what was found is in the store now
         found = self._store.holding(self._again)
         placed = {met.blob for met in self._store.held(repositories=[self.target])} if found else set[str]()
-        if not self._unread.issuperset(unread) or not placed.issuperset(found):
+        if not self._unread.keys() >= {*unread} or not placed.issuperset(found):
             return False
         yield Checkpoint(tally)
         return True
+
+    def _cannot(self, item: Unread) -> Skipped:
+        what = f"{self.target} {item.id}"
+        return Skipped(outcome=Outcome.FAILED, what=what, why=item.why, passing=item.passing)
 
     def _lacking(self, git: ObjectAccess, absent: Absent) -> Skipped | None:
         """Tell how many objects are absent, where nothing else that failed says so."""
@@ -345,10 +348,10 @@ class GitSource:
                     yield from self._named(names, width)
                 case Unread(absent=True):
                     missing += 1
-                case Unread(id=name, why=why):
-                    failed = Skipped(outcome=Outcome.FAILED, what=f"{self.target} {name}", why=why)
+                case Unread():
+                    failed = self._cannot(item)
                     if item.passing:
-                        self._unread.add(name)
+                        self.unread(item.id, failed)
                         self._lasting.add(failed)
                     yield failed
                 case Share(ids=read, tally=tally, seen=seen):
@@ -403,8 +406,7 @@ class GitSource:
 
     def unread(self, blob: str, failed: Skipped) -> None:
         """Do not remember this blob as read: next time it is again or, where nothing changed and it must fail, told."""
-        self._unread.add(blob)
-        self._failed.setdefault(blob, []).append(failed)
+        self._unread.setdefault(blob, []).append(failed)
 
     def provenance(self, ids: Collection[str]) -> Iterator[tuple[str, Provenance]]:
         """Yield every way these blobs are met, as the one walk at the end of `blobs` found them."""
