@@ -73,8 +73,10 @@ _WRAP: Final = (
     rb"(?: ?\r?\n[ \t>#*]{0,16}|(?:\\{1,8}r)?\\{1,8}n[ >]{0,16}| \r| \\{1,8}r)"
 )
 """Where a terminal goes on in its next line: copied from its screen, or as a shell that edits a line writes it."""
+_FIRST: Final = rb"[\"'`\\\x1b#^\xe2\xc2<&\r\n]"
+"""What a joint begins with, but for a blank: asked first, for that takes a quarter to a third of the time."""
 _SIGNS: Final = re.compile(
-    rb"(?=[\"'`\\\x1b#^\xe2\xc2<&\r\n])"  # what a sign may begin with: asked first, that is three times as fast
+    rb"(?=" + _FIRST + rb")"
     rb"(?:" + _SURE + rb"|(?<=[A-Za-z0-9+/]{20})[\r\n\\\x1b]|(?<=[A-Za-z0-9+/]{20} )[\r\n\\]"
     rb"|(?:\r?\n[ \t>#*]{0,16}|\\{1,8}[nr][ >]{0,16}|\r)[A-Za-z0-9+/]{20,39}(?![A-Za-z0-9+/]))"
 )
@@ -86,7 +88,7 @@ _NARROW, _NARROWEST, _WIDEST = 40, 20, 512
 """Columns of a terminal: below the first, of half a screen or a telephone."""
 _LOOSE: Final = rb"[\"'`][ \t]{0,8},?\s{0,64}" + _OPEN
 _JOINS: Final = re.compile(
-    rb"(?=[\"'`\\\x1b#^\xe2\xc2<&\r\n]| [\r\n\\])"  # what a joint begins with: a quarter of the time
+    rb"(?=" + _FIRST + rb"| [\r\n\\])"
     rb"(?:(?P<line>" + _NEXT_LINE + rb")|(?P<sure>" + _SURE + rb")"
     rb"|(?<=[A-Za-z0-9+/])(?P<wrap>" + _WRAP + rb")(?=[A-Za-z0-9+/])"
     rb"|[\"'`][ \t]{0,8}(?P<comma>,?)\s{0,64}" + _OPEN + rb")"

@@ -87,7 +87,7 @@ _ALNUM: Final = re.compile(r"[A-Za-z0-9]")
 _LINE_GUTTER: Final = re.compile(rf"^{GUTTER}")
 _NO_HEADER: Final = re.compile(r"[={}]|\":")
 _LONGEST_NAME: Final = 6
-_BLANK_LINE: Final = re.compile(rf"(?=[\\\r\n])(?:{NEWLINE})[ \t]*(?:{NEWLINE})")
+_BLANK_LINE: Final = re.compile(rf"{NEWLINE}[ \t]*{NEWLINE}")
 _QUOTE: Final = r"\\{0,8}[\"']?"
 _OPENING_VALUE: Final = re.compile(rf"\{{\s*{_QUOTE}\w{{0,20}}value{_QUOTE}\s*[:=]\s*{_QUOTE}\Z", re.IGNORECASE)
 _LONGEST_OPENING: Final = 80
@@ -95,7 +95,7 @@ _NAME_BEHIND: Final = re.compile(
     rf"{_QUOTE}\s*,\s*{_QUOTE}\w{{0,20}}(?:name|key){_QUOTE}\s*[:=]\s*{_QUOTE}([\w.:/-]{{1,80}})", re.IGNORECASE
 )
 _MEMBER: Final = re.compile(r"\\{0,8}\":[ ]?\\{0,8}\"|[}\]]")
-_ROW_END: Final = re.compile(rf"(?=[\\\r\n])(?:{NEWLINE})")
+_ROW_END: Final = re.compile(NEWLINE)
 
 
 @dataclass(frozen=True, slots=True)

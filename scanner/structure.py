@@ -47,7 +47,8 @@ class Container(NamedTuple):
 
 
 # Backslashes double with every string inside a string; more than eight are no text but an attack on time.
-NEWLINE: Final = r"\r?\n|\r(?!\n)|(?:\\{1,8}r)?\\{1,8}n|(?:\\{1,8}u000[dD])?\\{1,8}u000[aA]"
+# What it begins with is asked first: it is searched for in long texts, in a fifth of the time.
+NEWLINE: Final = r"(?=[\\\r\n])(?:\r?\n|\r(?!\n)|(?:\\{1,8}r)?\\{1,8}n|(?:\\{1,8}u000[dD])?\\{1,8}u000[aA])"
 """A line's end, also as it stands inside a string, or inside a string inside a string."""
 GUTTER: Final = (
     r"(?:[ ]*\d{1,6}(?:\t|\\{1,8}t|\\{1,8}u2192|\xe2\x86\x92|[|:]|[ ]{2,4}(?=\S))"

@@ -35,10 +35,8 @@ _NO_TOKEN: Final = re.compile(r"[^\w.-]", re.ASCII)
 _WIDTHS: Final = (64, 70, 76)
 """Characters of a whole line of base64, as PEM, OpenSSH and mail wrap it."""
 _LINE: Final = "(" + "|".join(rf"[A-Za-z0-9+/]{{{width}}}" for width in _WIDTHS) + ")"
-_LINES_ABOVE: Final = re.compile(
-    rf"(?:(?:\A|{NEWLINE})[ \t]*{_LINE})?(?:\A|{NEWLINE})[ \t]*{_LINE}(?:{NEWLINE})[ \t]*\Z"
-)
-_LINE_BELOW: Final = re.compile(rf"(?:{NEWLINE})[ \t]*{_LINE}(?![A-Za-z0-9+/])")
+_LINES_ABOVE: Final = re.compile(rf"(?:(?:\A|{NEWLINE})[ \t]*{_LINE})?(?:\A|{NEWLINE})[ \t]*{_LINE}{NEWLINE}[ \t]*\Z")
+_LINE_BELOW: Final = re.compile(rf"{NEWLINE}[ \t]*{_LINE}(?![A-Za-z0-9+/])")
 _IDS_BESIDE: Final = 8
 """Ids on either side of a secret whose labels are compared with its own."""
 _PADDING: Final = re.compile(r"(?:=|%3[dD]|\\{1,8}u003[dD]){0,2}")
