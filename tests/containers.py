@@ -20,6 +20,7 @@ from importlib.util import MAGIC_NUMBER
 import lz4.frame
 import py7zr
 from backports import zstd
+from tests.packwriter import distance
 
 
 def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -149,18 +150,10 @@ def reftable_block(letter: bytes, before: int, *records: tuple[bytes, int, bytes
     for name, sort, value in records:
         differs = (at for at, pair in enumerate(zip(last, name, strict=False)) if pair[0] != pair[1])
         shared = next(differs, min(len(last), len(name)))
-        out += _varint(shared) + _varint(len(name) - shared << 3 | sort) + name[shared:] + value
+        out += distance(shared) + distance(len(name) - shared << 3 | sort) + name[shared:] + value
         last = name
     restarts = (before + 4).to_bytes(3) + (1).to_bytes(2)
     return letter + (before + 4 + len(out) + len(restarts)).to_bytes(3) + out + restarts
-
-
-def _varint(value: int) -> bytes:
-    out = [value & 127]
-    while value := value >> 7:
-        value -= 1
-        out.insert(0, value & 127 | 128)
-    return bytes(out)
 
 
 def every(text: bytes) -> dict[str, bytes]:

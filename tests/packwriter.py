@@ -64,7 +64,8 @@ def _header(kind: int, length: int) -> bytes:
     return bytes([first]) if not rest else bytes([first | 0x80]) + _little_varint(rest)
 
 
-def _distance(value: int) -> bytes:
+def distance(value: int) -> bytes:
+    """Write a number as packs write how far off a base is, and reftables every number."""
     out = [value & 0x7F]
     while value >> 7:
         value = (value >> 7) - 1
@@ -123,7 +124,7 @@ def write_pack(
                 packed, content = instructions(steps, contents[base])
                 kind = kinds[base]
                 head = _header(7 if by_name else 6, len(packed))
-                head += ids[base] if by_name else _distance(begin - offsets[base])
+                head += ids[base] if by_name else distance(begin - offsets[base])
         body += head + zlib.compress(packed, 1)
         honest = new(_KINDS[kind] + b" %d\0" % len(content) + content).digest()
         ids.append((claims or {}).get(len(ids), honest))

@@ -43,6 +43,14 @@ def repository(tmp_path: Path) -> Path:
     return path
 
 
+def origin(repository: Path) -> Path:
+    """Give a repository a remote that is empty, and return its path."""
+    path = repository.with_name("remote.git")
+    git(repository, "init", "-q", "--bare", str(path))
+    git(repository, "remote", "add", "origin", str(path))
+    return path
+
+
 def git_says(monkeypatch: pytest.MonkeyPatch, text: str = "") -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode("utf-8", "surrogateescape"))))
 
@@ -303,12 +311,9 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, repository: Path, mon
     assert hook.is_file()
 
 
-def test_a_push_of_nothing_gives_a_chained_hook_no_line(
-    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_push_of_nothing_gives_a_chained_hook_no_line(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)
-    git(tmp_path, "init", "-q", "--bare", "remote.git")
-    git(repository, "remote", "add", "origin", str(tmp_path / "remote.git"))
+    origin(repository)
     script(repository / ".git" / "hooks" / "pre-push", 'echo "lines: $(wc -l)"; echo "to $1"')
     assert cli.main(["hook", "install", "pre-push"]) == 0
     assert re.search(r"lines: +1\nto origin", git(repository, "push", "origin", "main"))
@@ -469,10 +474,9 @@ def test_a_hook_for_all_repositories_runs_theirs_too(
 
 
 def test_a_push_is_read_before_it_leaves_and_only_what_is_new_of_it(
-    tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+    repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    git(tmp_path, "init", "-q", "--bare", "remote.git")
-    git(repository, "remote", "add", "origin", str(tmp_path / "remote.git"))
+    origin(repository)
     monkeypatch.chdir(repository)
     assert cli.main(["hook", "install", "pre-push"]) == 0
     git(repository, "push", "-q", "origin", "main")
@@ -523,10 +527,9 @@ def under_pre_commit(monkeypatch: pytest.MonkeyPatch, **told: str) -> None:
 
 
 def test_a_push_is_read_as_pre_commit_tells_of_it(
-    tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+    repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    git(tmp_path, "init", "-q", "--bare", "remote.git")
-    git(repository, "remote", "add", "origin", str(tmp_path / "remote.git"))
+    origin(repository)
     git(repository, "push", "-q", "origin", "main")
     old = git(repository, "rev-parse", "HEAD").strip()
     leaked_and_removed(repository, rng)
@@ -614,11 +617,9 @@ def test_git_dir_goes_before_the_folder_we_stand_in(
 
 
 def test_a_server_refuses_a_push_with_a_key_in_quarantine(
-    tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+    repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remote = tmp_path / "remote.git"
-    git(tmp_path, "init", "-q", "--bare", "remote.git")
-    git(repository, "remote", "add", "origin", str(remote))
+    remote = origin(repository)
     git(repository, "push", "-q", "origin", "main")
     monkeypatch.chdir(remote)
     assert cli.main(["hook", "install", "pre-receive"]) == 0
@@ -636,8 +637,7 @@ def test_a_server_refuses_a_push_with_a_key_in_quarantine(
 def test_a_key_in_the_name_of_a_new_branch_or_tag_does_not_leave_or_come_in(
     tmp_path: Path, repository: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    git(tmp_path, "init", "-q", "--bare", "remote.git")
-    git(repository, "remote", "add", "origin", str(tmp_path / "remote.git"))
+    origin(repository)
     git(repository, "push", "-q", "origin", "main")
     names = [f"refs/{folder}/leak-{make_key_id(rng)}" for folder in ("heads", "tags")]
     monkeypatch.chdir(repository)

@@ -14,11 +14,9 @@ from typing import Any
 
 
 def untrace(owner: Any, *names: str) -> None:
-    """Let functions of a class or module run untraced, once a process."""
+    """Let functions of a class or module run untraced."""
     for name in names:
-        function = vars(owner)[name]
-        if not hasattr(function, "firedamp_untraced"):
-            setattr(owner, name, _untraced(function))
+        setattr(owner, name, _untraced(vars(owner)[name]))
 
 
 def _untraced(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,13 +31,12 @@ def _untraced(function: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             sys.settrace(trace)
 
-    run.firedamp_untraced = True  # type: ignore[attr-defined]
     return run
 
 
 @functools.cache
 def untrace_aws() -> None:
-    """Let moto and the dear parts of botocore run untraced."""
+    """Let moto and the dear parts of botocore run untraced, once a process."""
     from botocore import loaders, parsers
     from flask import Flask
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication
