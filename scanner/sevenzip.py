@@ -38,7 +38,6 @@ _DIRECTORY, _ENCODED = 0x01, 0x17
 _STREAMS, _FILES = 0x04, 0x05
 _PACKED, _FOLDERS, _PARTS = 0x06, 0x07, 0x08
 _SIZE, _DIGESTS, _FOLDER, _UNPACKED_SIZE, _COUNT, _EMPTY, _NAMES = 0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x0E, 0x11
-_NO_METHOD: Final = "is packed by a method that is not read"
 _UNREAD: Final = {
     b"\x03\x04\x01": "PPMd",
     b"\x04\x01\x09": "Deflate64",
@@ -384,7 +383,7 @@ def _body(file: File, folder: _Folder, budget: Budget) -> File | str:
 def _unknown(coders: list[_Coder]) -> str:
     """Say which method is not read, by its name where that is known."""
     names = [name for coder in coders if (name := _UNREAD.get(coder.method)) is not None]
-    return f"is packed by a method that is not read ({', '.join(names)})" if names else _NO_METHOD
+    return "is packed by a method that is not read" + (f" ({', '.join(names)})" if names else "")
 
 
 def _filters(coders: list[_Coder]) -> list[dict[str, int]] | str:
