@@ -11,6 +11,8 @@ from typing import Any, Final
 
 LEAST: Final = 100
 """Digits of the shortest run: an id in four encodings has 104 and more, unless they all are base64 (`forms`)."""
+LINE: Final = 60
+"""Digits of the shortest line of a block that is told line by line: `base64` wraps at 76, PEM at 64, `xxd -p` at 60."""
 DECODERS: Final = ("base64", "hex")
 """What a run may be written in, by the decoders' names."""
 
@@ -42,10 +44,11 @@ def dense(  # noqa: PLR0917 -- a kernel is called by position
     count = 0
     p = start
     while p + 7 <= size and count + 6 <= most:
-        # A run has seven bytes in a row at one of these places, and more of them on one side of it at least.
+        # A run has seven bytes in a row at one of these places, and more of them on one side of it at least. So has a
+        # line of a block, but where its end is that place: no two such places follow each other.
         if _outside(text, p) or (
-            (p + 47 > size or _outside(text, p + 20) or _outside(text, p + 40))
-            and (p - 40 < start or _outside(text, p - 20) or _outside(text, p - 40))
+            (p + 34 > size or _outside(text, p + 14) or _outside(text, p + 27))
+            and (p - 27 < start or _outside(text, p - 14) or _outside(text, p - 27))
         ):
             p += 94
             continue
@@ -55,11 +58,13 @@ def dense(  # noqa: PLR0917 -- a kernel is called by position
         b = p
         while b < size and values[text[b]] < 64:
             b += 1
-        if b - a >= 100:
+        least = LEAST if b - a >= LEAST else LINE
+        # Behind a line stands its end, or what begins one as a string, a URL or a mail has it.
+        if b - a >= LEAST or (b - a >= LINE and b < size and (text[b] < 40 or text[b] in (61, 92))):
             for decoder in range(2):
                 width = 4 - 2 * decoder
                 for k in range(width):
-                    end = _told(text, a + k, b, width, values, digits, plain)
+                    end = _told(text, a + k, b, width, least, values, digits, plain)
                     if end > 0:
                         found[4 * count] = end
                         found[4 * count + 1] = decoder
@@ -72,13 +77,13 @@ def dense(  # noqa: PLR0917 -- a kernel is called by position
 
 
 def _told(  # noqa: PLR0917 -- a part of a kernel
-    text: _Array, begin: int, end: int, width: int, values: _Array, digits: _Array, plain: _Array
+    text: _Array, begin: int, end: int, width: int, least: int, values: _Array, digits: _Array, plain: _Array
 ) -> int:
-    """Return the offset behind the first 100 digits in a row that are text, in groups from begin on; nought if none.
+    """Return the offset behind the first digits in a row (so many at least) that are text; nought if there are none.
 
-    A group is four digits of base64 or two hexadecimal ones.
+    They are read in groups from begin on: four digits of base64, or two hexadecimal ones.
     """
-    groups = 100 // width
+    groups = least // width
     i = groups - 1
     told = 0
     while told == 0 and begin + width * (i + 1) <= end:

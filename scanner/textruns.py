@@ -109,7 +109,7 @@ class TextRuns:
     def find(self, window: bytes | memoryview) -> list[TextRun]:
         """Return the runs in window that decode to text: those of each kernel in order."""
         size = len(window)
-        if size < numbered.LEAST:
+        if size < dense.LINE:
             return []
         self._small -= size
         if self._small < 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import itertools
 import json
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import make_key_id, make_secret
 
-from firedamp.scanner import jit, numbered
+from firedamp.scanner import dense, jit, numbered
 from firedamp.scanner.candidates import Located
 from firedamp.scanner.detect import detect
 from firedamp.scanner.prefilter import Prefilter
@@ -101,6 +102,18 @@ def test_utf_16_is_undone_five_deep(folder: Path, rng: random.Random) -> None:
     assert lost(rng.sample(chains, 60), Prefilter(folder), rng) == []
 
 
+def test_what_is_encoded_once_more_in_lines_is_undone(folder: Path, rng: random.Random) -> None:
+    def headed(text: bytes) -> bytes:
+        return b"[default]\nregion = eu-west-1\noutput = json\n" + text
+
+    def as_plain_hex(text: bytes) -> bytes:
+        return b"\n".join(text[at : at + 30].hex().encode() for at in range(0, len(text), 30))
+
+    inner = [*USUAL.values(), base64.encodebytes, lambda text: base64.b64encode(gzip.compress(text))]
+    chains = [(headed, one, other) for one in inner for other in (base64.encodebytes, as_plain_hex)]
+    assert lost(chains, Prefilter(folder), rng) == []
+
+
 @pytest.mark.parametrize("encoder", ["base64", "hex"])
 def test_a_text_is_seen_at_every_alignment_and_told_where_its_rhythm_begins(encoder: str, compiled: TextRuns) -> None:
     text = ENCODERS[encoder](PROSE)
@@ -111,6 +124,19 @@ def test_a_text_is_seen_at_every_alignment_and_told_where_its_rhythm_begins(enco
         end, _, start, stop = run
         assert (start, stop) == (len(lead), len(glued) - 1)
         assert (end - len(lead) - before) % rhythm == 0
+
+
+@pytest.mark.parametrize("width", [60, 64, 76])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n    ", rb"\n", b"=\n", b'",\n    "', b"%0D%0A"])
+@pytest.mark.parametrize("encoder", ["base64", "hex"])
+def test_a_block_in_lines_is_told_wherever_it_stands(
+    encoder: str, end: bytes, width: int, compiled: TextRuns, rng: random.Random
+) -> None:
+    digits = ENCODERS[encoder](base64.b64encode(rng.randbytes(200)))
+    block = end.join(digits[at : at + width] for at in range(0, len(digits), width))
+    for before in range(100):
+        told = compiled.find(b"." * before + b"\n" + block + b"\n")
+        assert any(DECODERS[one.decoder] == encoder for one in told), before
 
 
 def test_what_is_no_text_is_not_told(compiled: TextRuns, rng: random.Random) -> None:
@@ -210,7 +236,8 @@ _PART = st.one_of(
 def test_compiled_and_plain_code_agree(parts: list[bytes], compiled: TextRuns) -> None:
     text = b" ".join(parts)
     assert compiled.find(text) == TextRuns(None).find(text)
-    assert all(run.end - run.start >= numbered.LEAST for run in compiled.find(text))
+    least = dict.fromkeys(dense.DECODERS, dense.LINE) | dict.fromkeys(numbered.DECODERS, numbered.LEAST)
+    assert all(run.end - run.start >= least[DECODERS[run.decoder]] for run in compiled.find(text))
 
 
 def test_without_a_compiler_only_little_is_searched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
