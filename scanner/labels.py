@@ -94,7 +94,7 @@ _LONGEST_OPENING: Final = 80
 _NAME_BEHIND: Final = re.compile(
     rf"{_QUOTE}\s*,\s*{_QUOTE}\w{{0,20}}(?:name|key){_QUOTE}\s*[:=]\s*{_QUOTE}([\w.:/-]{{1,80}})", re.IGNORECASE
 )
-_MEMBER: Final = re.compile(r"\\{0,8}\":[ ]?\\{0,8}\"|[}\]]")
+_MEMBER: Final = re.compile(r"[\"\xb7][ ]?[:=][ ]?[\\\xb7]{0,16}[\"\xb7]|=[ ]?[bBrRuU]{0,2}[\"'`]|[}\]]")
 _ROW_END: Final = re.compile(NEWLINE)
 
 
@@ -259,8 +259,8 @@ class Header:
 
 def header_at(text: str, start: int, end: int) -> Header | None:
     """Read a line as a table's header, or None when no two of its columns name an id and a secret."""
-    # A table begins behind the name of the JSON string that holds it, or behind the object above it.
-    line = plain(_MEMBER.split(text[start:end])[-1])
+    # A table begins behind the name of the JSON string or of the variable that holds it, or behind the object above.
+    line = _MEMBER.split(plain(text[start:end]))[-1]
     delimiter = max(",;\t|", key=line.count)
     if delimiter not in line or "key" not in line.lower() or _NO_HEADER.search(line) is not None:
         return None

@@ -1037,3 +1037,26 @@ def test_the_version_covers_every_module_that_detection_uses() -> None:
     names -= {"version", "kept", "jit", "source", "absent", "fetch", "web", "lending", "reread"}
     assert names <= set(SOURCES), "what they passed by is not read again"
     assert len(VERSION) == 16
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        lambda table: f"ROWS = {table!r}\n",
+        lambda table: f"rows={table.encode()!r}\n",
+        lambda table: html.escape(json.dumps({"rows": table})),
+        lambda table: urllib.parse.quote(f"rows={table!r}"),
+    ],
+    ids=["variable", "bytes", "page", "form"],
+)
+def test_a_table_in_a_string_keeps_its_header(
+    held: Callable[[str], str], prefilter: Prefilter, rng: random.Random
+) -> None:
+    keys = [(make_key_id(rng), make_secret(rng)) for _ in range(3)]
+    table = "secret,owner,key\n" + "".join(f"{secret},someone,{key_id}\n" for key_id, secret in keys)
+    best = {
+        (one.key_id, one.secret)
+        for one in (e.credential for e in located(held(table).encode(), prefilter))
+        if not one.rank
+    }
+    assert best == {(key_id, Secret(secret)) for key_id, secret in keys}
