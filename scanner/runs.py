@@ -149,13 +149,23 @@ def overlaps(taken: list[tuple[int, int]], start: int, end: int) -> bool:
 
 GAP: Final = (
     rb"(?:=?\r?\n(?:[ \t]{0,64}//[ \t]{1,8}|[ \t>#*]{0,64})"
-    rb"|(?:%3[Dd])?(?:%0[Dd])?%0[Aa]|=?(?:\\{1,4}r)?\\{1,4}n[ ]{0,64}|\\\r?\n[ \t]{0,64}"
+    rb"|(?:%3[Dd])?(?:%0[Dd]|%5[Cc]r)?(?:%0[Aa]|%5[Cc]n)|=?(?:\\{1,4}r)?\\{1,4}n[ ]{0,64}|\\\r?\n[ \t]{0,64}"
     rb"|[\"']\s{0,8}[+.,]?\s{0,64}[\"'])"
 )
 """What parts the lines of a wrapped block: line ends (in mail: soft ones) as such, escaped (JSON in JSON too, with
 an indent as in YAML) or percent-encoded, quotes (of items of a list too), or line ends with a comment's or reply's
 mark."""
 _SHORTEST_LINE: Final = 20
+_SOFT: Final = re.compile(rb"=\r?\n")
+_SOFT_LINE: Final = 70
+"""Columns of a line in quoted-printable that is broken because it is full."""
+_WIDEST: Final = 512
+
+
+def _begin(text: bytes, at: int) -> int:
+    """Return where the line that at stands on begins; where that is too far off, at."""
+    begin = text.rfind(b"\n", max(0, at - _WIDEST), at) + 1
+    return begin or (0 if at <= _WIDEST else at)
 
 
 def each_line(lines: Sequence[tuple[int, int]], decoded: Callable[[tuple[int, int]], Run]) -> Iterator[Run]:
@@ -175,11 +185,12 @@ class Wrapped:
 
     @classmethod
     def of(cls, alphabet: bytes) -> Wrapped:
-        """Return the runs of an alphabet, given as a set of characters. The letter of an escape begins no run."""
+        """Return the runs of an alphabet, given as a set of characters. The rest of an escape begins no run."""
+        border = rb"(?<!\\|%5[Cc]|%(?=[0-9A-Fa-f]{2})|%[0-9A-Fa-f](?=[0-9A-Fa-f]))"
         return cls(
-            regex.compile(rb"(?r)(?<!\\)" + alphabet + rb"*"),
+            regex.compile(rb"(?r)" + border + alphabet + rb"*"),
             re.compile(alphabet + rb"*"),
-            regex.compile(rb"(?r)(?<!\\)(" + alphabet + rb"+)" + GAP),
+            regex.compile(rb"(?r)" + border + rb"(" + alphabet + rb"+)" + GAP),
             re.compile(GAP + rb"(" + alphabet + rb"+)"),
         )
 
@@ -191,12 +202,23 @@ class Wrapped:
         lines, width = [(start, end)], 0
         while (found := self.previous.match(text, low, lines[-1][0])) is not None:
             length = found.end(1) - found.start(1)
+            wide = width or end - start
+            if length < wide == found.end(1) - _begin(text, found.start(1)):
+                width = wide
+                lines.append(found.span(1))  # it begins with a name
+                break
             if length < _SHORTEST_LINE or (length != width if width else length < end - start):
                 break
             width = length
             lines.append(found.span(1))
         lines.reverse()
         width = width or end - start
+        # A first line that begins with a name is as wide as the others with it.
+        if len(lines) == 1 and (after := self.following.match(text, end, high)) is not None:
+            columns = end - _begin(text, start)
+            if after.end(1) - after.start(1) == columns or (_SOFT.match(text, end) and columns >= _SOFT_LINE):
+                lines.append(after.span(1))
+                width = columns
         while lines[-1][1] - lines[-1][0] == width and (after := self.following.match(text, lines[-1][1], high)):
             if after.end(1) - after.start(1) > width or width < _SHORTEST_LINE:
                 break

@@ -55,7 +55,23 @@ def test_base64_is_decoded_in_the_rhythm_of_the_mark_whatever_stands_before(
 
 
 @pytest.mark.parametrize(
-    "gap", ["\n", "\r\n", "\n      ", "\\n", "\\r\\n", "\\\n", '" +\n    "', "' . '", "\n// ", '",\n "']
+    "gap",
+    [
+        "\n",
+        "\r\n",
+        "\n      ",
+        "\\n",
+        "\\r\\n",
+        "\\\n",
+        '" +\n    "',
+        "' . '",
+        "\n// ",
+        '",\n "',
+        "%0A",
+        "%0D%0A",
+        "%5Cn",
+        "%5Cr%5Cn",
+    ],
 )
 def test_a_wrapped_block_is_one_run(gap: str) -> None:
     inner = bytes(range(256)) * 2
@@ -68,6 +84,19 @@ def test_a_wrapped_block_is_one_run(gap: str) -> None:
         # The first byte of each line comes from the first character of that line.
         for number, one in enumerate(lines):
             assert origin(run, number * 57) == text.index(one.encode())
+
+
+@pytest.mark.parametrize("soft", [b"=\n", b"=\r\n", b"\n"])
+def test_a_block_whose_first_line_begins_with_a_name_is_one_run(soft: bytes) -> None:
+    inner = bytes(range(256)) * 2
+    whole = b"userData: " + base64.b64encode(inner)
+    text = b"next: 1\n" + soft.join(whole[at : at + 76] for at in range(0, len(whole), 76)) + b"\n\nnext: 2\n"
+    for place in (b"userData: ", soft):
+        at = text.index(place, 8) + len(place)
+        digits = at if place != soft else at - 76 + len(b"userData: ")
+        [run] = [each for each in runs("base64", text, Mark(at + 10, (at - digits + 10) % 4)) if len(each.out) > 60]
+        assert run.out.endswith(inner[60:])
+    assert run.out == inner
 
 
 def test_words_in_lines_are_no_wrapped_block() -> None:
