@@ -77,7 +77,7 @@ class Walk:
 
     everything reads what the rules leave out; first are files read before the walk; own are files of firedamp itself;
     jobs is how many processes read; pause is called between steps, and may take its time. roots are all that this scan
-    walks, by every name that it was given: a link to something else is told.
+    walks, by every name that it was given: a link to something else is told. compiled is where compiled code is kept.
     """
 
     everything: bool = False
@@ -87,6 +87,7 @@ class Walk:
     jobs: int = 2
     pause: Callable[[], None] | None = None
     roots: tuple[str, ...] = ()
+    compiled: Path | None = None
 
 
 def blob_id(data: bytes) -> str:
@@ -206,7 +207,7 @@ class FolderSource:
         return World(
             interesting=self._interesting, container_of=self._container_of, known=known, early=early,
             own=self._walk.own, held=held, everything=self._walk.everything, device=device,
-            roots=(self._root, *self._walk.roots),
+            roots=(self._root, *self._walk.roots), compiled=self._walk.compiled,
         )  # fmt: skip
 
     def _read(

@@ -40,6 +40,8 @@ class NoCompilerError(Exception):
 class Foreign:
     """A function of a C library that stands in an extension module: what is compiled calls it by its address.
 
+    One of the system's own library, which every process has, stands in no module.
+
     Each of what it takes and gives is `i`, an integer of 32 bits, or `l`, one of 64 or an address.
     """
 
@@ -59,7 +61,7 @@ class Foreign:
 
     def _function(self) -> Any:
         try:
-            file = importlib.import_module(self.module).__file__
+            file = importlib.import_module(self.module).__file__ if self.module else None
             function = getattr(ctypes.CDLL(file), self.name)
         except (ImportError, OSError, AttributeError) as error:
             raise NoCompilerError(f"{self.module} has no {self.name}: {error}") from error

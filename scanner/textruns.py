@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from firedamp.scanner import dense, jit, numbered
+from firedamp.scanner import dense, jit, numbered, same
 
 LONGEST: Final = 64 << 10
 """Bytes of the longest run that is undone for being a text: nobody nests a longer one, and it would take its time."""
@@ -94,7 +94,8 @@ class TextRuns:
         self._small = sys.maxsize
         if self._folder is None:
             return
-        jit.prepare(kernels(), self._folder)
+        # Where so much is read for the first time, as much will be asked for the next time.
+        jit.prepare([*kernels(), same.wanted()], self._folder)
         try:
             compiled = [jit.compiled(*one, self._folder) for one in kernels()]
         except jit.NoCompilerError:

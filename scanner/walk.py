@@ -19,14 +19,17 @@ import time
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from firedamp.scanner import rules
 from firedamp.scanner.holes import has_holes, pass_hole
+from firedamp.scanner.jit import NoCompilerError
 from firedamp.scanner.names import with_key_id
+from firedamp.scanner.same import MANY, Same
 from firedamp.scanner.stub import tail_in, tail_of
 from firedamp.storage.masking import MARK, masked
 from firedamp.storage.records import Outcome, Skipped
@@ -63,7 +66,7 @@ _FEW: Final = 300_000
 """Keys of known files that are held as a set, 80 bytes each, which answers in a quarter of the time."""
 _STEP_FILES: Final = 2_000
 _STEP_BYTES: Final = 48 << 20
-_MEDIA_MARK: Final = 5
+MEDIA_MARK: Final = 5
 _TICK_NS: Final = 100_000_000
 _COARSE_NS: Final = 2_000_000_000
 """A tick of FAT; those of ext3, HFS+ and many servers take a second."""
@@ -124,6 +127,8 @@ class World:
     """Read what `rules.LEFT_OUT` leaves out, too."""
     device: int | None = None
     """Stay on this file system; None goes everywhere."""
+    compiled: Path | None = None
+    """Where compiled code is kept; None does without."""
     roots: tuple[str, ...] = ()
     """The folders and files that this scan walks, by every name that they were given."""
 
@@ -191,7 +196,7 @@ def settled(changed: int, now: int) -> bool:
 
 def media_key(key: int) -> int:
     """Return the key that remembers a file as media: with `--all` it is read after all."""
-    return hash((key, _MEDIA_MARK))
+    return hash((key, MEDIA_MARK))
 
 
 def held_key(key: int, blob: str) -> int:
@@ -215,8 +220,8 @@ class _Sorted:
     def __init__(self, keys: array[int]) -> None:
         self._keys = keys
 
-    def __contains__(self, key: int) -> bool:
-        return contains(self._keys, key)
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, int) and contains(self._keys, key)
 
 
 @dataclass(slots=True)
@@ -232,7 +237,6 @@ class Walker:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._known = frozenset(world.known) if len(world.known) <= _FEW else _Sorted(world.known)
         everything = (*rules.NEVER,) if world.everything else (*rules.NEVER, *rules.LEFT_OUT)
         self._names = rules.Names(everything)
         self._never = frozenset(rule.name for rule in rules.NEVER)
@@ -247,6 +251,20 @@ class Walker:
     def __reduce__(self) -> tuple[type[Walker], tuple[World]]:
         """Let a process that is not forked make its own: what is remembered here need not go along."""
         return Walker, (self._world,)
+
+    @functools.cached_property
+    def _known(self) -> Container[int]:
+        many = self._same is not None or len(self._world.known) > _FEW
+        return _Sorted(self._world.known) if many else frozenset(self._world.known)
+
+    @functools.cached_property
+    def _same(self) -> Same | None:
+        """Return what tells a folder of which all is known, where so much is that it is worth its loading."""
+        if self._world.compiled is None or len(self._world.known) < MANY:
+            return None
+        with suppress(NoCompilerError):
+            return Same(self._world.known, -1 if self._world.everything else MEDIA_MARK, self._world.compiled)
+        return None
 
     def step(self, task: Task) -> Step:
         """List and read until the step is full; what is left over comes back in it."""
@@ -274,6 +292,8 @@ class Walker:
                 if handle is not None and world.device is not None and os.fstat(handle).st_dev != world.device:
                     done.skipped.append(_left_out(path, "on another file system; --cross-file-systems goes there"))
                     return
+                if handle is not None and self._all_known(folder, handle, folders, done):
+                    return
                 with os.scandir(path if handle is None else handle) as entries:
                     self._sort(folder, entries, folders, files, done)
             finally:
@@ -281,6 +301,23 @@ class Walker:
                     os.close(handle)
         except OSError as error:
             done.skipped.append(trouble(path, error))
+
+    def _all_known(self, folder: Folder, handle: int, folders: list[Folder], done: Step) -> bool:
+        """Whether all is known that an open folder holds: then its folders are listed, and the rest is counted."""
+        path = _inside(folder.path)
+        if folder.rule or path in self._held or self._same is None:
+            return False
+        told = self._same.look(handle, place_of(folder.path))
+        if told is None:
+            os.lseek(handle, 0, os.SEEK_SET)
+            return False
+        done.keys.extend(told.keys)
+        done.files += told.empty
+        done.known += len(told.keys) - told.empty - told.media
+        if told.media:
+            done.left_out[rules.MEDIA.name] += told.media
+        self._below(path, [Folder(path + name) for name in told.folders], folders, done)
+        return True
 
     def _sort(
         self,
@@ -290,7 +327,7 @@ class Walker:
         files: list[Listed],
         done: Step,
     ) -> None:
-        path = folder.path if folder.path.endswith("/") else folder.path + "/"
+        path = _inside(folder.path)
         below: list[Folder] = []
         plain: list[os.DirEntry[str]] = []
         for entry in entries:
@@ -307,6 +344,17 @@ class Walker:
             else:
                 done.left_out["pipes, sockets and devices"] += 1
         below = self._repository(path, below, plain, done)
+        self._below(path, below, folders, done)
+        if folder.rule:
+            chosen = [entry for entry in plain if rules.always(entry.name)]
+            done.left_out[folder.rule] += len(plain) - len(chosen)
+            plain, below = chosen, []
+        names = [entry.name for entry in plain] + [each.path[len(path) :] for each in below]
+        done.named += [path + name for name in with_key_id(names)]
+        self._new(path, place_of(folder.path), plain, files, done)
+
+    def _below(self, path: str, below: Iterable[Folder], folders: list[Folder], done: Step) -> None:
+        """List the folders in one (path ends with `/`) that are walked, and count the others."""
         for each in below:
             if each.path in self._world.own:
                 done.left_out["firedamp's own files"] += 1
@@ -317,13 +365,6 @@ class Walker:
                 done.left_out[rule] += 1
             else:
                 folders.append(each if rule is None or each.rule else Folder(each.path, rule))
-        if folder.rule:
-            chosen = [entry for entry in plain if rules.always(entry.name)]
-            done.left_out[folder.rule] += len(plain) - len(chosen)
-            plain, below = chosen, []
-        names = [entry.name for entry in plain] + [each.path[len(path) :] for each in below]
-        done.named += [path + name for name in with_key_id(names)]
-        self._new(path, place_of(folder.path), plain, files, done)
 
     def _link(self, path: str, name: str, done: Step) -> None:
         """Count a link to what is walked anyway, and tell of one that leads to something else.
@@ -541,6 +582,11 @@ class Walker:
 
 class NotAFile(OSError):
     """What stood in the listing as a regular file is something else now."""
+
+
+def _inside(folder: str) -> str:
+    """Return what the paths of all that is in a folder begin with."""
+    return folder if folder.endswith("/") else folder + "/"
 
 
 def is_below(path: str, folder: str) -> bool:

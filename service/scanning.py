@@ -320,6 +320,7 @@ class _Opener:
             everything=options.all_places or common.settings().scan.all_places,
             same_file_system=options.same_file_system, own=_own(common), jobs=self._jobs,
             pause=functools.partial(wait_for_power, on_battery, time.sleep) if options.nice else None,
+            compiled=_cache(),
         )  # fmt: skip
         self._whole = options.thorough
         self._filter_from = _filter_from()
