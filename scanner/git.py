@@ -97,6 +97,9 @@ class GitSource:
         self._placed: dict[str, list[GitProvenance]] = {}
         self._names: dict[bytes, str] = {}
         """Names in trees and indexes that may hold a key id, and what they are as blobs."""
+        self._older: set[str] = set()
+        """Trees in which nothing is looked for but self._before: names that earlier scans told, as blobs."""
+        self._before: set[str] = set()
         self._hits: set[str] = set()
         self._unread: dict[str, list[Skipped]] = {}
         """Why blobs, or parts of them, could not be read."""
@@ -266,9 +269,8 @@ class GitSource:
         others.append(Part(fresh_rest, hashed, check=not ours, loose=True))
         large = [pack for pack, _ in listing.packs if pack.end >= filtered_from]
         if not whole and large:
-            trees = _trees_of(git, listing, self._naming(listing, layout.width))
-            trees = trees[~_with_trees(listing, large).has(trees)]
-            others.append(Part(trees[~own.holds(trees)], hashed, check=not ours))
+            trees, older_trees = self._trees(git, listing, large)
+            others.extend(Part(each[~own.holds(each)], hashed, check=not ours) for each in (trees, older_trees))
             if (older := _count_trees(large) - len(trees)) > 0:
                 yield self._passed_by(older)
         yield from self._contents(git, self._parts(asked, others, Part(from_hex([], layout.width), hashed, not ours)))
@@ -278,8 +280,27 @@ class GitSource:
         why = "trees of older commits, in large packs: --thorough looks at the names in them too"
         return Skipped(outcome=Outcome.LEFT_OUT, what=what, why=why, count=trees)
 
-    def _naming(self, listing: Listing, width: int) -> set[str]:
-        """Return the commits that put names with a key in them, as earlier scans found: no branch may have them now."""
+    def _trees(self, git: ObjectAccess, listing: Listing, large: Collection[PackListing]) -> tuple[Ids, Ids]:
+        """Return the trees in large packs that HEAD and branches hold now, then those with names that were told before.
+
+        Of these no other name is told: it would depend on earlier scans.
+        """
+        import numpy as np
+
+        layout, named = git.layout, self._naming(listing, git.layout.width)
+        branches = tips(layout, "refs/heads/", "refs/remotes/")
+        trees = _trees_of(git, listing, {*branches, resolve(layout) or ""})
+        older = _trees_of(git, listing, set[str]().union(*named.values()))
+        older = older[~np.isin(keys(older), keys(trees))]
+        self._before, self._older = set(named), {row.tobytes().hex() for row in older}
+        others = _with_trees(listing, large)
+        return trees[~others.has(trees)], older[~others.has(older)]
+
+    def _naming(self, listing: Listing, width: int) -> dict[str, set[str]]:
+        """Return names with a key in them that earlier scans told, and the commits that put them there.
+
+        No branch may have them now.
+        """
         commits = dict[str, set[str]]()
         for met in self._store.held(repositories=[self.target]):
             match met.provenance:
@@ -288,8 +309,7 @@ class GitSource:
                 case _:
                     pass
         held = listing.has(from_hex([*commits], width)).tolist()
-        named = (each for each, is_object in zip(commits.values(), held, strict=True) if not is_object)
-        return set[str]().union(*named)
+        return {name: of for (name, of), is_object in zip(commits.items(), held, strict=True) if not is_object}
 
     def _known_hits(self, listing: Listing, width: int) -> Iterator[str]:
         """Yield which objects hold a match that was found before, here or in another repository."""
@@ -344,8 +364,8 @@ class GitSource:
                     _forget(item)
                 case Blob():
                     yield from _handed_on(item)
-                case Named(names=names):
-                    yield from self._named(names, width)
+                case Named(id=tree, names=names):
+                    yield from self._named(names, width, older=tree in self._older)
                 case Unread(absent=True):
                     missing += 1
                 case Unread():
@@ -362,10 +382,10 @@ class GitSource:
             why = "listed, but git cannot give them: damaged, or removed meanwhile"
             yield Skipped(outcome=Outcome.FAILED, what=f"{self.target} objects", why=why, count=missing)
 
-    def _named(self, names: Iterable[bytes], width: int) -> Iterator[Blob]:
-        """Yield names that may hold a key id, each once."""
+    def _named(self, names: Iterable[bytes], width: int, *, older: bool = False) -> Iterator[Blob]:
+        """Yield names that may hold a key id, each once; of an older tree those that were told before."""
         for name in names:
-            if name not in self._names:
+            if name not in self._names and (not older or gitfiles.named(name, width) in self._before):
                 self._names[name] = gitfiles.named(name, width)
                 yield Blob(self._names[name], name, lines=False)
 
@@ -571,11 +591,12 @@ def _key(place: GitProvenance) -> tuple[str | None, str | None]:
 
 
 def _trees_of(git: ObjectAccess, listing: Listing, commits: Collection[str]) -> Ids:
-    """Return the trees that HEAD and branches hold now, and those of commits."""
+    """Return the trees of commits that are there."""
     layout, command = git.layout, ("rev-list", "--objects", "--no-object-names", "--no-walk", "--filter=blob:none")
-    named = {*commits, *tips(layout, "refs/heads/", "refs/remotes/"), resolve(layout) or ""}
-    ids = from_hex(sorted(named), layout.width)
+    ids = from_hex(sorted(commits), layout.width)
     held = {row.tobytes().hex() for row in ids[listing.has(ids)]}
+    if not held:
+        return ids[:0]
     lines = git.output(*command, "--missing=allow-any", "--stdin", lines=lined(held))
     return from_hex([name for name in (line.decode() for line in lines) if name not in held], layout.width)
 

@@ -222,6 +222,25 @@ def test_a_name_of_a_large_pack_stays_told_when_no_branch_has_it_any_more(
         assert places(found[other]) == {(f"b/{other}.csv", first, None, True)}
 
 
+def test_a_name_that_is_left_out_is_left_out_by_a_second_scan_too(
+    tmp_path: Path, scan: Scan, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIREDAMP_DELTA_MIN_BYTES", "1")
+    key, deleted = make_key_id(rng), make_key_id(rng)
+    repository = Repository(tmp_path / "r")
+    repository.commit("first", {f"a/{key}.csv": "1", f"b/{deleted}.csv": "2"})
+    repository.git("rm", "-r", "--quiet", "b")
+    repository.commit("second", {"README": "hello"})
+    for number in range(2):
+        repository.git("gc", "--quiet")
+        for options in (("--offline",), ("--offline", "--db", str(tmp_path / f"{number}.db"))):
+            found = scan(repository.path / ".git", options=options)
+            assert (found.status, found.findings.keys()) == (1, {key})
+            (told,) = found.summary["left_out"]["items"]
+            assert told["count"] == 2, "those of the first commit: its root, and b"
+        repository.git("commit", "--quiet", "--allow-empty", "-m", "third")
+
+
 def test_no_object_is_asked_for_twice(
     tmp_path: Path, scan: Scan, rng: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
