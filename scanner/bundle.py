@@ -77,7 +77,7 @@ def unbundle(path: Path, folder: Path, largest: int | None = None, seconds: floa
     with tempfile.TemporaryDirectory(dir=folder, prefix="bundle-") as beside:
         inside = Path(beside, "bundle")
         with path.open("rb") as file:
-            refs, options = _header(file, path)
+            header, head, options = _header(file, path)
             settings = environment(GIT_DIR=str(inside))
             for command in (["init", "--quiet", "--bare", "--template=", *options], ["index-pack", "--stdin"]):
                 try:
@@ -91,23 +91,27 @@ def unbundle(path: Path, folder: Path, largest: int | None = None, seconds: floa
                 if done.returncode:
                     said = done.stderr.decode("utf-8", "replace").strip()
                     raise SourceFailure(f"the bundle {path} cannot be read: {said}", "is it whole?")
-        if (head := refs.pop(b"HEAD", None)) is not None:
+        if head is not None:
             (inside / "HEAD").write_bytes(head + b"\n")
-        (inside / "packed-refs").write_bytes(b"".join(b"%b %b\n" % (value, name) for name, value in refs.items()))
+        # Its lines are those of packed refs; what else stands there is text that is looked at too.
+        (inside / "packed-refs").write_bytes(header)
         (inside / _CAME_FROM).write_bytes(came_from)
         shutil.rmtree(unpacked, ignore_errors=True)
         inside.rename(unpacked)
     return unpacked
 
 
-def _header(file: IO[bytes], path: Path) -> tuple[dict[bytes, bytes], list[str]]:
-    """Read a bundle's header and leave the descriptor where the pack begins: refs, and what `git init` must be told."""
-    refs, options = dict[bytes, bytes](), list[str]()
+def _header(file: IO[bytes], path: Path) -> tuple[bytes, bytes | None, list[str]]:
+    """Read a bundle's header and leave the descriptor where the pack begins.
+
+    Return the lines behind the first, what HEAD holds, and what `git init` must be told.
+    """
+    head, options = None, list[str]()
     if file.read(len(_PACKS[0])) in _PACKS:
         os.lseek(file.fileno(), 0, os.SEEK_SET)
-        return refs, options
+        return b"", head, options
     file.seek(0)
-    end = len(file.readline(_LONGEST_LINE))
+    begin = end = len(file.readline(_LONGEST_LINE))
     while (line := file.readline(_LONGEST_LINE)) not in {b"\n", b""}:
         end += len(line)
         if end > _LARGEST_HEADER:
@@ -117,8 +121,9 @@ def _header(file: IO[bytes], path: Path) -> tuple[dict[bytes, bytes], list[str]]
             options.append("--object-format=sha256")
         elif text.startswith(b"-"):
             raise SourceFailure(f"the bundle {path} needs objects that it does not have", "scan a full bundle")
-        elif not text.startswith(b"@"):
-            value, _, name = text.partition(b" ")
-            refs[name] = value
+        elif text.endswith(b" HEAD"):
+            head = text.removesuffix(b" HEAD")
+    file.seek(begin)
+    header = file.read(end - begin)
     os.lseek(file.fileno(), end + 1, os.SEEK_SET)
-    return refs, options
+    return header, head, options

@@ -674,6 +674,23 @@ def test_a_key_in_the_name_of_a_branch_in_a_bundle_is_found(tmp_path: Path, rng:
         assert scan(target).findings.keys() == {key}
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["@of-later={}", "@filter=sparse:oid={}", "no id {}", "{} refs/heads/main", f"{'0' * 40} refs/{'a' * 8135}/{{}}"],
+)
+def test_a_key_in_any_line_of_a_bundles_header_is_found(
+    tmp_path: Path, rng: random.Random, scan: Scan, line: str
+) -> None:
+    key, repository = make_key_id(rng), Repository(tmp_path / "r")
+    repository.commit("one", {"a": "a"})
+    bundle = tmp_path / "all.bundle"
+    repository.git("bundle", "create", "--quiet", "--version=3", str(bundle), "--all")
+    head, _, rest = bundle.read_bytes().partition(b"object-format=sha1\n")
+    bundle.write_bytes(head + b"object-format=sha1\n" + line.format(key).encode() + b"\n" + rest)
+    for _ in range(2):
+        assert scan(bundle).findings.keys() == {key}
+
+
 def test_a_bundle_in_an_archive_or_in_history_is_told(tmp_path: Path, scan: Scan) -> None:
     repository = Repository(tmp_path / "r")
     repository.commit("one", {"a": "a"})
