@@ -77,7 +77,7 @@ def _telling(layout: Layout) -> Iterator[Path]:
         yield from sorted(loose_folders(store))
         yield store / "pack"  # git follows a link to a pack, and `_below` does not
         yield from sorted(_below(store / "pack"))
-    yield from sorted(_below(layout.common, _REPOSITORIES))
+    yield from sorted(_below(layout.common, _REPOSITORIES), key=str)  # as paths they take ten times as long
     yield from _strays(layout)
     if (kept := _lfs_elsewhere(layout)) is not None:
         yield kept  # whose it is decides whether it is read
@@ -145,11 +145,14 @@ def refs(layout: Layout, unread: Unread | None = None, others: list[Path] | None
     unread is told what keeps refs from being read: objects are read all the same, but which are absent is not known.
     others takes what stands among the refs, and holds more than an id.
     """
-    names = []
+    names, start = list[bytes](), len(str(layout.common)) + 1
     for path in _below(layout.common / "refs", unread=unread):
         if others is not None and _ID.fullmatch(small(path, unread)) is None:
             others.append(path)
-        names.append(os.fsencode(path.relative_to(layout.common)) + b"\n")
+        names.append(os.fsencode(str(path)[start:]) + b"\n")
+    # What stands in those of a linked work tree (git-worktree(1), "Refs") is read with its other files.
+    for folder in layout.common.glob("worktrees/*/refs"):
+        names += (os.fsencode(str(path)[start:]) + b"\n" for path in _below(folder))
     text = b"".join(sorted(names))
     return Blob(named(text, layout.width), text)
 
@@ -252,13 +255,22 @@ def _below(top: Path, without: re.Pattern[str] = _NOTHING, unread: Unread | None
 
     unread is told of each folder that cannot be listed.
     """
-    start = len(str(top)) + 1
-    for folder, folders, files in os.walk(top, onerror=unread):
-        folders[:] = [name for name in folders if not without.fullmatch(f"{folder}{os.sep}{name}", start)]
-        for name in files:
-            path = Path(folder, name)
-            if not path.is_symlink() and path.is_file():
-                yield path
+    start, waiting = len(str(top)) + 1, [str(top)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries if _is_real(entry)]
+        except OSError as error:
+            if unread is not None:
+                unread(error)
+            continue
+        waiting += [path for path, is_folder in found if is_folder and not without.fullmatch(path, start)]
+        yield from (Path(path) for path, is_folder in found if not is_folder)
+
+
+def _is_real(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a regular file, and no link to one: as a rule the listing itself tells."""
+    return entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)
 
 
 @dataclass(frozen=True, slots=True)

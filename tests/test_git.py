@@ -741,6 +741,16 @@ def test_a_pair_in_the_name_of_a_ref_is_found_and_read_again(tmp_path: Path, rng
         repository.git("pack-refs", "--all")
 
 
+def test_a_key_in_the_name_of_a_linked_work_trees_ref_is_found(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
+    repository, key = Repository(tmp_path / "r"), make_key_id(rng)
+    repository.commit("one", {"a": "a"})
+    repository.git("worktree", "add", "--quiet", "-b", "linked", str(tmp_path / "linked"))
+    repository.git("-C", str(tmp_path / "linked"), "update-ref", f"refs/worktree/{key}", "HEAD")
+    for target in ("r", "linked"):
+        (match,) = scan(tmp_path / target).findings[key]["matches"]
+        assert match["path"] == (".git/refs" if target == "r" else str(tmp_path / "r" / ".git" / "refs"))
+
+
 def test_a_secret_is_read_again_from_its_object_or_file(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
     repository = Repository(tmp_path / "r")
     key_id, text = leak(rng)
