@@ -7,7 +7,7 @@ import lzma
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Final
 
@@ -38,7 +38,7 @@ _LZMA_MEMORY: Final = 80 << 20
 
 
 _REFLOG: Final = re.compile(rb"g[\x00-\xff]{3}(?=\x78[\x01\x5e\x9c\xda])")
-_REFS: Final = ord("r")
+_REFS, _LOGS, _INDEX = b"rgi"
 _STEP: Final = 64 << 10
 """Bytes of a block that are inflated before the budget is asked."""
 _LZ4_LEGACY: Final = b"\x02\x21\x4c\x18"
@@ -93,10 +93,13 @@ def unreftable(file: File, budget: Budget) -> Parts:
     """
     data, at, number = memoryview(hold(file, budget)), 0, 0
     width = 32 if bytes(data[24:28]) == b"s256" else 20
-    yield from _ref_names(data, 24 + 4 * (data[4] - 1), width, budget)
+    begin, whole = 24 + 4 * (data[4] - 1), dict[int, int]()
+    yield from _ref_names(data, begin, width, budget)
     while (found := _REFLOG.search(data, at)) is not None:
-        at = found.end()
-        text, end = _reflog(data, at, int.from_bytes(found[0][1:], "big"), budget)
+        at, size = found.end(), int.from_bytes(found[0][1:], "big")
+        text, end = _reflog(data, at, size, budget)
+        if end > at and len(text) == size - (at if found.start() == begin else 4):
+            whole[found.start()] = end
         if text:  # none in a name or an id that looks like a block
             at = end
             number += 1
@@ -104,6 +107,23 @@ def unreftable(file: File, budget: Budget) -> Parts:
             names, _ = _shared(memoryview(text), 0, partial(_after_log, width=width), budget)
             if names:
                 yield Part(f"names in log {number}", names, lines=False)
+    if not _has_all_logs(data, begin, whole):
+        yield Unread("", "has a damaged block of reflogs, of which not all was read")
+
+
+def _has_all_logs(data: memoryview, begin: int, whole: Mapping[int, int]) -> bool:
+    """Whether the blocks of reflogs are whole that the footer says there are, and stand side by side.
+
+    begin is where the first block of all begins, whole where those that are begin and end. The footer is the header,
+    five offsets (the fourth is that of the reflogs, or nought) and a checksum; an index may stand before it ("Footer").
+    """
+    footer = len(data) - begin - 44
+    if footer < begin or data[footer : footer + begin] != data[:begin]:
+        return True  # git takes it for no reftable
+    at = int.from_bytes(data[footer + begin + 24 :][:8], "big") or (begin if data[begin] == _LOGS else footer)
+    while at in whole:
+        at = whole[at]
+    return at == footer or (at < footer and data[at] == _INDEX)
 
 
 def _ref_names(data: memoryview, at: int, width: int, budget: Budget) -> Parts:

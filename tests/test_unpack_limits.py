@@ -92,6 +92,33 @@ def test_names_of_a_damaged_reftable_are_told(damage: bytes) -> None:
     assert [item.data for item in walked(table) if isinstance(item, Member)] == [TEXT]
 
 
+def whole_reftable(logs: bytes, refs: bytes = b"", index: bytes = b"", *, version: int = 1) -> bytes:
+    """Return a reftable with a footer, as git writes it: of refs alone and of reflogs alone no place is told."""
+    head = b"REFT" + bytes([version]) + bytes(19) + b"sha1" * (version - 1)
+    places = [0, 0, 0, len(head + refs) if refs and logs else 0, len(head + refs + logs) if index else 0]
+    footer = head + struct.pack(">5Q", *places)
+    return head + refs + logs + index + footer + zlib.crc32(footer).to_bytes(4)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_reflogs_of_a_damaged_reftable_are_told(version: int) -> None:
+    head, others = 24 + 4 * (version - 1), (b"other " * 50, b"more " * 50)
+    first = b"g" + (4 + head + len(TEXT)).to_bytes(3) + zlib.compress(TEXT)
+    logs, refs = b"".join(map(reflog, (TEXT, *others))), reftable_block(b"r", head, (b"refs/x", 0, b"\0"))
+    last = reflog(others[1])
+    for whole in (
+        whole_reftable(b"", refs, version=version),
+        whole_reftable(logs, refs, version=version),
+        whole_reftable(logs, refs, b"i\0\0\4", version=version),
+        whole_reftable(first + last, version=version),
+    ):
+        assert failures(whole) == {}
+    for logs_now in (logs[:-20] + b"\xff" + logs[-19:], logs[:-1], logs[: -len(last)] + b"G" + last[1:], logs + b"\0"):
+        for damaged in (whole_reftable(logs_now, refs, version=version), whole_reftable(logs_now, refs, b"i\0\0\4")):
+            assert failures(damaged) == {"": "has a damaged block of reflogs, of which not all was read"}
+            assert TEXT in [item.data for item in walked(damaged) if isinstance(item, Member)]
+
+
 def test_names_of_a_reftable_that_share_all_they_can_stop_at_the_ratio() -> None:
     block = reftable_block(b"r", 24, (b"r" * 16_511, 0, b"\0"))
     records, restarts = block[4:-5] + b"\xff\x7f\x08r\0" * 6_000, block[-5:]
