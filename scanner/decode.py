@@ -265,6 +265,8 @@ DECODERS: Final[tuple[Decoder, ...]] = (
             styled(b"&#x", "x", b";"),
             styled(b"&#X", "x", b";"),
             styled(b"&#x", "04x", b";"),
+            styled(b"&amp;#", "d", b";"),
+            styled(b"&amp;#x", "x", b";"),
         ),
         replaced("entity", spelling.ENTITY, spelling.unentity),
         signs=re.compile(rb"&(?:#[xX]?[0-9A-Fa-f]{2,6}|quot|apos|amp|lt|gt|equals|plus|sol|colon);"),

@@ -17,7 +17,7 @@ from firedamp.scanner.candidates import Role
 from firedamp.scanner.decode import DECODERS, EVENT
 from firedamp.scanner.keys import KINDS, Shape, shape
 from firedamp.scanner.runs import Encoded
-from firedamp.scanner.spelling import CHARACTERS, DUMP_ROW
+from firedamp.scanner.spelling import CHARACTERS, DUMP, DUMP_ROW, DUMPED
 
 BASE64_DEPTH: Final = 5
 """How often base64 within base64 is recognised from outside. Other encodings are recognised inside base64; base64,
@@ -184,10 +184,11 @@ def _sparse() -> Iterator[Form]:
 
 
 def _dumped() -> Iterator[Form]:
-    """Yield key ids that a row of a hex dump ends in, in the text beside the bytes: sixteen hold no id whole.
+    """Yield hex dumps, for what was encoded before, and key ids that a row ends in, in the text beside the bytes.
 
-    Where the row ends in the head, the next one tells the rest of it, as bytes.
+    Sixteen bytes hold no id whole. Where the row ends in the head, the next one tells the rest of it, as bytes.
     """
+    yield from (Form(expression(shape(row)), decoder=_number("hex list"), phase=DUMP) for row in DUMPED)
     end = rb"\|?\r?\n" + DUMP_ROW
     for head, one in _ids():
         yield Form(head + _class(one[len(head)]) + rb"{0,12}" + end, decoder=_number("hex list"))
@@ -243,6 +244,8 @@ _MAGICS: Final = (
 )
 """gzip with method and flags, bzip2 with its first block, xz, zstd, zip with the version that is needed."""
 _ZLIB_BORDERS: Final = (b'"', b"'", b" ", b"=", b":", rb"\n", b">")
+_ZLIB_QUOTED: Final = (b"%22", b"%3D", b"%3d", b"%3A", b"%3a", b"%20", b"&quot;", b"u0022", b"u003d", b"u003D")
+"""Borders in a notation that may quote each sign of what follows, so that no long run tells it."""
 _ZLIB_STARTS: Final = (b"eJw", b"eJx", b"eJy", b"eJz", b"eNo", b"eNp", b"eNq", b"eNr")
 
 
@@ -256,6 +259,8 @@ def _compressed() -> Iterator[Form]:
                     yield form
     for border, start in itertools.product(_ZLIB_BORDERS, _ZLIB_STARTS):
         yield Form(border + start + b"[A-Za-z0-9+/_-]{61}", decoder=_BASE64)
+    for border, start in itertools.product(_ZLIB_QUOTED, _ZLIB_STARTS):
+        yield Form(border + start + b"[A-Za-z0-9]", decoder=_BASE64)
 
 
 def _patched() -> Iterator[Form]:

@@ -155,6 +155,11 @@ GAP: Final = (
 """What parts the lines of a wrapped block: line ends (in mail: soft ones) as such, escaped (JSON in JSON too, with
 an indent as in YAML) or percent-encoded, quotes (of items of a list too), or line ends with a comment's or reply's
 mark."""
+_ESCAPED: Final = (
+    rb"\\|%5[Cc]|%(?=[0-9A-Fa-f]{2})|%[0-9A-Fa-f](?=[0-9A-Fa-f])"
+    rb"|\\u(?=00[23])|\\u0(?=0[23])|\\u00(?=[23])|\\u00[23](?=[0-9A-Fa-f])"
+)
+"""What stands before the letters and digits of an escape: of a line's end, a quote or a sign."""
 _SHORTEST_LINE: Final = 20
 _SOFT: Final = re.compile(rb"=\r?\n")
 _SOFT_LINE: Final = 70
@@ -186,7 +191,7 @@ class Wrapped:
     @classmethod
     def of(cls, alphabet: bytes) -> Wrapped:
         """Return the runs of an alphabet, given as a set of characters. The rest of an escape begins no run."""
-        border = rb"(?<!\\|%5[Cc]|%(?=[0-9A-Fa-f]{2})|%[0-9A-Fa-f](?=[0-9A-Fa-f]))"
+        border = rb"(?<!" + _ESCAPED + rb")"
         return cls(
             regex.compile(rb"(?r)" + border + alphabet + rb"*"),
             re.compile(alphabet + rb"*"),

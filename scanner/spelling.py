@@ -275,46 +275,68 @@ def listed(name: str, base: int, pattern: re.Pattern[bytes]) -> Callable[[bytes,
     return runs
 
 
-# Rows of a hex dump, as `hexdump -C`, `xxd` and `od -A x -t x1z` write them: offset, bytes, the text beside.
+# Rows of a hex dump, as `hexdump -C`, `xxd`, `od -A x -t x1z`, `curl --trace`, `tcpdump -X` and Wireshark write them:
+# offset, bytes, the text beside.
 
 DUMP_ROW: Final = rb"[0-9A-Fa-f]{6,8}:?[ \t]{1,2}"
 _DUMP: Final = re.compile(
-    rb"(?m)^[ \t]*(?P<offset>[0-9A-Fa-f]{6,8}):?[ \t]{1,2}"
+    rb"(?m)^[ \t]*(?:0x)?(?P<offset>[0-9A-Fa-f]{4,8}):?[ \t]{1,3}"
     rb"(?P<bytes>(?:(?:[0-9A-Fa-f]{2}){1,8}[ \t]{1,2}){1,32})[^\n]*\n?"
 )
+DUMPED: Final = tuple(
+    style % offset
+    for style in (b"\n%08x: ", b"\n%08x  ", b"\n%06x ", b"\n%04x: ", b"\n%04x  ", b"0x%04x:  ")
+    for offset in (0x10, *range(0x800, 0x10000, 0x800))
+)
+"""How the second row of a dump begins, and one in 128: so many are undone around each, whatever they hold."""
 _PAIR: Final = re.compile(rb"[0-9A-Fa-f]{2}")
 _WIDEST_ROW: Final = 32
 
 
+DUMP: Final = 1
+"""The phase of a mark that says no more than that a dump stands there."""
+_READABLE: Final = re.compile(rb"(?:[ -~\t\r\n]\x00?){27}")
+"""As much text as an id makes in base64, perhaps in UTF-16."""
+
+
 def dump_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
     """Decode the hex dumps around the marks, from their first row to their last."""
-    ends = [mark.end for mark in marks]
+    ends = [mark.end for mark in marks if mark.phase != DUMP]
     for low, high in windows(marks, len(text), 4 * REACH):
         rows: list[re.Match[bytes]] = []
         for found in (*_DUMP.finditer(text, low, high), None):
             if rows and (found is None or found.start() != rows[-1].end()):
-                run = _dump_run(rows)
-                if printable(run.out) or bisect.bisect(ends, run.start) < bisect.bisect(ends, run.end):
-                    yield run
+                start, end = rows[0].start(), rows[-1].end()
+                dumped = _dumped(rows)
+                out = b"".join(dumped)
+                if _READABLE.search(out) or printable(out) or bisect.bisect(ends, start) < bisect.bisect(ends, end):
+                    yield Run(start, end, out, tuple(_dump_segments(rows, dumped)))
                 rows = []
             rows += [] if found is None else [found]
 
 
-def _dump_run(rows: Sequence[re.Match[bytes]]) -> Run:
+def _dumped(rows: Sequence[re.Match[bytes]]) -> list[bytes]:
     """Decode rows that follow each other.
 
     The next one's offset tells how many bytes a row holds: its text may look like more of them.
     """
-    out, segments = bytearray(), list[Segment]()
+    dumped: list[bytes] = []
     offsets = [int(row["offset"], 16) for row in rows]
     width = _WIDEST_ROW
     for at, row in enumerate(rows):
         told = offsets[at + 1] - offsets[at] if at + 1 < len(rows) else width
         width = told if 0 < told < _WIDEST_ROW else width
-        for pair in itertools.islice(_PAIR.finditer(row.string, *row.span("bytes")), width):
-            segments.append(Segment(len(out), pair.start(), 0, 1, "hex"))
-            out.append(int(pair.group(), 16))
-    return Run(rows[0].start(), rows[-1].end(), bytes(out), tuple(segments))
+        dumped.append(bytes.fromhex(row["bytes"].decode())[:width])
+    return dumped
+
+
+def _dump_segments(rows: Sequence[re.Match[bytes]], dumped: Sequence[bytes]) -> Iterator[Segment]:
+    """Yield where each byte of the rows comes from."""
+    at = 0
+    for row, out in zip(rows, dumped, strict=True):
+        for pair in itertools.islice(_PAIR.finditer(row.string, *row.span("bytes")), len(out)):
+            yield Segment(at, pair.start(), 0, 1, "hex")
+            at += 1
 
 
 def hex_lists(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
@@ -322,7 +344,8 @@ def hex_lists(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
     dumps = list(dump_runs(text, marks))
     yield from dumps
     taken = [(run.start, run.end) for run in dumps]
-    yield from (run for run in _hex_list_runs(text, marks) if not overlaps(taken, run.start, run.end))
+    listed_at = [mark for mark in marks if mark.phase != DUMP]
+    yield from (run for run in _hex_list_runs(text, listed_at) if not overlaps(taken, run.start, run.end))
 
 
 _hex_list_runs: Final = listed("hex", 16, HEX_LIST)

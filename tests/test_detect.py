@@ -21,6 +21,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -63,6 +64,9 @@ def zipped(text: str) -> bytes:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("index.js", text)
     return file.getvalue()
+
+
+_DOTS: Final = dict.fromkeys((*range(32), *range(127, 256)), ".")
 
 
 def _rows(numbers: list[str], separator: str, width: int, end: str = "") -> bytes:
@@ -1060,3 +1064,62 @@ def test_a_table_in_a_string_keeps_its_header(
         if not one.rank
     }
     assert best == {(key_id, Secret(secret)) for key_id, secret in keys}
+
+
+@pytest.mark.parametrize(("before", "codec"), [(0, "ascii"), (5_000, "ascii"), (0, "utf-16-le")])
+@pytest.mark.parametrize(
+    ("row", "group"),
+    [
+        ("{:08x}: {:<40} {}", 2),  # xxd
+        ("{:08x}  {:<49} |{}|", 1),  # hexdump -C
+        ("{:06x} {:<48} >{}<", 1),  # od -A x -t x1z
+        ("{:04x}: {:<48} {}", 1),  # curl --trace
+        ("{:04x}  {:<48}  {}", 1),  # Wireshark
+        ("\t0x{:04x}:  {:<40} {}", 2),  # tcpdump -X
+    ],
+)
+def test_what_was_encoded_before_is_found_in_a_dump(  # noqa: PLR0917 -- what pytest gives
+    row: str, group: int, codec: str, before: int, prefilter: Prefilter, rng: random.Random
+) -> None:
+    key_id, secret = make_key_id(rng), make_secret(rng)
+    held = rng.randbytes(before) + base64.b64encode(ini(key_id, secret).encode()).decode().encode(codec)
+    lines = [
+        row.format(
+            at, held[at : at + 16].hex(" ", -group), held[at : at + 16].decode("latin-1", "replace").translate(_DOTS)
+        )
+        for at in range(0, len(held), 16)
+    ]
+    assert pairs(("a dump:\n" + "\n".join(lines) + "\n").encode(), prefilter) == {(key_id, secret)}
+
+
+def test_dumps_that_hold_no_text_cost_little(prefilter: Prefilter, rng: random.Random) -> None:
+    held = rng.randbytes(40_000)
+    lines = [f"{at:08x}: {held[at : at + 16].hex(' ', -2)}  {'.' * 16}" for at in range(0, len(held), 16)]
+    dump = "\n".join(lines).encode()
+    assert prefilter.find(dump)
+    assert detect(dump, prefilter, limits=Limits(decoded=0)) == []
+
+
+@pytest.mark.parametrize("spell", ["&#{};", "&#x{:x};", "&#x{:X};"])
+def test_entities_that_were_escaped_once_more_are_undone(spell: str, prefilter: Prefilter, rng: random.Random) -> None:
+    key_id, secret = make_key_id(rng), make_secret(rng)
+    text = "".join(spell.format(ord(character)) for character in ini(key_id, secret))
+    assert pairs(html.escape(text).encode(), prefilter) == {(key_id, secret)}
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        lambda text: urllib.parse.quote(text, safe=""),
+        urllib.parse.quote_plus,
+        html.escape,
+        lambda text: json.dumps(text).replace('\\"', "\\u0022").replace("+", "\\u002b"),
+    ],
+    ids=["url", "form", "page", "json"],
+)
+def test_zlib_in_base64_that_a_notation_quotes_is_undone(
+    quoted: Callable[[str], str], prefilter: Prefilter, rng: random.Random
+) -> None:
+    key_id, secret = make_key_id(rng), make_secret(rng)
+    packed = base64.b64encode(zlib.compress(ini(key_id, secret).encode())).decode()
+    assert pairs(quoted(f'{{"state": "{packed}"}}').encode(), prefilter) == {(key_id, secret)}
