@@ -97,6 +97,16 @@ _LITERAL_END: Final = regex.compile(rb"(?r)[A-Za-z0-9+/]{0,41}")
 _LITERAL_START: Final = re.compile(rb"[A-Za-z0-9+/]{0,41}")
 _ID: Final = re.compile(b"|".join(kind.exact.pattern for kind in KINDS if kind.exact and kind.role is Role.KEY_ID))
 _SECRET_SIZE: Final = 40
+_ID_SIZE: Final = 20
+_ITEM: Final = re.compile(
+    rb"[\"'`][ \t]{0,8}(?P<comma>,?)\s{0,64}" + _OPEN + rb"(?P<value>[A-Za-z0-9+/]{1,39})(?=[\"'`])"
+)
+_JOINER: Final = re.compile(
+    rb"(?i)(?:join|concat|implode|paste|strcat|sprint)[^;]{0,32}[\[({,]\s{0,40}" + _OPEN + rb"\Z"
+)
+_JOINER_BEHIND: Final = re.compile(rb"[\"'`],?\s{0,40}\]\s{0,40}\.(?:join|inject|reduce)\b")
+_JOINER_REACH: Final = 96
+"""What makes one value of the literals that follow, or that stand before."""
 _SECRET: Final = re.compile(rb"[A-Za-z0-9+/]{%d}" % _SECRET_SIZE)
 
 
@@ -105,7 +115,7 @@ def _concatenated(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
         parts: list[bytes] = []
         segments: list[Segment] = []
         joined: list[int] = []
-        wrapped = -1
+        wrapped = listed_to = -1
         at, done, start = 0, low, low
         while (found := _JOINS.search(text, start, high)) is not None:
             behind = done if joined else -1
@@ -115,7 +125,8 @@ def _concatenated(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
                 wrapped = max(wrapped, _wrapped_to(text, found))
                 joins = found.start() < wrapped
             else:
-                joins = bool(found["sure"]) or _is_one_value(text, found)
+                listed_to = max(listed_to, _listed_to(text, found))
+                joins = bool(found["sure"]) or found.start() < listed_to or _is_one_value(text, found)
             if not joins:
                 start = found.start() + 1
                 continue
@@ -142,6 +153,35 @@ def _is_one_value(text: bytes, joint: re.Match[bytes]) -> bool:
     """
     value = b"".join(_beside(text, joint))
     return _ID.fullmatch(value) is not None or (not joint["comma"] and _SECRET.fullmatch(value) is not None)
+
+
+def _listed_to(text: bytes, joint: re.Match[bytes]) -> int:
+    """Return where the literals end that make one value with the one before a joint; -1 if they are items of a list.
+
+    Three and more that are an id; some that are a secret, where a function joins them or no comma parts them. Only a
+    function makes an id without digits of what commas part: a list of words may hold one.
+    """
+    before = _LITERAL_END.match(text, 0, joint.start())
+    value, end, count, commas = b"" if before is None else before[0], joint.start(), 1, False
+    start = end - len(value)
+    while value and len(value) < _SECRET_SIZE and (item := _ITEM.match(text, end)) is not None:
+        value, end, count, commas = value + item["value"], item.end(), count + 1, commas or bool(item["comma"])
+        if 2 < count < len(value) == _ID_SIZE and _ID.fullmatch(value) is not None:
+            return end if not commas or not value.isalpha() or _are_joined(text, start, end) else -1
+    # Characters one by one are another decoder's.
+    if (
+        len(value) != _SECRET_SIZE
+        or count == _SECRET_SIZE
+        or not (_are_joined(text, start, end) if commas else plausible(value.decode()))
+    ):
+        return -1
+    return end
+
+
+def _are_joined(text: bytes, start: int, end: int) -> bool:
+    """Whether a function makes one value of the literals from start to end."""
+    before = _JOINER.search(text, max(0, start - _JOINER_REACH), start)
+    return before is not None or _JOINER_BEHIND.match(text, end) is not None
 
 
 def _goes_on(text: bytes, joint: re.Match[bytes], behind: int) -> bool:

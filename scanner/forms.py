@@ -27,7 +27,11 @@ _DEEP_HEADS: Final = (b"AKIA", b"ASIA")
 """The heads looked for beyond two levels of base64: each level has three alignments, so the forms triple."""
 _TAIL: Final = 2
 """Characters after an id's head that base64 is asked to show: without them chance would find too much in it."""
-_APART: Final = tuple(quote + sign + quote for quote in (b'"', b"'") for sign in (b"+", b" + ", b".", b" . ", b" & "))
+_APART: Final = tuple(
+    quote + sign + quote
+    for quote in (b'"', b"'")
+    for sign in (b"", b" ", b",", b", ", b"+", b" + ", b".", b" . ", b" & ")
+)
 """Between the pieces of a head that is cut more than once, its end counted. Literals: sets of characters here would
 cost a quarter of the prefilter's speed."""
 _LINE_ENDS: Final = (b"\n", b"\r\n", b" \r", b"\x1b[K\r\n", b"\n> ", rb"\n", rb"\r\n", rb"\\n", rb"\\r\\n", rb" \r")

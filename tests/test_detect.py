@@ -1123,3 +1123,38 @@ def test_zlib_in_base64_that_a_notation_quotes_is_undone(
     key_id, secret = make_key_id(rng), make_secret(rng)
     packed = base64.b64encode(zlib.compress(ini(key_id, secret).encode())).decode()
     assert pairs(quoted(f'{{"state": "{packed}"}}').encode(), prefilter) == {(key_id, secret)}
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize(
+    "joined",
+    [
+        lambda parts: '"".join([' + ", ".join(f'"{part}"' for part in parts) + "])",
+        lambda parts: "''.join((\n    " + ",\n    ".join(f"'{part}'" for part in parts) + ",\n))",
+        lambda parts: "[" + ",".join(f"'{part}'" for part in parts) + "].join('')",
+        lambda parts: "CONCAT(" + ", ".join(f"'{part}'" for part in parts) + ")",
+        lambda parts: '{"Fn::Join": ["", [' + ", ".join(f'"{part}"' for part in parts) + "]]}",
+        lambda parts: 'String.join("", ' + ", ".join(f'"{part}"' for part in parts) + ")",
+        lambda parts: " ".join(f'"{part}"' for part in parts),
+        lambda parts: "".join(f"'{part}'" for part in parts),
+    ],
+    ids=["python", "lines", "javascript", "sql", "cloudformation", "java", "adjacent", "shell"],
+)
+def test_a_pair_in_pieces_that_are_joined_is_found(
+    count: int, joined: Callable[[list[str]], str], prefilter: Prefilter, rng: random.Random
+) -> None:
+    def cut(value: str) -> list[str]:
+        places = [0, *sorted(rng.sample(range(4, len(value)), count - 1)), len(value)]
+        return [value[low:high] for low, high in itertools.pairwise(places)]
+
+    for _ in range(5):
+        key_id, secret = make_key_id(rng), make_secret(rng)
+        text = f"access_key = {joined(cut(key_id))}\nsecret_key = {joined(cut(secret))}\n"
+        assert (key_id, secret) in pairs(text.encode(), prefilter)
+
+
+def test_items_of_a_list_that_nothing_joins_make_no_secret(prefilter: Prefilter, rng: random.Random) -> None:
+    key_id, secret = make_key_id(rng), make_secret(rng)
+    text = f'access_key = "{key_id}"\nsecret_parts = ["{secret[:12]}", "{secret[12:30]}", "{secret[30:]}"]\n'
+    words = b'words = ["ARMY", "ASIA", "ASKS", "ATOM", "AUNT", "AURA", "AWAY"]'
+    assert pairs(text.encode() + words, prefilter) == {(key_id, None)}
