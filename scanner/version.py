@@ -19,7 +19,7 @@ SOURCES: Final = (
     # Nor what a limit cut off, what stands in a repository and was passed by, or what was found and not recorded;
     # what was searched for one's own keys is remembered apart, by the same version.
     *("budget", "bundle", "crew", "git", "gitfiles", "idset", "listing", "loose"),
-    *("objects", "ownkeys", "scan", "worker"),
+    *("objects", "ownkeys", "same", "scan", "worker"),
 )
 """Modules of this folder that decide what is found: a change there, and only there, rescans."""
 
