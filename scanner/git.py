@@ -8,6 +8,7 @@ scan, nothing is even listed. What could not be read is not remembered: it is tr
 
 from __future__ import annotations
 
+import binascii
 import itertools
 import json
 import math
@@ -239,6 +240,7 @@ class GitSource:
 
     def _objects(self, git: ObjectAccess) -> Iterator[Item]:
         """Read what was never read and cannot be ruled out, share by share."""
+        from firedamp.scanner.gaps import with_gap
         from firedamp.scanner.listing import list_objects
 
         layout, settings = git.layout, self._settings
@@ -263,7 +265,8 @@ class GitSource:
             if pack.end >= filtered_from and len(fresh):
                 asked.append(_Asked(pack, fresh, seen))
             else:
-                others.append(Part(pack.ids(fresh), hashed, check=not ours))
+                behind = _behind(pack, [*with_gap(pack, fresh, settings.hits)])
+                others.append(Part(pack.ids(fresh), hashed, check=not ours, behind=behind))
         fresh_rest = listing.rest[~own.holds(listing.rest)]
         yield Checkpoint(Tally(known=len(listing.rest) - len(fresh_rest)))
         others.append(Part(fresh_rest, hashed, check=not ours, loose=True))
@@ -335,8 +338,9 @@ class GitSource:
             yield from each.divided()
 
     def _filtered(self, asked: Sequence[_Asked], delta_filter: DeltaFilter, hashed: Part) -> Iterator[Portion]:
+        from firedamp.scanner.gaps import with_gap
         from firedamp.scanner.packindex import Kind
-        from firedamp.scanner.packs import Judge, filtering
+        from firedamp.scanner.packs import Judge, filtering, too_large
 
         settings = self._settings
         judge = Judge(settings.hits, settings.container, delta_filter.whole)
@@ -350,7 +354,8 @@ class GitSource:
                 out = len(piece.ruled_out) - piece.trees
                 tally = Tally(objects=out, bytes=piece.size) if delta_filter.whole else Tally(ruled_out=out)
                 yield Share(pack.ids(piece.ruled_out), tally, one.seen)
-                yield from replace(hashed, ids=pack.ids(piece.unread)).divided()
+                behind = _behind(pack, [*piece.behind, *with_gap(pack, too_large(pack, piece.unread), settings.hits)])
+                yield from replace(hashed, ids=pack.ids(piece.unread), behind=behind).divided()
 
     def _contents(self, git: ObjectAccess, parts: Iterator[Portion]) -> Iterator[Item]:
         """Read objects, and remember those that were read to their end or need not be."""
@@ -610,6 +615,11 @@ def _count_trees(packs: Sequence[PackListing]) -> int:
 def _with_trees(listing: Listing, large: Collection[PackListing]) -> Listing:
     """Return a listing without these packs: their trees are in none."""
     return replace(listing, packs=tuple(each for each in listing.packs if each[0] not in large))
+
+
+def _behind(pack: PackListing, positions: Sequence[int]) -> frozenset[bytes]:
+    """Return the ids, in hexadecimal digits, of objects behind whose end bytes stand in a pack."""
+    return frozenset(binascii.hexlify(pack.index_ids[pack.rows[position]]) for position in positions)
 
 
 def _commits(git: ObjectAccess, rest: Ids) -> Ids:

@@ -14,7 +14,9 @@ from firedamp.scanner.jit import Foreign
 
 UNREAD: Final = 1
 FRESH: Final = 2
-"""Flags of an object: only git can read it; its first bytes are not those of what it was derived from."""
+BEHIND: Final = 16
+"""Flags of an object: only git can read it; its first bytes are not those of what it was derived from; bytes stand
+behind its end in the pack, which git passes by."""
 
 HEAD: Final = 512
 """Bytes from the start of an object by which a container is known."""
@@ -30,7 +32,7 @@ _wide: Final[Any] = np.int64
 _LIBDEFLATE: Final = "deflate._deflate"
 """The module in which libdeflate stands: its own calls would make a Python object of each entry."""
 _begin: Final = Foreign(_LIBDEFLATE, "libdeflate_alloc_decompressor", "", "l")
-_inflate: Final = Foreign(_LIBDEFLATE, "libdeflate_zlib_decompress", "llllll", "i")
+_inflate: Final = Foreign(_LIBDEFLATE, "libdeflate_zlib_decompress_ex", "lllllll", "i")
 _end: Final = Foreign(_LIBDEFLATE, "libdeflate_free_decompressor", "l", "i")
 _crc32: Final = Foreign(_LIBDEFLATE, "libdeflate_crc32", "ill", "i")
 _FAR: Final = 1 << 60
@@ -121,13 +123,16 @@ def inflate(  # noqa: PLR0917 -- a kernel is called by position
     starts: _Array,
     stops: _Array,
     flags: _Array,
+    used: _Array,
+    used_at: int,
 ) -> int:
     """Inflate count entries of a pack one behind the other, and return how many bytes they are.
 
     stored and into are the addresses of the pack, which has held bytes, and of room for what the entries claim to
     inflate to. begins and ends say where in the pack each stands, skips how long its header is, lengths what it claims,
     checks the CRC-32 of its stored bytes. starts and stops say where each is now. One that has another checksum, is
-    damaged or too large is empty, and flagged UNREAD.
+    damaged or too large is empty, and flagged UNREAD; so is one with bytes behind its end, which is flagged BEHIND too.
+    used has room for a number, and used_at is its address.
     """
     decompressor = _begin()
     at = 0
@@ -138,9 +143,12 @@ def inflate(  # noqa: PLR0917 -- a kernel is called by position
         skip = _wide(skips[i])
         starts[i] = at
         sound = decompressor != 0 and length <= LARGEST and skip <= size and ends[i] <= held
-        sound = sound and _crc32(0, begin, size) & 0xFFFFFFFF == checks[i]
         # It writes as much as was claimed, or says that it would be less or more.
-        if sound and _inflate(decompressor, begin + skip, size - skip, into + at, length, 0) == 0:
+        sound = sound and _inflate(decompressor, begin + skip, size - skip, into + at, length, used_at, 0) == 0
+        if sound and used[0] != size - skip:
+            flags[i] |= BEHIND
+            sound = False
+        if sound and _crc32(0, begin, size) & 0xFFFFFFFF == checks[i]:
             at += length
         else:
             flags[i] |= UNREAD
@@ -393,7 +401,7 @@ class Kernels:
 
 def compiled(folder: Path) -> Kernels:
     """Compile the kernels, or load them from folder: some seconds once, then milliseconds. Raises NoCompilerError."""
-    own = (order, "IlII"), (inflate, "llLLBLLllLLB"), (rebuild, "BLLllIILLBllBlLBL")
+    own = (order, "IlII"), (inflate, "llLLBLLllLLBLl"), (rebuild, "BLLllIILLBllBlLBL")
     # Whoever filters looks for runs too.
     jit.prepare([*own, *textruns.kernels()], folder)
     return Kernels(*(jit.compiled(*one, folder) for one in own))

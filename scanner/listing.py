@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from firedamp.scanner.idset import Ids, IdSet, empty, from_hex, keys
 from firedamp.scanner.objects import Layout, ObjectAccess, is_id, loose_folders
-from firedamp.scanner.packindex import Kind, PackListing, Unfilterable, list_pack
+from firedamp.scanner.packindex import PACK_HEADER, Kind, PackListing, Unfilterable, list_pack
 from firedamp.scanner.walk import shown
 from firedamp.storage.records import Outcome, Skipped
 
 _T = TypeVar("_T")
 _UNINDEXED: Final = "a pack without its index, which git passes by: `git index-pack` makes one"
+_BEFORE: Final = "bytes stand before its first object, which git passes by"
 _UNFINISHED: Final = ("tmp_objdir-*", "incoming-*", "pack/tmp_pack_*")
 """Where git collects what it is given until it is whole: its tmp-objdir.c (of older versions too) and index-pack."""
 
@@ -67,6 +68,8 @@ def list_objects(layout: Layout, git: ObjectAccess, trees_below: float = 0) -> L
             else:
                 rest.append(ids)
             continue
+        if listed.begin > PACK_HEADER:
+            skipped.append(Skipped(outcome=Outcome.FAILED, what=shown(str(pack)), why=_BEFORE))
         positions = listed.everything() if listed.end < trees_below else listed.besides_trees()
         if len(positions):
             ids = listed.ids(positions)

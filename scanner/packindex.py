@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 _HEADER: Final = 8 + 256 * 4
 """Bytes of an index before its ids: magic, version, fan-out."""
-_PACK_HEADER: Final = 12
+PACK_HEADER: Final = 12
+"""Bytes of a pack before its first entry."""
 _OFS_DELTA: Final = 6
 _REF_DELTA: Final = 7
 _STEP: Final = 1 << 16
@@ -76,6 +77,11 @@ class PackListing:
     def __len__(self) -> int:
         return self.rows.size
 
+    @property
+    def begin(self) -> int:
+        """Where in the pack the first entry begins; its end where there is none."""
+        return int(self.offsets[0]) if len(self) else self.end
+
     def ids(self, positions: NDArray[np.int32]) -> NDArray[np.uint8]:
         """Return the raw ids of the objects at positions, one a row."""
         return self.index_ids[self.rows[positions]]
@@ -120,8 +126,8 @@ def list_pack(pack: Path, index: Path, *, width: int) -> PackListing | Unfiltera
     if table.size < far + 2 * width:
         return Unfilterable("its index is cut short")
     end = stored.size - width
-    head = stored[:_PACK_HEADER].tobytes()
-    if end < _PACK_HEADER or head[:4] != b"PACK" or head[4:8] not in {b"\0\0\0\2", b"\0\0\0\3"}:
+    head = stored[:PACK_HEADER].tobytes()
+    if end < PACK_HEADER or head[:4] != b"PACK" or head[4:8] not in {b"\0\0\0\2", b"\0\0\0\3"}:
         return Unfilterable("it is not a pack of version 2 or 3")
     trailer = table.size - 2 * width
     if int.from_bytes(head[8:], "big") != count or (stored[end:] != table[trailer : trailer + width]).any():
@@ -131,7 +137,7 @@ def list_pack(pack: Path, index: Path, *, width: int) -> PackListing | Unfiltera
         return Unfilterable("its index points outside itself")
     rows = np.argsort(offsets, kind="stable").astype(np.int32)
     offsets = offsets[rows]
-    if count and (offsets[0] < _PACK_HEADER or offsets[-1] >= end or (np.diff(offsets) <= 0).any()):
+    if count and (offsets[0] < PACK_HEADER or offsets[-1] >= end or (np.diff(offsets) <= 0).any()):
         return Unfilterable("its index points outside the pack")
     data = np.zeros(count, np.uint8)
     lengths = np.zeros(count, np.uint32)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from firedamp.scanner.kernels import FRESH, HEAD, LARGEST, SLACK, UNREAD, Kernels, compiled
+from firedamp.scanner.kernels import BEHIND, FRESH, HEAD, LARGEST, SLACK, UNREAD, Kernels, compiled
 from firedamp.scanner.objects import deepen
 from firedamp.scanner.packindex import Kind, PackListing
 from firedamp.scanner.reading import Container, Hits
@@ -76,6 +76,8 @@ class Filtered:
     """Bytes of what was ruled out, but for trees."""
     unread: NDArray[np.int32]
     """Those that could not be rebuilt here: git must read them."""
+    behind: NDArray[np.int32]
+    """Those of unread behind whose end bytes stand in the pack, which git passes by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,11 @@ def filtering(
         yield pieces
 
 
+def too_large(pack: PackListing, positions: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return those of positions that are never inflated here."""
+    return positions[pack.lengths[positions] > LARGEST]
+
+
 # The work, in shares: which objects are rebuilt together, and who does it.
 
 
@@ -130,7 +137,7 @@ class _Share:
     def unread(self, places: NDArray[np.bool_]) -> Filtered:
         """Return those asked for among places as left to git."""
         none = np.empty(0, np.int32)
-        return Filtered(self.number, none, (), none, 0, 0, np.sort(self.positions[places & self.asked]))
+        return Filtered(self.number, none, (), none, 0, 0, np.sort(self.positions[places & self.asked]), none)
 
 
 def _shares(number: int, asked: Asked, kernels: Kernels) -> Iterator[_Share]:
@@ -344,7 +351,7 @@ class _Rebuilding:
         return Filtered(
             pack=self.share.number, hits=positions[asked & seen], texts=tuple(texts), ruled_out=positions[out],
             trees=int(trees.sum()), size=int(self.sizes[part][out & ~trees].sum()),
-            unread=np.sort(positions[asked & unread]),
+            unread=np.sort(positions[asked & unread]), behind=positions[asked & ((flags & BEHIND) > 0)],
         )  # fmt: skip
 
     def _text(self, place: int) -> memoryview:
@@ -463,7 +470,7 @@ def _inflated(
     One whose stored bytes do not have the index's checksum, that is damaged, or is too large, is flagged and empty. The
     bytes stand in entries until the next batch is asked for.
     """
-    listing = share.pack
+    listing, used = share.pack, np.zeros(1, np.int64)
     stored = np.memmap(listing.pack, np.uint8, "r")
     for first, last in _batches(listing.lengths[share.positions]):
         part = share.positions[first:last]
@@ -471,7 +478,7 @@ def _inflated(
         size = kernels.inflate(
             stored.ctypes.data, stored.size, listing.offsets[part], listing.ends(part), listing.data[part],
             listing.lengths[part].astype(np.int64), listing.crc[listing.rows[part]].astype(np.int64), part.size,
-            entries.ctypes.data, starts, stops, flags[first:last],
+            entries.ctypes.data, starts, stops, flags[first:last], used, used.ctypes.data,
         )  # fmt: skip
         entries[size : size + SLACK] = 0
         yield first, entries, starts, stops

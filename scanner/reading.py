@@ -121,13 +121,15 @@ class Part:
 
     seen is where they are remembered, if anywhere: it is handed back with what was read. check: hash each object, which
     git does not do when it reads. One whose content is another counts as not read, and is looked at all the same.
-    loose: they are loose objects but for a few, and what stands behind the end of one is told in the same way.
+    loose: they are loose objects but for a few. behind are ids in hexadecimal digits: what stands behind the end of one
+    is told as of a loose one.
     """
 
     ids: Ids
     seen: Memory | None = None
     check: bool = False
     loose: bool = False
+    behind: frozenset[bytes] = frozenset()
 
     def divided(self) -> Iterator[Part]:
         """Yield it in pieces of a size that is worth a git of its own."""
@@ -285,10 +287,11 @@ class _Pass:
     named: set[int] = field(default_factory=set)
     """Which of ids are trees with a key id in a name."""
     behind: set[bytes] = field(default_factory=set)
-    """The ids of loose objects with bytes behind their end."""
+    """The ids of objects with bytes behind their end."""
 
     def __post_init__(self) -> None:
         self.names = binascii.hexlify(self.part.ids.tobytes())
+        self.behind.update(self.part.behind)
 
     def read(self) -> Iterator[Read]:
         try:

@@ -11,7 +11,7 @@ SOURCES: Final = (
     *("matching", "names", "numbered", "packed", "pairing", "patches", "prefilter", "runs"),
     *("shape", "spelling", "structure", "surroundings", "survey", "textruns"),
     # What the delta filter rules out is not read again either.
-    *("kernels", "packindex", "packs"),
+    *("gaps", "kernels", "packindex", "packs"),
     # Nor is what could not be opened, but was looked through as it is.
     *("archives", "containers", "documents", "formats", "mail", "sevenzip", "streams", "stub", "unpack"),
     # Nor what was taken for media, or for read to its end.

@@ -103,13 +103,16 @@ def write_pack(
     width: int = 20,
     name: str = "made",
     claims: Mapping[int, bytes] | None = None,
+    behind: Mapping[int, bytes] | None = None,
 ) -> Written:
     """Write entries as pack-NAME.pack and .idx into folder; width 32 makes a SHA-256 pack.
 
-    claims are ids that the index shall give to entries, by their number, though they are not those of their content.
+    claims are ids that the index shall give to entries, by their number, though they are not those of their content;
+    behind is what shall stand behind entries, by their number: -1 is the pack's header.
     """
     new = hashlib.sha256 if width == 32 else hashlib.sha1
     body = bytearray(b"PACK" + struct.pack(">II", 2, len(entries)))
+    body += (behind or {}).get(-1, b"")
     ids: list[bytes] = []
     contents: list[bytes] = []
     kinds: list[int] = []
@@ -125,7 +128,7 @@ def write_pack(
                 kind = kinds[base]
                 head = _header(7 if by_name else 6, len(packed))
                 head += ids[base] if by_name else distance(begin - offsets[base])
-        body += head + zlib.compress(packed, 1)
+        body += head + zlib.compress(packed, 1) + (behind or {}).get(len(ids), b"")
         honest = new(_KINDS[kind] + b" %d\0" % len(content) + content).digest()
         ids.append((claims or {}).get(len(ids), honest))
         contents.append(content)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.builders import make_key_id
+from tests.packwriter import Copy, Delta, Whole, write_pack
 from tests.repositories import Repository, leak
 from tests.scans import Scan, scanner
 
@@ -610,3 +611,42 @@ def test_bytes_behind_the_end_of_a_loose_object_are_told_and_the_object_is_read(
         (told,) = found.summary["failed"]["items"]
         assert told["what"].endswith(name)
         assert told["why"] == "bytes stand behind its end, which git passes by"
+
+
+@pytest.mark.parametrize("filtered_from", ["1", str(1 << 30)])
+@pytest.mark.parametrize("size", [10, 6 << 20])
+def test_bytes_between_the_objects_of_a_pack_are_told_and_the_objects_are_read(  # noqa: PLR0917
+    tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch, filtered_from: str, size: int
+) -> None:
+    monkeypatch.setenv("FIREDAMP_DELTA_MIN_BYTES", filtered_from)
+    repository = Repository(tmp_path / "r", bare=True)
+    (key_id, text), (_, hidden) = leak(rng), leak(rng)
+    (other, more), base = leak(rng), rng.randbytes(size).hex().encode()
+    entries = [Whole(b"harmless"), Whole(text.encode() + base), Delta(1, (Copy(0, 10), more.encode())), Whole(b"end")]
+    folder = repository.path / "objects" / "pack"
+    for number, sound in ((0, False), (1, False), (3, False), (3, True)):
+        behind = {} if sound else {number: hidden.encode()}
+        written = write_pack(folder, entries, behind=behind, name=str(number))
+        options = ("--offline", "--db", str(tmp_path / f"{number}{sound}.db"))
+        for _ in range(2):
+            found = scan(repository.path, options=options)
+            told = [(item["what"].split()[-1], item["why"]) for item in found.summary["failed"]["items"]]
+            why = "bytes stand behind its end, which git passes by"
+            assert told == ([] if sound else [(written.ids[number].hex(), why)])
+            assert (found.status, found.findings.keys()) == (1 if sound else 2, {key_id, other})
+        written.pack.unlink()
+        written.index.unlink()
+
+
+@pytest.mark.parametrize("entries", [[Whole(b"harmless")], []])
+def test_bytes_before_the_first_object_of_a_pack_are_told(
+    tmp_path: Path, rng: random.Random, scan: Scan, entries: list[Whole]
+) -> None:
+    repository = Repository(tmp_path / "r", bare=True)
+    _, hidden = leak(rng)
+    written = write_pack(repository.path / "objects" / "pack", entries, behind={-1: hidden.encode()})
+    for _ in range(2):
+        found = scan(repository.path)
+        (told,) = found.summary["failed"]["items"]
+        assert (told["what"], found.status) == (str(written.pack), 2)
+        assert told["why"] == "bytes stand before its first object, which git passes by"

@@ -20,7 +20,7 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -715,14 +715,16 @@ def test_compiled_and_plain_kernels_agree_on_any_bytes(data: st.DataObject, reac
 class Entries:
     """Some entries of a pack, as the kernel that inflates them is given them."""
 
-    def __init__(self, *texts: bytes) -> None:
-        entries = [bytes(at) + zlib.compress(text) for at, text in enumerate(texts)]
+    def __init__(self, *texts: bytes, behind: Mapping[int, bytes] | None = None) -> None:
+        more = behind or {}
+        entries = [bytes(at) + zlib.compress(text) + more.get(at, b"") for at, text in enumerate(texts)]
         self.pack = np.frombuffer(bytearray(b"".join(entries)), np.uint8)
         sizes = np.array([len(one) for one in entries], np.int64)
         self.ends = np.cumsum(sizes)
         self.begins, self.skips = self.ends - sizes, np.arange(len(entries), dtype=np.uint8)
         self.lengths = np.array([len(text) for text in texts], np.int64)
         self.held = self.pack.size
+        self.behind: list[int] = []
 
     def checks(self) -> Sequence[int]:
         """Return the checksums that an index of these bytes has."""
@@ -731,15 +733,16 @@ class Entries:
     def inflated(self, kernel: Callable[..., int], checks: Sequence[int]) -> tuple[list[bytes], list[int]]:
         """Return what each entry inflates to, and which are left to git."""
         count = len(checks)
-        into = np.zeros(20_000, np.uint8)
+        into, used = np.zeros(20_000, np.uint8), np.zeros(1, np.int64)
         starts, stops, flags = np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.uint8)
         size = kernel(
             self.pack.ctypes.data, self.held, self.begins, self.ends, self.skips, self.lengths,
-            np.array(checks, np.int64), count, into.ctypes.data, starts, stops, flags,
+            np.array(checks, np.int64), count, into.ctypes.data, starts, stops, flags, used, used.ctypes.data,
         )  # fmt: skip
         assert size == stops[-1]
+        self.behind = np.flatnonzero(flags & kernels.BEHIND).tolist()
         places = zip(starts.tolist(), stops.tolist(), strict=True)
-        return [into[low:high].tobytes() for low, high in places], np.flatnonzero(flags == kernels.UNREAD).tolist()
+        return [into[low:high].tobytes() for low, high in places], np.flatnonzero(flags & kernels.UNREAD).tolist()
 
 
 def test_compiled_and_plain_kernels_inflate_what_is_sound_and_leave_the_rest_to_git(kernel_cache: Path) -> None:
@@ -768,6 +771,10 @@ def test_compiled_and_plain_kernels_inflate_what_is_sound_and_leave_the_rest_to_
         for length in (len(texts[2]) - 1, len(texts[2]) + 1, kernels.LARGEST + 1, (1 << 32) - 1):
             without = [*texts[:2], b"", *texts[3:]]
             assert claiming(2, length).inflated(kernel, sound) == (without, [2])
+        gaps = Entries(*texts, behind={1: b"\0", 5: b"more"})
+        for checks in (gaps.checks(), sound):
+            assert gaps.inflated(kernel, checks) == ([texts[0], b"", *texts[2:5], b""], [1, 5])
+            assert gaps.behind == [1, 5], "whichever bytes the index has a checksum of"
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=WHENEVER)
