@@ -59,8 +59,14 @@ def dense(  # noqa: PLR0917 -- a kernel is called by position
         while b < size and values[text[b]] < 64:
             b += 1
         least = LEAST if b - a >= LEAST else LINE
-        # Behind a line stands its end, or what begins one as a string, a URL or a mail has it.
-        if b - a >= LEAST or (b - a >= LINE and b < size and (text[b] < 40 or text[b] in (61, 92))):
+        # Behind a line stands its end, or what begins one as a string, a URL or a mail has it. By itself it is none: it
+        # would be told in one window and not in another.
+        if b - a >= LEAST or (
+            b - a >= LINE
+            and b < size
+            and (text[b] < 40 or text[b] in (61, 92))
+            and (_follows(text, b, size, 1, values) or _follows(text, a - 1, start - 1, -1, values))
+        ):
             for decoder in range(2):
                 width = 4 - 2 * decoder
                 for k in range(width):
@@ -74,6 +80,16 @@ def dense(  # noqa: PLR0917 -- a kernel is called by position
         p = b + 94
     found[4 * most] = p - 93 if p + 7 <= size else size
     return count
+
+
+def _follows(text: _Array, begin: int, end: int, step: int, values: _Array) -> int:
+    """Return whether another line of digits stands a few bytes off, from begin on in a direction, before end."""
+    q = begin
+    length = 0
+    while q != end and length < 20 and (q - begin) * step < 64 and text[q] > 0:
+        length = length + 1 if values[text[q]] < 64 else 0
+        q += step
+    return length >= 20
 
 
 def _told(  # noqa: PLR0917 -- a part of a kernel
