@@ -362,7 +362,7 @@ class GitSource:
         import numpy as np
 
         settings, width, missing = self._settings, git.layout.width, 0
-        reader = Reader(git=git, hits=settings.hits, container=settings.container, jobs=settings.jobs)
+        reader = Reader(git=git, hits=settings.hits, container=settings.container, jobs=settings.gits)
         for item in reader.read(parts):
             match item:
                 case Blob() if item.id in self._again:

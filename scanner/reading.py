@@ -77,13 +77,15 @@ class DeltaFilter:
 class Settings:
     """How repositories are read.
 
-    delta_filter is used for packs of filter_from bytes and more; without it, git reads everything. means tell other
-    means to open containers: what failed is tried again with these.
+    jobs processes of ours filter packs, and gits of git's read what is not filtered, at the same time. delta_filter is
+    used for packs of filter_from bytes and more; without it, git reads everything. means tell other means to open
+    containers: what failed is tried again with these.
     """
 
     hits: Hits
     container: Container
     jobs: int = 2
+    gits: int = 2
     delta_filter: DeltaFilter | None = None
     filter_from: int = FILTER_FROM
     means: str = ""

@@ -420,7 +420,10 @@ def _common() -> _Parser:
         help="how results are written (default: table); what a command cannot write it refuses",
     )  # fmt: skip
     group.add_argument("--output", type=Path, metavar="FILE", help="where results go instead of standard output")
-    group.add_argument("--jobs", type=_jobs, metavar="N", help=f"processes that read at once, 1 to {MOST_JOBS} (2)")
+    group.add_argument(
+        "--jobs", type=_jobs, metavar="N",
+        help=f"processes that read at once, 1 to {MOST_JOBS} (default: one for each processor, 2 to 8)",
+    )  # fmt: skip
     group.add_argument("--offline", action="store_true", help="contact nobody")
     group.add_argument("--quiet", action="store_true", help="no progress, no remarks")
     return common

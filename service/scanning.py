@@ -58,8 +58,10 @@ if TYPE_CHECKING:
     from firedamp.scanner.reading import Settings
     from firedamp.service.config import Config, ScanConfig
 
-_READERS: Final = 2
-"""Processes that read files beside this one: more would help a fast disk, and take more memory than is promised."""
+_READERS: Final = 2, 8
+"""Processes that read beside this one, at least and at most: each holds some twenty megabytes."""
+_GITS: Final = 2
+"""Processes of git that read at once: each may hold a hundred megabytes."""
 
 _FETCHES: Final = 4
 """Repositories of an organisation that are fetched, or asked for their refs, at the same time."""
@@ -298,6 +300,13 @@ def _filter_from() -> int | None:
     return int(text)
 
 
+def _readers() -> int:
+    """Return how many processes read by default: one for each processor that we may use, within bounds."""
+    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    least, most = _READERS
+    return min(max(ours, least), most)
+
+
 class _Opener:
     """Makes the source of each target. Repositories share what was seen, and the settings of one scan.
 
@@ -315,7 +324,7 @@ class _Opener:
         self._clones = clones_in(common.settings().serve.cache)
         self._mirrors: Mirrors | None = None
         self._organisations: list[Organisation] = []
-        self._jobs = common.jobs or _READERS
+        self._jobs = common.jobs or _readers()
         self._walk = Walk(
             everything=options.all_places or common.settings().scan.all_places,
             same_file_system=options.same_file_system, own=_own(common), jobs=self._jobs,
@@ -337,6 +346,7 @@ class _Opener:
 
         return Settings(
             hits=self._sense.hits, container=lambda head, tail: must_open(head, tail) is not None, jobs=self._jobs,
+            gits=self._common.jobs or _GITS,
             delta_filter=DeltaFilter(_cache(), whole=self._whole),
             filter_from=FILTER_FROM if self._filter_from is None else self._filter_from,
             means=_means(self._common.settings().scan),

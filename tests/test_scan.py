@@ -16,13 +16,15 @@ import sys
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from tests.builders import make_key_id, make_secret
 from tests.repositories import Repository, leak
 
+from firedamp.scanner import files as walked
+from firedamp.scanner.walk import Step, Task, World
 from firedamp.service import cli
 from firedamp.service.options import default_db, usual_db
 from firedamp.storage.records import Sight
@@ -668,3 +670,24 @@ def test_an_export_holds_the_places_of_some_findings_at_a_time(
     assert all(str(name) in text for name in ids(found))
     assert sum(asked) == 450
     assert max(asked) <= 200
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux tells which processors are ours")
+def test_one_process_reads_for_each_processor(
+    tmp_path: Path, rng: random.Random, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, (key_id, text) = list[int](), leak(rng)
+    (tmp_path / "a.ini").write_text(text)
+    steps = walked.steps
+
+    def noted(world: World, tasks: Task, jobs: int) -> Iterator[Step]:
+        asked.append(jobs)
+        return steps(world, tasks, jobs)
+
+    monkeypatch.setattr(walked, "steps", noted)
+    for processors, given, readers in ((1, (), 2), (3, (), 3), (64, (), 8), (64, ("--jobs", "1"), 1)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=processors: set(range(count)))
+        _, found, _ = scan(capsys, tmp_path, *given)
+        assert ids(found) == {key_id}
+        assert {*asked} == {readers}
+        asked.clear()
