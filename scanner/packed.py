@@ -55,7 +55,7 @@ def shapes(inner: Shape) -> Iterator[Encoded]:
 
 
 _BLOCK: Final = Wrapped.of(rb"[A-Za-z0-9+/_-]")
-_SIBLING: Final = re.compile(rb"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{16,8192}={0,2}(?![A-Za-z0-9+/_-])")
+_SIBLING: Final = re.compile(rb"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,8192}={0,2}(?![A-Za-z0-9+/_-])")
 _TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 
 
