@@ -99,7 +99,7 @@ _ID: Final = re.compile(b"|".join(kind.exact.pattern for kind in KINDS if kind.e
 _SECRET_SIZE: Final = 40
 _ID_SIZE: Final = 20
 _ITEM: Final = re.compile(
-    rb"[\"'`][ \t]{0,8}(?P<comma>,?)\s{0,64}" + _OPEN + rb"(?P<value>[A-Za-z0-9+/]{1,39})(?=[\"'`])"
+    rb"[\"'`](?P<between>[ \t]{0,8},?\s{0,64})" + _OPEN + rb"(?P<value>[A-Za-z0-9+/]{1,39})(?=[\"'`])"
 )
 _JOINER: Final = re.compile(
     rb"(?i)(?:join|concat|implode|paste|strcat|sprint)[^;]{0,32}[\[({,]\s{0,40}" + _OPEN + rb"\Z"
@@ -158,24 +158,20 @@ def _is_one_value(text: bytes, joint: re.Match[bytes]) -> bool:
 def _listed_to(text: bytes, joint: re.Match[bytes]) -> int:
     """Return where the literals end that make one value with the one before a joint; -1 if they are items of a list.
 
-    Three and more that are an id; some that are a secret, where a function joins them or no comma parts them. Only a
-    function makes an id without digits of what commas part: a list of words may hold one.
+    Three and more that are an id; some that are a secret, where a function joins them or no comma parts them. Where
+    anything parts them only a function makes an id without digits: a list of words may hold one.
     """
     before = _LITERAL_END.match(text, 0, joint.start())
-    value, end, count, commas = b"" if before is None else before[0], joint.start(), 1, False
+    value, end, count, between = b"" if before is None else before[0], joint.start(), 1, b""
     start = end - len(value)
     while value and len(value) < _SECRET_SIZE and (item := _ITEM.match(text, end)) is not None:
-        value, end, count, commas = value + item["value"], item.end(), count + 1, commas or bool(item["comma"])
+        value, end, count, between = value + item["value"], item.end(), count + 1, between + item["between"]
         if 2 < count < len(value) == _ID_SIZE and _ID.fullmatch(value) is not None:
-            return end if not commas or not value.isalpha() or _are_joined(text, start, end) else -1
+            return end if not between or not value.isalpha() or _are_joined(text, start, end) else -1
     # Characters one by one are another decoder's.
-    if (
-        len(value) != _SECRET_SIZE
-        or count == _SECRET_SIZE
-        or not (_are_joined(text, start, end) if commas else plausible(value.decode()))
-    ):
+    if len(value) != _SECRET_SIZE or count == _SECRET_SIZE:
         return -1
-    return end
+    return end if (_are_joined(text, start, end) if b"," in between else plausible(value.decode())) else -1
 
 
 def _are_joined(text: bytes, start: int, end: int) -> bool:

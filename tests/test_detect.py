@@ -1148,7 +1148,9 @@ def test_a_pair_in_pieces_that_are_joined_is_found(
         return [value[low:high] for low, high in itertools.pairwise(places)]
 
     for _ in range(5):
-        key_id, secret = make_key_id(rng), make_secret(rng)
+        # Words of a list make an id without digits.
+        key_id = next(one for one in iter(lambda: make_key_id(rng), "") if not one.isalpha())
+        secret = make_secret(rng)
         text = f"access_key = {joined(cut(key_id))}\nsecret_key = {joined(cut(secret))}\n"
         assert (key_id, secret) in pairs(text.encode(), prefilter)
 
@@ -1158,3 +1160,17 @@ def test_items_of_a_list_that_nothing_joins_make_no_secret(prefilter: Prefilter,
     text = f'access_key = "{key_id}"\nsecret_parts = ["{secret[:12]}", "{secret[12:30]}", "{secret[30:]}"]\n'
     words = b'words = ["ARMY", "ASIA", "ASKS", "ATOM", "AUNT", "AURA", "AWAY"]'
     assert pairs(text.encode() + words, prefilter) == {(key_id, None)}
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("id_too", [True, False])
+def test_a_secret_in_base64_behind_a_sign_of_equality_is_paired(
+    id_too: bool, quote: str, prefilter: Prefilter, rng: random.Random
+) -> None:
+    keys = [(make_key_id(rng), make_secret(rng)) for _ in range(3)]
+    text = ""
+    for number, (key_id, secret) in enumerate(keys):
+        first = base64.b64encode(key_id.encode()).decode() if id_too else key_id
+        second = base64.b64encode(secret.encode()).decode()
+        text += f"//r{number}/:username={quote}{first}{quote}\n//r{number}/:_password={quote}{second}{quote}\n"
+    assert pairs(text.encode(), prefilter) == set(keys)
