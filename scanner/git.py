@@ -270,6 +270,8 @@ class GitSource:
         fresh_rest = listing.rest[~own.holds(listing.rest)]
         yield Checkpoint(Tally(known=len(listing.rest) - len(fresh_rest)))
         others.append(Part(fresh_rest, hashed, check=not ours, loose=True))
+        # Their ids are known as soon as the packed ones are read: there are few, and they are read each time.
+        others.append(Part(listing.twice, check=True, loose=True))
         large = [pack for pack, _ in listing.packs if pack.end >= filtered_from]
         if not whole and large:
             trees, older_trees = self._trees(git, listing, large)

@@ -32,6 +32,8 @@ class Listing:
     """Each pack, and which of its positions are to be read from it (those that no earlier pack has)."""
     rest: Ids
     """Loose objects, and those of packs that only git can list, trees among them."""
+    twice: Ids
+    """Loose objects that a pack has too, of which git reads that one."""
     skipped: tuple[Skipped, ...]
 
     def has(self, ids: Ids) -> NDArray[np.bool_]:
@@ -82,9 +84,10 @@ def list_objects(layout: Layout, git: ObjectAccess, trees_below: float = 0) -> L
     readable = (folder for folder in folders if not isinstance(folder, Skipped))
     loose = [*_told(_loose(folder, layout.width, git.irregular) for folder in readable)]
     rest.append(from_hex([each for each in loose if isinstance(each, str)], layout.width))
+    twice = rest[-1][met.holds(rest[-1])]
     skipped += [each for each in (*indexes, *loose) if isinstance(each, Skipped)]
     others = np.unique(np.concatenate(rest), axis=0) if len(rest) > 2 else np.concatenate(rest)
-    return Listing(tuple(packs), others[~met.holds(others)], tuple(skipped))
+    return Listing(tuple(packs), others[~met.holds(others)], twice, tuple(skipped))
 
 
 def _held(met: IdSet, ids: Ids) -> NDArray[np.bool_]:

@@ -93,6 +93,25 @@ def test_a_large_object_that_does_not_have_its_id_is_told(tmp_path: Path, rng: r
     assert scan(tmp_path / "r").summary["read"]["objects"] == 0
 
 
+@pytest.mark.parametrize("filtered_from", ["0", str(1 << 30)])
+def test_a_loose_copy_of_a_packed_object_that_holds_something_else_is_read_and_told(
+    tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch, filtered_from: str
+) -> None:
+    monkeypatch.setenv("FIREDAMP_DELTA_MIN_BYTES", filtered_from)
+    repository, (key_id, text) = Repository(tmp_path / "r", bare=True), leak(rng)
+    objects = repository.path / "objects"
+    other, true = (write_pack(objects / "pack", [Whole(HARMLESS), Whole(b"honest\n")]).ids[at].hex() for at in (0, 1))
+    for name, content in ((other, text.encode()), (true, b"honest\n")):
+        (objects / name[:2]).mkdir(exist_ok=True)
+        (objects / name[:2] / name[2:]).write_bytes(zlib.compress(b"blob %d\0" % len(content) + content))
+    for _ in range(2):
+        found = scan(repository.path)
+        assert (found.status, found.findings.keys()) == (2, {key_id})
+        (told,) = found.summary["failed"]["items"]
+        assert told["what"].endswith(other)
+        assert told["why"] == "its content is another than its id says"
+
+
 @pytest.mark.parametrize("kind", ["sha1", "sha256"])
 def test_what_was_ruled_out_counts_in_its_folder_only(
     tmp_path: Path, scan: Scan, monkeypatch: pytest.MonkeyPatch, kind: str
