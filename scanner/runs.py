@@ -160,6 +160,8 @@ _ESCAPED: Final = (
     rb"|\\u(?=00[23])|\\u0(?=0[23])|\\u00(?=[23])|\\u00[23](?=[0-9A-Fa-f])"
 )
 """What stands before the letters and digits of an escape: of a line's end, a quote or a sign."""
+_NO_NAME: Final = rb"(?![A-Za-z0-9_]|={1,2}(?!3D)[A-Za-z0-9_]|=[\"'$]|[ \t]{1,8}=|\\{0,8}[\"']?[ \t]{0,8}:)"
+"""A line of a block is not the name of the next value, nor its beginning."""
 _SHORTEST_LINE: Final = 20
 _SOFT: Final = re.compile(rb"=\r?\n")
 _SOFT_LINE: Final = 70
@@ -196,7 +198,7 @@ class Wrapped:
             regex.compile(rb"(?r)" + border + alphabet + rb"*"),
             re.compile(alphabet + rb"*"),
             regex.compile(rb"(?r)" + border + rb"(" + alphabet + rb"+)" + GAP),
-            re.compile(GAP + rb"(" + alphabet + rb"+)"),
+            re.compile(GAP + rb"(" + alphabet + rb"++)" + _NO_NAME),
         )
 
     def lines(self, text: bytes, at: int) -> list[tuple[int, int]]:

@@ -1174,3 +1174,37 @@ def test_a_secret_in_base64_behind_a_sign_of_equality_is_paired(
         second = base64.b64encode(secret.encode()).decode()
         text += f"//r{number}/:username={quote}{first}{quote}\n//r{number}/:_password={quote}{second}{quote}\n"
     assert pairs(text.encode(), prefilter) == set(keys)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n",
+        "access_key: {}\nsecret_key: {}\n",
+        "  access_key: {}\n  region: eu\n  secret_key: {}\n",
+        '{{"accessKeyId": "{}", "a": 1, "secretAccessKey": "{}"}}\n',
+        "access = {}\nbucket = b\nsecret = {}\n",
+    ],
+    ids=["env", "yaml", "indented", "json", "ini"],
+)
+@pytest.mark.parametrize("id_too", [True, False])
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        lambda value: value.encode().hex(),
+        lambda value: value.encode().hex().upper(),
+        lambda value: base64.b64encode(value.encode()).decode(),
+    ],
+    ids=["hex", "upper", "base64"],
+)
+def test_the_name_below_an_encoded_value_is_no_part_of_it(
+    encoded: Callable[[str], str], id_too: bool, layout: str, prefilter: Prefilter, rng: random.Random
+) -> None:
+    keys = [(make_key_id(rng), make_secret(rng)) for _ in range(3)]
+    text = "".join(layout.format(encoded(one) if id_too else one, encoded(other)) for one, other in keys)
+    best = {
+        (each.credential.key_id, each.credential.secret)
+        for each in located(text.encode(), prefilter)
+        if not each.credential.rank
+    }
+    assert best == {(key_id, Secret(secret)) for key_id, secret in keys}
