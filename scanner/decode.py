@@ -47,6 +47,21 @@ def _utf16_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
             yield Run(low, low + len(units), ascii_bytes, (Segment(0, low + phase, 2, 1, "utf-16"),))
 
 
+# EBCDIC: letters and digits stand in the same places in every Latin code page of it, and lines end with 0x15 or 0x25.
+
+_FROM_EBCDIC: Final = bytes(range(256)).decode("cp037").translate({0x85: "\n"}).encode("latin-1")
+_TO_EBCDIC: Final = bytes(map(bytes(range(256)).decode("cp037").encode("latin-1").index, range(256)))
+
+
+def _ebcdic_shapes(inner: Shape) -> Iterator[Encoded]:
+    yield Encoded(tuple(values.translate(_TO_EBCDIC) for values in inner))
+
+
+def _ebcdic_runs(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
+    for low, high in windows(marks, len(text), 2 * REACH):
+        yield Run(low, high, text[low:high].translate(_FROM_EBCDIC), (Segment(0, low, 1, 1, "ebcdic"),))
+
+
 # A string cut into literals: by an operator, over lines, or side by side.
 _OPEN: Final = rb"[bBrRuUfFL@$]{0,2}[\"'`]"
 _OPERATOR: Final = rb"(?:\+\+?|\.\.?|&|~|\^|\|\||<>|\\)"
@@ -323,5 +338,6 @@ DECODERS: Final[tuple[Decoder, ...]] = (
         signs=_SIGNS,
     ),
     Decoder("git patch", _nothing, patches.runs),
+    Decoder("ebcdic", _ebcdic_shapes, _ebcdic_runs),
 )
 """Every encoding that is undone. The order is that of preference where two decoders read the same place."""

@@ -751,6 +751,23 @@ def test_a_key_in_the_name_of_a_linked_work_trees_ref_is_found(tmp_path: Path, r
         assert match["path"] == (".git/refs" if target == "r" else str(tmp_path / "r" / ".git" / "refs"))
 
 
+@pytest.mark.parametrize("encoding", ["cp037", "cp273", "cp500", "cp1140", "latin-1", "shift_jis", "utf-16"])
+@pytest.mark.parametrize("filtered_from", ["1", str(1 << 30)])
+def test_a_pair_in_a_message_of_another_encoding_is_found(  # noqa: PLR0917
+    tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch, encoding: str, filtered_from: str
+) -> None:
+    monkeypatch.setenv("FIREDAMP_DELTA_MIN_BYTES", filtered_from)
+    repository, (key_id, text) = Repository(tmp_path / "r", bare=True), leak(rng)
+    tree = repository.git("mktree", given=b"")
+    head = f"tree {tree}\nauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\nencoding {encoding}\n\n"
+    commit = ("commit", "--literally", "-w", "--stdin")
+    tip = repository.git("hash-object", "-t", *commit, given=head.encode() + f"a message\n\n{text}".encode(encoding))
+    repository.git("update-ref", "refs/heads/main", tip)
+    repository.git("repack", "-q", "-a", "-d")
+    found = scan(repository.path, options=("--offline", "--show-secrets")).findings
+    assert {key: each["secret"] for key, each in found.items()} == {key_id: text.split()[-1]}
+
+
 def test_a_secret_is_read_again_from_its_object_or_file(tmp_path: Path, rng: random.Random, scan: Scan) -> None:
     repository = Repository(tmp_path / "r")
     key_id, text = leak(rng)

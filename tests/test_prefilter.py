@@ -59,6 +59,7 @@ def encodings(text: bytes) -> dict[str, list[bytes]]:
     made["base64"] = [base64.b64encode(b"x" * n + text) for n in range(3)]
     made["base64"] += [base64.urlsafe_b64encode(b"x" * n + text) for n in range(3)]
     made["utf-16"] = [text.decode().encode("utf-16-le"), text.decode().encode("utf-16-be")]
+    made["ebcdic"] = [text.decode().encode(codec) for codec in ("cp037", "cp1140")]
     return made
 
 
