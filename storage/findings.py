@@ -117,8 +117,8 @@ class FindingRows(Rows):
             )
             for blob in {row[0] for row in dropped}:
                 self._db.execute(
-                    "DELETE FROM provenance WHERE blob = ?1 AND NOT EXISTS (SELECT 1 FROM match WHERE blob = ?1)",
-                    (blob,),
+                    "DELETE FROM provenance WHERE blob = :blob AND NOT EXISTS (SELECT 1 FROM match WHERE blob = :blob)",
+                    {"blob": blob},
                 )
 
     def _insert_seen(self, detector: str, seen: SeenObjects, at: str) -> None:
@@ -221,8 +221,8 @@ class FindingRows(Rows):
         rows = self._all(
             # A range, for which there is the index: hexadecimal digits come before g.
             f"""SELECT {_FINDING} FROM finding
-            WHERE fingerprint BETWEEN ?1 AND ?1 || 'g' OR access_key_id = ?2 ORDER BY access_key_id, rank""",
-            (prefix.lower(), prefix),
+            WHERE fingerprint BETWEEN :low AND :low || 'g' OR access_key_id = :id ORDER BY access_key_id, rank""",
+            {"low": prefix.lower(), "id": prefix},
         )
         return [_finding(row) for row in rows]
 
@@ -339,12 +339,12 @@ class FindingRows(Rows):
         object folder claimed, what a source remembered and how scans ended is kept for half a year: passing checkouts
         would fill the file.
         """
-        values = (_version(detector), rfc3339(at - _KEPT))
-        other = "substr(detector || '+', 1, length(?1) + 1) <> ?1 || '+'"
+        values = {"version": _version(detector), "kept": rfc3339(at - _KEPT)}
+        other = "substr(detector || '+', 1, length(:version) + 1) <> :version || '+'"
         useless = {
-            "seen": f"{other} OR (folder <> '' AND at < ?2)",
-            "source_state": f"{other} OR at < ?2",
-            "scan_run": "coalesce(ended, started) < ?2",
+            "seen": f"{other} OR (folder <> '' AND at < :kept)",
+            "source_state": f"{other} OR at < :kept",
+            "scan_run": "coalesce(ended, started) < :kept",
         }
         small = f"""SELECT detector, width, folder, made FROM seen WHERE length(ids) < {_SMALL}
             GROUP BY detector, width, folder, made HAVING count(*) > {_SEGMENTS}"""

@@ -121,8 +121,8 @@ class JobRows(Rows):
         """Return the last runs, of one job when given, newest first."""
         rows = self._all(
             """SELECT job, started, ended, outcome, detail FROM job_run
-            WHERE ?1 IS NULL OR job = ?1 ORDER BY id DESC LIMIT ?2""",
-            (job, limit),
+            WHERE :job IS NULL OR job = :job ORDER BY id DESC LIMIT :most""",
+            {"job": job, "most": limit},
         )
         return [_run(row) for row in rows]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TypeVar
@@ -14,6 +14,9 @@ from firedamp.storage.times import parse_time
 
 Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
+Parameters = Sequence[Value] | Mapping[str, Value]
+"""What stands for `?` in a statement, one after the other, or for `:name`. Not for `?1`: Python 3.12.0 to 3.12.3 warn
+of that with a sequence (CPython's issue 117995)."""
 
 _T = TypeVar("_T")
 
@@ -41,11 +44,11 @@ class Rows:
                 self._db.rollback()
                 raise
 
-    def _all(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+    def _all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         with _failures():
             return list(self._db.execute(sql, parameters).fetchall())
 
-    def _one(self, sql: str, parameters: Sequence[Value] = ()) -> Row | None:
+    def _one(self, sql: str, parameters: Parameters = ()) -> Row | None:
         with _failures():
             row: Row | None = self._db.execute(sql, parameters).fetchone()
         return row

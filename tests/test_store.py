@@ -209,9 +209,9 @@ def test_a_finding_is_told_from_one_of_which_no_scan_has_told_yet() -> None:
 def test_what_an_older_database_holds_was_told(tmp_path: Path) -> None:
     statement = """INSERT INTO finding (fingerprint, kind, has_secret, has_token, rank, example, canary, notes, status,
         detail, partitions, state, state_reason, first_seen, last_seen)
-        VALUES (?1, 'aws-access-key', 1, 0, 0, 0, 0, '[]', 'UNCHECKED', '', '[]', 'open', '', ?2, ?2)"""
-    name = finding().fingerprint
-    with Store(of_version(11, tmp_path, statement, (name, NOW.isoformat()))) as store:
+        VALUES (?, 'aws-access-key', 1, 0, 0, 0, 0, '[]', 'UNCHECKED', '', '[]', 'open', '', ?, ?)"""
+    name, at = finding().fingerprint, NOW.isoformat()
+    with Store(of_version(11, tmp_path, statement, (name, at, at))) as store:
         assert store.told([name]).keys() == {name}
 
 
@@ -344,8 +344,8 @@ def test_a_database_from_before_claims_were_kept_apart_reads_once_more(tmp_path:
 
 
 def test_a_placement_from_before_empty_places_were_known_is_kept(tmp_path: Path) -> None:
-    statement = "INSERT INTO placement VALUES ('K', 'file', '/x', 'env', 'h', ?1, ?1, 'present', '')"
-    path = of_version(9, tmp_path, statement, (NOW.isoformat(),))
+    statement = "INSERT INTO placement VALUES ('K', 'file', '/x', 'env', 'h', ?, ?, 'present', '')"
+    path = of_version(9, tmp_path, statement, (NOW.isoformat(), NOW.isoformat()))
     with Store(path) as store:
         (kept,) = store.placements().values()
     assert (kept.place, kept.state, kept.was_empty) == ("/x", PlacementState.PRESENT, False)
@@ -362,9 +362,9 @@ def test_secrets_in_the_paths_of_an_older_database_are_masked_and_no_byte_of_the
         ("3", "git", "/r", f"{secret}/{key}", NOW),
     ]  # fmt: skip
     path = of_version(10, tmp_path, places, *((*row[:4], NOW.isoformat()) for row in rows))
-    skipped = json.dumps([{"outcome": "failed", "what": pair, "why": "no", "count": 2}])
+    skipped, at = json.dumps([{"outcome": "failed", "what": pair, "why": "no", "count": 2}]), NOW.isoformat()
     with sqlite3.connect(path) as db:
-        db.execute("INSERT INTO scan_run VALUES (1, ?, '1', ?2, ?2, 0, '{}', ?3)", (pair, NOW.isoformat(), skipped))
+        db.execute("INSERT INTO scan_run VALUES (1, ?, '1', ?, ?, 0, '{}', ?)", (pair, at, at, skipped))
         db.execute("INSERT INTO seen VALUES (1, '1', 20, ?, 'm', '', x'00')", (pair,))
         db.execute("INSERT INTO source_state VALUES (?, '1', x'00', '')", (pair,))
         db.execute("INSERT INTO source_state VALUES ('git:/r', '1', ?, '')", (pair.encode(),))
@@ -391,8 +391,8 @@ def test_a_database_that_kept_the_grade_of_rights_in_the_severity_alone_tells_it
         7, tmp_path,
         """INSERT INTO finding (fingerprint, status, arn, severity, kind, has_secret, has_token, rank, example, canary,
         notes, partitions, state, state_reason, detail, first_seen, last_seen)
-        VALUES (?, ?, ?, ?, 'aws-access-key', 1, 0, 0, 0, 0, '[]', '[]', 'open', '', '', ?5, ?5)""",
-        *((f"{number:032}", *row, NOW.isoformat()) for number, row in enumerate(rows)),
+        VALUES (?, ?, ?, ?, 'aws-access-key', 1, 0, 0, 0, 0, '[]', '[]', 'open', '', '', ?, ?)""",
+        *((f"{number:032}", *row, NOW.isoformat(), NOW.isoformat()) for number, row in enumerate(rows)),
     )  # fmt: skip
     with Store(path) as store:
         kept = {int(each.fingerprint): each.rights for each in store.findings()}
