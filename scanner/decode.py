@@ -255,7 +255,7 @@ DECODERS: Final[tuple[Decoder, ...]] = (
         packed.runs,
         wrap=rb"[\s\\nr\"'+.,>#*/]{1,72}",
         rhythm=4,
-        signs=re.compile(rb"[A-Za-z0-9+/]{54}(?:==|[A-Za-z0-9+/]=)"),
+        signs=re.compile(rb"[A-Za-z0-9+/]{54}(?:==|[A-Za-z0-9+/]=|(?<![A-Za-z0-9+/]{55})(?![A-Za-z0-9+/=]))"),
     ),
     Decoder("utf-16", _utf16_shapes, _utf16_runs, rhythm=2),
     Decoder("hex", spelled(styled(b"", "02x")), spelling.hex_runs, rhythm=2, signs=spelling.HEX_SECRET),
