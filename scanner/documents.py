@@ -358,7 +358,7 @@ _OBJECT_HEAD: Final = 24
 
 
 def unpdf(file: File, budget: Budget) -> Parts:
-    """PDF: the text of each page with its notes, properties, scripts and attachments, as pdfium reads them.
+    """PDF: the text of each page, cut off or not, its notes, properties, scripts and attachments, as pdfium reads them.
 
     What holds no object is a text that begins as a PDF does, and no failure.
     """
@@ -376,7 +376,7 @@ def unpdf(file: File, budget: Budget) -> Parts:
             budget.check()
             try:
                 page = document[number]
-                text = "\n".join((page.get_textpage().get_text_bounded(), *_notes(page, budget))).rstrip("\n")
+                text = "\n".join((page.get_textpage().get_text_range(), *_notes(page, budget))).rstrip("\n")
             except pypdfium2.PdfiumError:
                 yield Unread(f"page {number + 1}", "is damaged")
                 continue

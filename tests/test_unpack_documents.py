@@ -265,6 +265,12 @@ def test_a_pdf_whose_objects_begin_behind_long_comments_is_read(pack: Callable[[
     assert list(failures(pack(cut)).values()) == ["pdf is damaged"], "the object begins at the border of what is read"
 
 
+def test_a_pdf_gives_the_text_that_its_page_cuts_off(rng: random.Random) -> None:
+    id_ = make_key_id(rng).encode()
+    narrow = pdf(b"key_of_all = " + id_).replace(b"[0 0 900 800]", b"[0 0 130 702]")
+    assert members(narrow)["page 1"] == b"key_of_all = " + id_
+
+
 def test_a_pdf_gives_its_properties_notes_and_scripts() -> None:
     note = b"/Annots[<</Type/Annot/Subtype/Text/Rect[0 0 9 9]/Contents(a note)>>]"
     script = b"/Names<</JavaScript<</Names[(j)<</S/JavaScript/JS(var key)>>]>>>>"
