@@ -31,6 +31,23 @@ def pass_hole(handle: int) -> None:
         os.lseek(handle, max(at, data - _BEFORE) if data > at else at, os.SEEK_SET)
 
 
+def left(handle: int) -> int:
+    """Return how many bytes stand behind the place where handle is, without holes where they are passed. It moves."""
+    size, at, found = os.fstat(handle).st_size, os.lseek(handle, 0, os.SEEK_CUR), 0
+    if not has_holes(os.fstat(handle)):
+        return max(0, size - at)
+    while at < size:
+        pass_hole(handle)
+        begin = os.lseek(handle, 0, os.SEEK_CUR)
+        try:
+            at = os.lseek(handle, begin + _BEFORE, os.SEEK_HOLE)
+        except OSError:  # beyond the end, or where holes are not told
+            at = size
+        found += max(0, at - begin)
+        os.lseek(handle, at, os.SEEK_SET)
+    return found
+
+
 class Dense(FileIO):
     """A file that is read without its holes. It takes over the descriptor."""
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from firedamp.scanner import rules
-from firedamp.scanner.holes import has_holes, pass_hole
+from firedamp.scanner.holes import has_holes, left, pass_hole
 from firedamp.scanner.jit import NoCompilerError
 from firedamp.scanner.names import with_key_id
 from firedamp.scanner.same import MANY, Same
@@ -552,6 +552,7 @@ class Walker:
             return None
         done.bytes += length
         if verdict or world.interesting(buffer[:length]):
+            done.bytes += 0 if whole else left(handle)
             return True
         while not whole:
             carried = buffer[max(0, length - OVERLAP) : length].tobytes()
@@ -561,6 +562,7 @@ class Walker:
             done.bytes += more
             length = len(carried) + more
             if more and world.interesting(buffer[:length]):
+                done.bytes += left(handle)
                 return True
             whole = more < WINDOW
         return False

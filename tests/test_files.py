@@ -446,6 +446,31 @@ def test_a_large_container_is_given_by_its_path(tmp_path: Path, rng: random.Rand
     assert not blobs[0].window
 
 
+@pytest.mark.parametrize("at", [0, files.WINDOW + 5, 2 * files.WINDOW + 5, None])
+def test_a_large_file_counts_whole_wherever_its_key_stands(at: int | None, tmp_path: Path, rng: random.Random) -> None:
+    size = 3 * files.WINDOW
+    text = bytearray(b"nothing here\n" * (size // 13 + 1))[:size]
+    if at is not None:
+        text[at : at + 20] = make_key_id(rng).encode()
+    write(tmp_path / "large.txt", bytes(text))
+    seen = run(folder(tmp_path))
+    assert bool(seen.blobs) == (at is not None)
+    assert seen.tally.bytes == size
+
+
+@pytest.mark.skipif(not hasattr(os, "SEEK_HOLE"), reason="the system does not tell holes")
+def test_holes_behind_a_key_are_not_counted(tmp_path: Path, rng: random.Random) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.write(make_key_id(rng).encode() * 1_000)
+        file.seek(1 << 30)
+        file.write(b"behind a gigabyte of nothing" * 1_000)
+        file.seek(2 << 30)
+        file.write(b"\n")
+    seen = run(folder(tmp_path))
+    assert len(seen.blobs) == 1
+    assert 48_000 < seen.tally.bytes < 48_000 + files.WINDOW + (64 << 10)
+
+
 def test_small_files_are_looked_at_together_and_none_hides_behind_another(tmp_path: Path, rng: random.Random) -> None:
     looks: list[int] = []
 
