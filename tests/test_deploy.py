@@ -43,7 +43,7 @@ def test_every_action_of_the_policies_is_explained() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # parliament and json-cfg read their data the old way
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore:pkg_resources is deprecated:UserWarning")
 @pytest.mark.parametrize("role", needs.ROLES)
 def test_parliament_finds_nothing_in_a_policy(role: str) -> None:
     import parliament

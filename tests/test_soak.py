@@ -57,6 +57,13 @@ class World:
     unsure: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Deliveries after which the process died before it could write down that they were made."""
     alerts: dict[str, Alert] = field(default_factory=dict)
+    blockers: list[sqlite3.Connection] = field(default_factory=list)
+    """Other processes that hold the lock."""
+
+    def unlock(self) -> None:
+        """Let the others go: Python may keep what a failure went through, and the feed with it, for a while."""
+        while self.blockers:
+            self.blockers.pop().close()
 
     def now(self) -> datetime:
         """Return what the clock shows: the process may die whenever it looks at it."""
@@ -129,10 +136,11 @@ class Queue:
                 # Another process holds the lock for longer than anybody waits, and lets go right behind.
                 blocker = sqlite3.connect(world.database)
                 blocker.execute("BEGIN IMMEDIATE")
+                world.blockers.append(blocker)
                 try:
                     yield page
                 finally:
-                    blocker.close()
+                    world.unlock()
             else:
                 yield page
 
@@ -214,8 +222,10 @@ def one_process(world: World, feeds: list[Queue], until: datetime, step: timedel
                     watch.poll(feed, store, world.now(), rules, world.now)
                 alerts.deliver(store, channels, world.now)
             except Failure:
+                world.unlock()
                 continue  # the command ends with 2, and runs again in a minute
     finally:
+        world.unlock()
         store.close()
 
 
