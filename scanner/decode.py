@@ -120,6 +120,8 @@ _JOINER: Final = re.compile(
     rb"(?i)(?:join|concat|implode|paste|strcat|sprint)[^;]{0,32}[\[({,]\s{0,40}" + _OPEN + rb"\Z"
 )
 _JOINER_BEHIND: Final = re.compile(rb"[\"'`],?\s{0,40}\]\s{0,40}\.(?:join|inject|reduce)\b")
+_MOST_PIECES: Final = 8
+"""Literals that make one value: to look further from each item of a long list takes seconds a megabyte."""
 _JOINER_REACH: Final = 96
 """What makes one value of the literals that follow, or that stand before."""
 _SECRET: Final = re.compile(rb"[A-Za-z0-9+/]{%d}" % _SECRET_SIZE)
@@ -140,8 +142,10 @@ def _concatenated(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
                 wrapped = max(wrapped, _wrapped_to(text, found))
                 joins = found.start() < wrapped
             else:
-                listed_to = max(listed_to, _listed_to(text, found))
                 joins = bool(found["sure"]) or found.start() < listed_to or _is_one_value(text, found)
+                if not joins:
+                    listed_to = _listed_to(text, found)
+                    joins = found.start() < listed_to
             if not joins:
                 start = found.start() + 1
                 continue
@@ -174,12 +178,19 @@ def _listed_to(text: bytes, joint: re.Match[bytes]) -> int:
     """Return where the literals end that make one value with the one before a joint; -1 if they are items of a list.
 
     Three and more that are an id; some that are a secret, where a function joins them or no comma parts them. Where
-    anything parts them only a function makes an id without digits: a list of words may hold one.
+    anything parts them only a function makes an id without digits: a list of words may hold one. Characters one by one
+    are another decoder's.
     """
     before = _LITERAL_END.match(text, 0, joint.start())
     value, end, count, between = b"" if before is None else before[0], joint.start(), 1, b""
     start = end - len(value)
-    while value and len(value) < _SECRET_SIZE and (item := _ITEM.match(text, end)) is not None:
+    while (
+        value
+        and len(value) < _SECRET_SIZE
+        and count < _MOST_PIECES
+        and (count < 3 or len(value) > count)
+        and (item := _ITEM.match(text, end)) is not None
+    ):
         value, end, count, between = value + item["value"], item.end(), count + 1, between + item["between"]
         if 2 < count < len(value) == _ID_SIZE and _ID.fullmatch(value) is not None:
             return end if not between or not value.isalpha() or _are_joined(text, start, end) else -1
