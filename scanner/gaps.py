@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from firedamp.scanner.packindex import PackListing
 from firedamp.scanner.reading import OVERLAP, WINDOW, Hits
 
-_STEP = 1 << 16
+_STEP: Final = 1 << 16
+"""Bytes of an entry that are inflated at a time."""
 
 
 def with_gap(pack: PackListing, positions: NDArray[np.int32], hits: Hits) -> Iterator[int]:
@@ -20,6 +22,8 @@ def with_gap(pack: PackListing, positions: NDArray[np.int32], hits: Hits) -> Ite
     To inflate every entry would take as long as git does. So the pack is looked at as it is stored, and only what holds
     a hit is inflated. A pack that is gone or cut short is left to git, which tells it.
     """
+    if not positions.size:
+        return
     try:
         stored = np.memmap(pack.pack, np.uint8, "r")
     except (OSError, ValueError):
@@ -39,10 +43,9 @@ def with_gap(pack: PackListing, positions: NDArray[np.int32], hits: Hits) -> Ite
 
 
 def _ranges(begins: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield where entries that stand side by side begin and end."""
-    if begins.size:
-        apart = np.flatnonzero(begins[1:] != ends[:-1])
-        yield from zip(begins[[0, *(apart + 1)]].tolist(), ends[[*apart, -1]].tolist(), strict=True)
+    """Yield where entries that stand side by side begin and end. There is one at least."""
+    apart = np.flatnonzero(begins[1:] != ends[:-1])
+    yield from zip(begins[[0, *(apart + 1)]].tolist(), ends[[*apart, -1]].tolist(), strict=True)
 
 
 def _has_gap(stored: NDArray[np.uint8], begin: int, end: int) -> bool:
@@ -50,10 +53,9 @@ def _has_gap(stored: NDArray[np.uint8], begin: int, end: int) -> bool:
     engine, at = zlib.decompressobj(), begin
     try:
         while at < end and not engine.eof:
-            data = engine.unconsumed_tail or stored[at : min(at + _STEP, end)].tobytes()
-            if not engine.unconsumed_tail:
-                at += len(data)
+            data = stored[at : min(at + _STEP, end)].tobytes()
             engine.decompress(data, WINDOW)
+            at += len(data) - len(engine.unconsumed_tail)
     except zlib.error:
         return False
-    return engine.eof and (bool(engine.unused_data) or at < end)
+    return engine.eof and at - len(engine.unused_data) < end

@@ -638,6 +638,18 @@ def test_bytes_between_the_objects_of_a_pack_are_told_and_the_objects_are_read( 
         written.index.unlink()
 
 
+@pytest.mark.parametrize("filtered_from", ["1", str(1 << 30)])
+def test_bytes_behind_an_object_that_grows_a_thousandfold_are_told(
+    tmp_path: Path, rng: random.Random, scan: Scan, monkeypatch: pytest.MonkeyPatch, filtered_from: str
+) -> None:
+    monkeypatch.setenv("FIREDAMP_DELTA_MIN_BYTES", filtered_from)
+    repository, (_, hidden) = Repository(tmp_path / "r", bare=True), leak(rng)
+    write_pack(repository.path / "objects" / "pack", [Whole(b"x" * (9 << 20))], behind={0: hidden.encode()})
+    found = scan(repository.path)
+    (told,) = found.summary["failed"]["items"]
+    assert (found.status, told["why"]) == (2, "bytes stand behind its end, which git passes by")
+
+
 @pytest.mark.parametrize("entries", [[Whole(b"harmless")], []])
 def test_bytes_before_the_first_object_of_a_pack_are_told(
     tmp_path: Path, rng: random.Random, scan: Scan, entries: list[Whole]
