@@ -120,10 +120,10 @@ _JOINER: Final = re.compile(
     rb"(?i)(?:join|concat|implode|paste|strcat|sprint)[^;]{0,32}[\[({,]\s{0,40}" + _OPEN + rb"\Z"
 )
 _JOINER_BEHIND: Final = re.compile(rb"[\"'`],?\s{0,40}\]\s{0,40}\.(?:join|inject|reduce)\b")
+"""What makes one value of the literals that follow, or that stand before."""
+_JOINER_REACH: Final = 96
 _MOST_PIECES: Final = 8
 """Literals that make one value: to look further from each item of a long list takes seconds a megabyte."""
-_JOINER_REACH: Final = 96
-"""What makes one value of the literals that follow, or that stand before."""
 _SECRET: Final = re.compile(rb"[A-Za-z0-9+/]{%d}" % _SECRET_SIZE)
 
 
@@ -161,8 +161,14 @@ def _concatenated(text: bytes, marks: Sequence[Mark]) -> Iterator[Run]:
 
 def _beside(text: bytes, joint: re.Match[bytes]) -> tuple[bytes, bytes]:
     """Return what of a value ends the literal before a joint, and what begins the one behind it."""
-    before, after = _LITERAL_END.match(text, 0, joint.start()), _LITERAL_START.match(text, joint.end())
-    return b"" if before is None else before[0], b"" if after is None else after[0]
+    after = _LITERAL_START.match(text, joint.end())
+    return _before(text, joint), b"" if after is None else after[0]
+
+
+def _before(text: bytes, joint: re.Match[bytes]) -> bytes:
+    """Return what of a value ends the literal before a joint."""
+    before = _LITERAL_END.match(text, 0, joint.start())
+    return b"" if before is None else before[0]
 
 
 def _is_one_value(text: bytes, joint: re.Match[bytes]) -> bool:
@@ -181,8 +187,7 @@ def _listed_to(text: bytes, joint: re.Match[bytes]) -> int:
     anything parts them only a function makes an id without digits: a list of words may hold one. Characters one by one
     are another decoder's.
     """
-    before = _LITERAL_END.match(text, 0, joint.start())
-    value, end, count, between = b"" if before is None else before[0], joint.start(), 1, b""
+    value, end, count, between = _before(text, joint), joint.start(), 1, b""
     start = end - len(value)
     while (
         value
@@ -194,8 +199,7 @@ def _listed_to(text: bytes, joint: re.Match[bytes]) -> int:
         value, end, count, between = value + item["value"], item.end(), count + 1, between + item["between"]
         if 2 < count < len(value) == _ID_SIZE and _ID.fullmatch(value) is not None:
             return end if not between or not value.isalpha() or _are_joined(text, start, end) else -1
-    # Characters one by one are another decoder's.
-    if len(value) != _SECRET_SIZE or count == _SECRET_SIZE:
+    if len(value) != _SECRET_SIZE:
         return -1
     return end if (_are_joined(text, start, end) if b"," in between else plausible(value.decode())) else -1
 
