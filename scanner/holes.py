@@ -33,8 +33,9 @@ def pass_hole(handle: int) -> None:
 
 def left(handle: int) -> int:
     """Return how many bytes stand behind the place where handle is, without holes where they are passed. It moves."""
-    size, at, found = os.fstat(handle).st_size, os.lseek(handle, 0, os.SEEK_CUR), 0
-    if not has_holes(os.fstat(handle)):
+    status, at, found = os.fstat(handle), os.lseek(handle, 0, os.SEEK_CUR), 0
+    size = status.st_size
+    if not has_holes(status):
         return max(0, size - at)
     while at < size:
         pass_hole(handle)

@@ -19,7 +19,7 @@ import time
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,8 +220,8 @@ class _Sorted:
     def __init__(self, keys: array[int]) -> None:
         self._keys = keys
 
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, int) and contains(self._keys, key)
+    def __contains__(self, key: int) -> bool:
+        return contains(self._keys, key)
 
 
 @dataclass(slots=True)
@@ -253,7 +253,7 @@ class Walker:
         return Walker, (self._world,)
 
     @functools.cached_property
-    def _known(self) -> Container[int]:
+    def _known(self) -> frozenset[int] | _Sorted:
         many = self._same is not None or len(self._world.known) > _FEW
         return _Sorted(self._world.known) if many else frozenset(self._world.known)
 
@@ -314,8 +314,7 @@ class Walker:
         done.keys.extend(told.keys)
         done.files += told.empty
         done.known += len(told.keys) - told.empty - told.media
-        if told.media:
-            done.left_out[rules.MEDIA.name] += told.media
+        done.left_out[rules.MEDIA.name] += told.media
         self._below(path, [Folder(path + name) for name in told.folders], folders, done)
         return True
 
